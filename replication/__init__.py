@@ -1,0 +1,30 @@
+"""Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
+
+from replication.certificates import Certificate, Verdict
+from replication.networks import NetworkSolution, RectifierNetwork
+from replication.solvers import Banach, Modulus, Solution, Status
+from replication.units import (
+    LipschitzConvUnit,
+    MonotoneConvUnit,
+    RectifierLinear,
+    ResidualUnit,
+    StandardConvUnit,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Banach",
+    "Certificate",
+    "LipschitzConvUnit",
+    "Modulus",
+    "MonotoneConvUnit",
+    "NetworkSolution",
+    "RectifierLinear",
+    "RectifierNetwork",
+    "ResidualUnit",
+    "Solution",
+    "StandardConvUnit",
+    "Status",
+    "Verdict",
+]

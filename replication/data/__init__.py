@@ -1,0 +1,1 @@
+"""What the experiments run on: images, and random units."""

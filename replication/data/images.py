@@ -1,0 +1,257 @@
+"""Lightning data modules of handwritten digits: MNIST where it can be had, scikit-learn's digits where it cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import tempfile
+import urllib.request
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+
+import pytorch_lightning as pl
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torchvision.datasets import MNIST as TorchvisionMNIST
+
+from replication.data.augmentation import RandomAffine
+
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer that count as a no
+MNIST_MD5 = {  # of the uncompressed files
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+class DataUnavailable(RuntimeError):
+    """The data set is not there and cannot be downloaded."""
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches of shuffled indices, a function of seed and epoch alone, so that a resumed training sees the same ones.
+
+    Args:
+        size: number of samples.
+        batch_size: indices per batch; a last smaller batch is dropped.
+        seed: seed of the shuffling.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(self.size, generator=generator)
+        yield from order[: len(self) * self.batch_size].reshape(len(self), -1).tolist()
+
+    def __len__(self) -> int:
+        return self.size // self.batch_size
+
+
+class ImageData(pl.LightningDataModule):
+    """Grey images in [0, 1] with labels, held in memory.
+
+    Args:
+        batch_size: images per training step.
+        epochs: passes over the training images that suit this data set.
+        seed: seed of shuffling and augmentation.
+        augmentation: random changes of the training images, or None.
+    """
+
+    name: str
+    title: str
+    image_shape: tuple[int, int, int]
+    classes = 10
+
+    def __init__(self, batch_size: int, epochs: int, seed: int, augmentation: RandomAffine | None = None) -> None:
+        super().__init__()
+        self.batch_size, self.epochs, self.seed, self.augmentation = batch_size, epochs, seed, augmentation
+        self.train: TensorDataset | None = None
+        self.test: TensorDataset | None = None
+
+    @abstractmethod
+    def load(self) -> tuple[TensorDataset, TensorDataset]:
+        """Return the training and the test images (rows, 1, height, width) with their labels (rows,)."""
+
+    @abstractmethod
+    def checksum(self) -> str:
+        """Return a checksum of the data with its name, e.g. "md5 …"."""
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.train is None:
+            self.train, self.test = self.load()
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.train is not None
+        batches = ShuffledBatches(len(self.train), self.batch_size, self.seed)
+        return DataLoader(self.train, sampler=batches, batch_size=None)
+
+    def test_dataloader(self) -> DataLoader:
+        assert self.test is not None
+        return DataLoader(self.test, batch_size=1000)
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        if self.augmentation is None or self.trainer is None or not self.trainer.training:
+            return batch
+        images, labels = batch
+        seed = (1_000_003 * self.seed + 1) * 1_000_003 + self.trainer.global_step
+        return [self.augmentation(images, torch.Generator(images.device).manual_seed(seed)), labels]
+
+    def balanced_test(self, per_class: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the first `per_class` test images of each class: images, labels, indices into the test set.
+
+        Raises:
+            ValueError: if a class has fewer images.
+        """
+        self.setup()
+        assert self.test is not None
+        images, labels = self.test.tensors
+        smallest = int(torch.bincount(labels, minlength=self.classes).min())
+        if smallest < per_class:
+            raise ValueError(f"a class of {self.title} has {smallest} test images, fewer than the {per_class} asked for")
+        indices = torch.cat([(labels == label).nonzero().squeeze(1)[:per_class] for label in range(self.classes)])
+        return images[indices], labels[indices], indices
+
+
+class MNIST(ImageData):
+    """MNIST, 60,000 training and 10,000 test images of 28×28 (LeCun, Cortes, Burges), checked by checksum.
+
+    Args:
+        data_dir: folder that holds MNIST/raw, or into which it is downloaded.
+        batch_size, epochs, seed, augmentation: as ImageData.
+
+    Raises:
+        DataUnavailable: if the files are not there and cannot be downloaded.
+        ValueError: if a file is not the original one.
+    """
+
+    name, title, image_shape = "mnist", "MNIST", (1, 28, 28)
+
+    def __init__(
+        self, data_dir: str, batch_size: int, epochs: int, seed: int, augmentation: RandomAffine | None = None
+    ) -> None:
+        super().__init__(batch_size, epochs, seed, augmentation)
+        self.data_dir = Path(data_dir)
+
+    @property
+    def files(self) -> list[Path]:
+        """The four files."""
+        return [self.data_dir / "MNIST" / "raw" / name for name in MNIST_MD5]
+
+    def prepare_data(self) -> None:
+        if not all(file.is_file() for file in self.files):
+            download_mnist(self.data_dir)
+        for file in self.files:
+            found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+            if found != MNIST_MD5[file.name]:
+                raise ValueError(
+                    f"{file} is not the original MNIST file: its md5 is {found}, not {MNIST_MD5[file.name]}; "
+                    "delete it and start again to download it anew"
+                )
+
+    def load(self) -> tuple[TensorDataset, TensorDataset]:
+        self.prepare_data()
+        parts = [TorchvisionMNIST(self.data_dir, train=train) for train in (True, False)]
+        train, test = [TensorDataset(part.data[:, None].float() / 255, part.targets) for part in parts]
+        return train, test
+
+    def checksum(self) -> str:
+        return "md5 " + ", ".join(f"{name} {md5}" for name, md5 in MNIST_MD5.items())
+
+
+class Digits(ImageData):
+    """The handwritten digits that scikit-learn ships: 1797 images of 8×8 (UCI); 100 of each class are for testing.
+
+    A stand-in where MNIST cannot be had; everything made from it says so.
+
+    Args: as ImageData.
+    """
+
+    name, title, image_shape = "digits", "scikit-learn digits (8×8, stand-in for MNIST)", (1, 8, 8)
+
+    def load(self) -> tuple[TensorDataset, TensorDataset]:
+        images, labels = load_digits(return_X_y=True)
+        pixels = torch.as_tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+        targets = torch.as_tensor(labels)
+        test = torch.zeros(len(targets), dtype=torch.bool)
+        for label in range(self.classes):
+            rows = (targets == label).nonzero().squeeze(1)
+            chosen, _ = train_test_split(rows.numpy(), train_size=100, random_state=label)
+            test[torch.as_tensor(chosen)] = True
+        return TensorDataset(pixels[~test], targets[~test]), TensorDataset(pixels[test], targets[test])
+
+    def checksum(self) -> str:
+        images, labels = load_digits(return_X_y=True)
+        return "md5 " + hashlib.md5(images.tobytes() + labels.tobytes(), usedforsecurity=False).hexdigest()
+
+
+def mnist_or_digits(mnist: MNIST, digits: Digits) -> ImageData:
+    """Return MNIST if it is there or can be downloaded, else, with a warning, the digits."""
+    try:
+        mnist.prepare_data()
+    except DataUnavailable as error:
+        warnings.warn(
+            f"{error}. Going on with the {digits.title}: figures made from them say so, and are not the paper's.",
+            stacklevel=2,
+        )
+        return digits
+    return mnist
+
+
+def download_mnist(data_dir: Path) -> None:
+    """Download MNIST by torchvision into a folder of its own, and move it into place when it is whole.
+
+    Raises:
+        DataUnavailable: if no mirror answers in time, or the folder cannot be written.
+    """
+    advice = "set REPLICATION_DATA to a folder that holds MNIST/raw, or use data=digits"
+    if not any_answers(TorchvisionMNIST.mirrors, DOWNLOAD_TIMEOUT):
+        raise DataUnavailable(
+            f"MNIST is not in {data_dir} and no download server answered within {DOWNLOAD_TIMEOUT:.0f} s; {advice}"
+        )
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        target = data_dir / "MNIST" / "raw"
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir) as folder:
+            TorchvisionMNIST(folder, download=True)
+            for name in MNIST_MD5:
+                (Path(folder) / "MNIST" / "raw" / name).replace(target / name)
+    except (OSError, RuntimeError) as error:
+        raise DataUnavailable(f"MNIST could not be downloaded into {data_dir} ({error}); {advice}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def any_answers(mirrors: list[str], timeout: float) -> bool:
+    """Whether one of the servers has the first MNIST file, asked all at once; a silent one cannot hold us longer."""
+    answers: Queue[bool] = Queue()
+
+    def ask(mirror: str) -> None:
+        request = urllib.request.Request(mirror + TorchvisionMNIST.resources[0][0], method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                answers.put(response.status == 200)
+        except (OSError, ValueError):
+            answers.put(False)
+
+    for mirror in mirrors:
+        Thread(target=ask, args=(mirror,), daemon=True).start()
+    try:
+        return any(answers.get(timeout=timeout) for _ in mirrors)
+    except Empty:
+        return False

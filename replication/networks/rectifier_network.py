@@ -1,0 +1,159 @@
+"""The network whose hidden layers can all be undone (assumption A6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from replication.certificates import Certificate
+from replication.solvers import Solution, Solver, Status
+from replication.solvers.iteration import CODE, residual_scale, row_norm
+from replication.units import (
+    ChannelNormalisation,
+    ConvRectifierUnit,
+    Orthogonal1x1,
+    PlainLayer,
+    SpaceToDepth,
+    ZeroChannels,
+)
+from replication.units.rectifier_unit import check_rows
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """How one hidden layer was undone: its index and kind, and the solution of its rows (None for a formula)."""
+
+    index: int
+    kind: str
+    solution: Solution | None
+
+
+@dataclass(frozen=True)
+class NetworkSolution(Solution):
+    """A solution of the whole network, whose status is that of the first layer that failed, on the way back.
+
+    Attributes:
+        layers: records of the layers in the order in which they were undone.
+    """
+
+    layers: tuple[LayerRecord, ...] = field(default=())
+
+
+class RectifierNetwork(nn.Module):
+    """Classify images through hidden layers that keep the dimension and can be undone one by one.
+
+    Channel padding, then stages of space-to-depth and groups of [rectifier unit → normalisation → orthogonal 1×1
+    convolution]; after the last hidden layer global average pooling and one linear classifier.
+
+    Source: paper A, Fig. 1 and abstract (assumption A6).
+
+    Args:
+        image_shape: (channels, height, width); height and width divisible by 2^stages.
+        classes: number of classes.
+        unit: makes a unit from channels, hidden and image_size.
+        padded_channels: channels after padding with zeros.
+        expansion: hidden channels of the first stage's units, relative to their channels.
+        stages: number of stages.
+        units_per_stage: number of groups in each.
+
+    Raises:
+        ValueError: if the image size is not divisible.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        unit: Callable[..., ConvRectifierUnit],
+        padded_channels: int = 4,
+        hidden: tuple[int, ...] = (32, 64),
+        units_per_stage: int = 3,
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if height % 2 ** len(hidden) or width % 2 ** len(hidden):
+            raise ValueError(f"{height}×{width} images cannot be halved {len(hidden)} times")
+        self.image_shape, self.classes = tuple(image_shape), classes
+        layers: list[nn.Module] = [ZeroChannels(channels, padded_channels)]
+        channels = padded_channels
+        for width_of_stage in hidden:
+            channels, height, width = 4 * channels, height // 2, width // 2
+            layers.append(SpaceToDepth())
+            for _ in range(units_per_stage):
+                layers.append(unit(channels=channels, hidden=width_of_stage, image_size=(height, width)))
+                layers.append(ChannelNormalisation(channels))
+                layers.append(Orthogonal1x1(channels))
+        self.hidden_layers = nn.ModuleList(layers)
+        self.classifier = nn.Linear(channels, classes)
+
+    @property
+    def units(self) -> list[ConvRectifierUnit]:
+        """The rectifier units, in forward order."""
+        return [layer for layer in self.hidden_layers if isinstance(layer, ConvRectifierUnit)]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the output of the last hidden layer, (rows, channels, height, width), for images (rows, *image_shape)."""
+        features = images
+        for layer in self.hidden_layers:
+            features = layer(features)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (rows, classes) of images (rows, *image_shape)."""
+        return self.classifier(self.features(images).mean(dim=(2, 3)))
+
+    @torch.no_grad()
+    def inverse(
+        self,
+        features: Tensor,
+        solver: str | Solver = "modulus",
+        tolerance: float | None = None,
+        progress: Callable[[LayerRecord], None] = lambda record: None,
+        **options: object,
+    ) -> NetworkSolution:
+        """Recover images from the output of the last hidden layer alone, layer by layer.
+
+        Rows that a layer fails to undo go on with that layer's best point, and keep its status.
+
+        Args:
+            features: (rows, channels, height, width), as `features` returns them.
+            solver, tolerance, options: of every unit, as for its `inverse`.
+            progress: called with the record of each layer when it is undone.
+
+        Returns:
+            A solution with images (rows, *image_shape); its residual is that of the whole network, and its iterations
+            and evaluations are sums over the layers.
+
+        Raises:
+            TypeError, ValueError: if the features, the solver, the tolerance or an option do not fit.
+            RuntimeError: in training mode, where normalisation is no map of single images.
+        """
+        check_rows(features, like=self.classifier.weight)
+        rows = len(features)
+        codes = torch.full((rows,), CODE[Status.CONVERGED], device=features.device)
+        work = torch.zeros(2, rows, dtype=torch.long, device=features.device)
+        records = []
+        value = features
+        with parametrize.cached():
+            for index in reversed(range(len(self.hidden_layers))):
+                layer, solution = self.hidden_layers[index], None
+                if isinstance(layer, ConvRectifierUnit):
+                    solution = layer.inverse(value, solver, tolerance, **options)
+                    value = solution.value
+                    codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
+                    work += torch.stack((solution.iterations, solution.evaluations))
+                else:
+                    assert isinstance(layer, PlainLayer)
+                    value = layer.inverse(value)
+                records.append(LayerRecord(index, type(layer).__name__, solution))
+                progress(records[-1])
+            residual = row_norm(self.features(value) - features) / residual_scale(features)
+        return NetworkSolution(value, codes, work[0], residual, work[1], layers=tuple(records))
+
+    def certificates(self) -> list[Certificate]:
+        """Certify every rectifier unit, in forward order."""
+        return [unit.certificate() for unit in self.units]

@@ -1,0 +1,35 @@
+"""Inverses of rectifier units, one method per file."""
+
+from __future__ import annotations
+
+from replication.solvers.banach import Banach
+from replication.solvers.iteration import STATUSES, Solution, Solver, Status, solve
+from replication.solvers.modulus import Modulus
+
+SOLVERS: dict[str, type] = {"banach": Banach, "modulus": Modulus}
+
+
+def get_solver(solver: str | Solver, **options: object) -> Solver:
+    """Return a solver by its name, with options, or a configured one as it is.
+
+    Raises:
+        ValueError: if the name is unknown.
+        TypeError: if an option is unknown, or options are given with a configured solver.
+
+    >>> get_solver("modulus", omega=2.0)
+    Modulus(omega=2.0, max_iterations=10000)
+    """
+    if not isinstance(solver, str):
+        if options:
+            raise TypeError(f"options {sorted(options)} go with a solver's name; {solver!r} is configured already")
+        return solver
+    if solver not in SOLVERS:
+        raise ValueError(f"unknown solver {solver!r}; known are {', '.join(sorted(SOLVERS))}")
+    known = SOLVERS[solver].__dataclass_fields__
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise TypeError(f"solver {solver!r} has no option {unknown[0]!r}; its options are {', '.join(sorted(known))}")
+    return SOLVERS[solver](**options)
+
+
+__all__ = ["SOLVERS", "STATUSES", "Banach", "Modulus", "Solution", "Solver", "Status", "get_solver", "solve"]

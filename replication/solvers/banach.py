@@ -1,0 +1,38 @@
+"""The existing method: the Banach fixed point of x ↦ y − g(x), where f(x) = x + g(x)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from replication.rectifier import RectifierEquation
+
+
+@dataclass(frozen=True)
+class BanachState:
+    """The iterate x, like y."""
+
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Banach:
+    """Iterate x ← y − g(x) from x = y.
+
+    Converges linearly, at the rate Lip(g), if Lip(g) < 1. Not to be used beyond: it may converge there, cycle or
+    diverge.
+
+    Source: Behrmann et al., ICML 2019, arXiv 1811.00995, algorithm 1 (assumption A4).
+    """
+
+    max_iterations: int = 10_000
+
+    def init(self, equation: RectifierEquation) -> BanachState:
+        return BanachState(equation.y)
+
+    def point(self, equation: RectifierEquation, state: BanachState) -> Tensor:
+        return state.x
+
+    def step(self, equation: RectifierEquation, state: BanachState, x: Tensor, residual: Tensor) -> BanachState:
+        return BanachState(x - residual)  # y − g(x) = x − (f(x) − y)

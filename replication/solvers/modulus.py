@@ -1,0 +1,77 @@
+"""The proposed method: the modulus fixed point of the rectifier equation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from replication.rectifier import RectifierEquation, Resolvent
+
+
+@dataclass(frozen=True)
+class ModulusState:
+    """The modulus variable t, with relu(s) = |t| + t and relu(−s) = ω(|t| − t), and what each step needs.
+
+    Attributes:
+        t: (rows, *hidden).
+        base: ((1 + ω)I + A)⁻¹c, like t.
+        resolvent: ((1 + ω)I + A)⁻¹.
+    """
+
+    t: Tensor
+    base: Tensor
+    resolvent: Resolvent
+
+
+@dataclass(frozen=True)
+class Modulus:
+    """Iterate (ωI + M)t ← c + (ωI − M)|t| with M = I + A, from s = c.
+
+    With ω = 1 and t = s/2 this is (I + A/2)s ← c − (A/2)|s|, whose map (2I + A)⁻¹A contracts exactly if A is monotone,
+    λmin((A + Aᵀ)/2) > −1, whatever its norm. Then every ω > 0 converges; for symmetric M the best is
+    ω = √(λmin λmax), at the rate (√κ − 1)/(√κ + 1). Not to be used for maps that are not monotone: it may miss
+    invertible ones.
+
+    It is van Bokhoven's modulus iteration for the linear complementarity problem LCP(−c, M), well studied since 1981.
+
+    Source: assumption A5, rebuilt from the abstract of paper A; Bai, Numer. Linear Algebra Appl. 17 (2010) 917–933.
+
+    Args:
+        omega: ω > 0, or "auto": √(1 + ‖A‖) for Gram units, where M lies between I and (1 + ‖A‖)I, and 1 for others.
+        max_iterations: bound of the number of steps.
+
+    Raises:
+        ValueError: if ω is neither positive nor "auto".
+    """
+
+    omega: float | str = 1.0
+    max_iterations: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.omega != "auto" and not (isinstance(self.omega, int | float) and 0 < self.omega < math.inf):
+            raise ValueError(f'omega must be a positive number or "auto", not {self.omega!r}')
+
+    def init(self, equation: RectifierEquation) -> ModulusState:
+        omega = self.relaxation(equation)
+        resolvent = equation.resolvent(1 + omega)
+        s = equation.c
+        t = (s.clamp_min(0) - (-s).clamp_min(0) / omega) / 2
+        return ModulusState(t, resolvent(equation.c), resolvent)
+
+    def relaxation(self, equation: RectifierEquation) -> float:
+        """Return the number ω for this equation."""
+        if self.omega != "auto":
+            return float(self.omega)
+        return math.sqrt(1 + float(equation.map.norm_bound())) if equation.map.gram else 1.0
+
+    def point(self, equation: RectifierEquation, state: ModulusState) -> Tensor:
+        return equation.recover(state.t.abs() + state.t)
+
+    def step(self, equation: RectifierEquation, state: ModulusState, x: Tensor, residual: Tensor) -> ModulusState:
+        size = state.t.abs()
+        omega = state.resolvent.shift - 1
+        # ((1 + ω)I + A)⁻¹(ωI − M) = 2ω((1 + ω)I + A)⁻¹ − I
+        t = state.base + 2 * omega * state.resolvent(size) - size
+        return ModulusState(t, state.base, state.resolvent)

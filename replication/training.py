@@ -1,0 +1,207 @@
+"""Training of a network with Lightning, and its weights on disk with the record of the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
+
+from replication.data.images import ImageData
+from replication.networks import RectifierNetwork
+from replication.results import provenance, write_atomically
+
+
+class Classifier(pl.LightningModule):
+    """Train a network to classify, by cross entropy with label smoothing.
+
+    Args:
+        network: images (rows, *image_shape) to logits (rows, classes).
+        optimizer: makes the optimizer from the parameters.
+        scheduler: makes the learning-rate schedule from the optimizer and total_steps.
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    def __init__(
+        self,
+        network: RectifierNetwork,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        label_smoothing: float,
+    ) -> None:
+        super().__init__()
+        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
+        self.label_smoothing = label_smoothing
+        self.test_accuracy = MulticlassAccuracy(network.classes, average="micro")
+
+    def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
+        images, labels = batch
+        images = images.contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.label_smoothing)
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower training.optimizer.lr")
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def test_step(self, batch: list[Tensor], batch_index: int) -> None:
+        images, labels = batch
+        self.test_accuracy(self.network(images), labels)
+        self.log("test_accuracy", self.test_accuracy)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        scheduler = self.scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def run_name(config: DictConfig, data: ImageData) -> str:
+    """Return the name of a training run, which is also its weights' file name: data set, family, seed."""
+    return f"{data.name}-{config.unit.family}-{config.seed}"
+
+
+def recipe(config: DictConfig) -> dict[str, Any]:
+    """Return the part of a configuration that decides what a training makes."""
+    parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training", "trainer")}
+    resolved = OmegaConf.to_container(OmegaConf.create(parts | {"paths": config.paths}), resolve=True)
+    assert isinstance(resolved, dict)
+    del resolved["paths"]
+    for part in (resolved["data"], *resolved["data"].values()):
+        if isinstance(part, dict):
+            part.pop("data_dir", None)  # where the data lies does not matter, its checksum is in the record
+    return resolved
+
+
+def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
+    """Train the configured network, resuming where an interrupted run of the same configuration stopped.
+
+    Args:
+        config: a training configuration (conf/train.yaml).
+        weights_dir: where NAME.safetensors and NAME.json go.
+        run_dir: where checkpoints and logs go.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        ValueError: if an interrupted run is there whose configuration differs.
+    """
+    start = time.perf_counter()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = instantiate(config.data)
+    network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
+    module = instantiate(config.training, network=network)
+    name = run_name(config, data)
+    checkpoints = run_dir / name / "checkpoints"
+    resume = checkpoint_to_resume(checkpoints, recipe(config))
+
+    epochs = data.epochs if config.trainer.max_epochs is None else config.trainer.max_epochs
+    trainer = instantiate(
+        config.trainer,
+        max_epochs=epochs,
+        logger=instantiate(config.logger, save_dir=str(run_dir), name=name),
+        callbacks=[ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)],
+        enable_model_summary=False,
+    )
+    print(f"training {name}: {epochs} epochs" + (f", resumed from {resume}" if resume else ""), flush=True)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["test_accuracy"])
+
+    record = provenance(
+        config,
+        time.perf_counter() - start,
+        data.title,
+        data.checksum(),
+        test_accuracy=accuracy,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        epochs=trainer.current_epoch,
+        resumed=resume is not None,
+        recipe=recipe(config),
+    )
+    path = weights_dir / f"{name}.safetensors"
+    write_atomically(path, save({key: value.contiguous() for key, value in network.state_dict().items()}))
+    write_atomically(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    print(f"{name}: test accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
+    return path
+
+
+def checkpoint_to_resume(folder: Path, wanted: dict[str, Any]) -> Path | None:
+    """Return the checkpoint of an interrupted run in this folder, or None; leave its recipe there for the next start.
+
+    Raises:
+        ValueError: if the interrupted run had another recipe.
+    """
+    checkpoint, note = folder / "last.ckpt", folder / "recipe.json"
+    if checkpoint.is_file() and note.is_file():
+        if json.loads(note.read_text()) != json.loads(json.dumps(wanted)):
+            raise ValueError(
+                f"an interrupted training with another configuration is in {folder}; "
+                "start again with that configuration to go on, or delete the folder to begin anew"
+            )
+        return checkpoint
+    write_atomically(note, json.dumps(wanted, indent=2).encode())
+    return None
+
+
+def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir: Path) -> RectifierNetwork:
+    """Return the configured network with trained weights, in evaluation mode; train it first where they are missing.
+
+    Args:
+        config: a training configuration.
+        data: what it is trained on.
+        weights_dir: where the weights are, or go.
+        run_dir: where checkpoints and logs of a training go.
+
+    Raises:
+        ValueError: if the weights are corrupt or do not belong to the configuration.
+    """
+    path = weights_dir / f"{run_name(config, data)}.safetensors"
+    if not path.is_file():
+        print(f"no weights in {path}: training them now", flush=True)
+        train(config, weights_dir, run_dir)
+    network: RectifierNetwork = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the weights in {path} cannot be used ({reason}); restore the file, or delete it to train anew"
+        ) from error
+    trained_as = load_record(path)["recipe"]["unit"]
+    if trained_as != OmegaConf.to_container(config.unit, resolve=True):
+        raise ValueError(
+            f"the weights in {path} were trained with unit {trained_as}, not with this configuration's; "
+            "choose another paths.weights_dir to train anew"
+        )
+    return network.eval().requires_grad_(False)
+
+
+def load_record(weights: Path) -> dict[str, Any]:
+    """Return the record of the run that made the weights.
+
+    Raises:
+        ValueError: if it is missing or unreadable.
+    """
+    path = weights.with_suffix(".json")
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"the record {path} of the weights is missing or unreadable ({error}); delete both files to train anew"
+        ) from error
+    return record

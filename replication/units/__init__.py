@@ -1,0 +1,21 @@
+"""Layers that can be undone: residual families, and the plain ones between them."""
+
+from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
+from replication.units.plain import ChannelNormalisation, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
+from replication.units.rectifier_unit import RectifierUnit
+from replication.units.residual import RectifierLinear, ResidualUnit
+
+__all__ = [
+    "ChannelNormalisation",
+    "ConvRectifierUnit",
+    "LipschitzConvUnit",
+    "MonotoneConvUnit",
+    "Orthogonal1x1",
+    "PlainLayer",
+    "RectifierLinear",
+    "RectifierUnit",
+    "ResidualUnit",
+    "SpaceToDepth",
+    "StandardConvUnit",
+    "ZeroChannels",
+]

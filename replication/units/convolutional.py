@@ -1,0 +1,169 @@
+"""Convolutional residual units on images: free, contractive and monotone, with symmetric zero padding."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from replication.certificates import Certificate, certify
+from replication.operators import Convolution, adjoint_kernel, convolution_norm_bound
+from replication.rectifier import RectifierMap
+from replication.units.rectifier_unit import RectifierUnit
+
+
+class NormCap(nn.Module):
+    """Scale a convolution kernel down so that its spectral norm is at most `cap`: a parametrization.
+
+    The norm is a rigorous upper bound on images of `image_size` and below, so the cap always holds.
+    """
+
+    def __init__(self, cap: float, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.cap, self.image_size = cap, image_size
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * (self.cap / convolution_norm_bound(weight, self.image_size)).clamp_max(1)
+
+    def extra_repr(self) -> str:
+        return f"cap={self.cap:g}, image_size={self.image_size}"
+
+
+class ConvRectifierUnit(RectifierUnit):
+    """y = x + conv₂(relu(conv₁(x))), stride 1, zero padding k//2 on every side (assumption A6).
+
+    Args:
+        channels: channels c of the images.
+        hidden: channels h between the convolutions.
+        kernel_size: odd size k of the kernels.
+        image_size: (height, width); needed for norms, and so for a cap and for the certificate.
+
+    Inputs have the shape (rows, c, height, width).
+    """
+
+    def __init__(
+        self, channels: int, hidden: int, kernel_size: int = 3, image_size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        if min(channels, hidden, kernel_size) < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f"channels and hidden must be positive and kernel_size odd, not {channels}, {hidden}, {kernel_size}"
+            )
+        self.channels, self.hidden, self.kernel_size = channels, hidden, kernel_size
+        self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+        self.weight1 = nn.Parameter(initial_kernel(hidden, channels, kernel_size))
+        self.bias1 = nn.Parameter(torch.zeros(hidden))
+        self.bias2 = nn.Parameter(torch.zeros(channels))
+
+    @abstractmethod
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        """Return the kernels (h, c, k, k) and (c, h, k, k)."""
+
+    def rectifier_map(self, shape: tuple[int, ...]) -> RectifierMap:
+        if len(shape) != 3 or shape[0] != self.channels:
+            raise ValueError(f"the unit takes images ({self.channels}, height, width), not of shape {shape}")
+        size = (shape[1], shape[2])
+        weight1, weight2 = self.kernels()
+        bias1, bias2 = self.bias1[:, None, None], self.bias2[:, None, None]
+        return RectifierMap(Convolution(weight1, size), bias1, Convolution(weight2, size), bias2, self.gram)
+
+    gram = False
+
+    @torch.no_grad()
+    def certificate(self) -> Certificate:
+        """Certify the unit for images of `image_size`.
+
+        Raises:
+            ValueError: if the unit was made without an image_size.
+        """
+        if self.image_size is None:
+            raise ValueError("the certificate needs the size of the images: make the unit with image_size=(height, width)")
+        return certify(self.rectifier_map((self.channels, *self.image_size)))
+
+    def cap(self, name: str, norm: float) -> None:
+        """Keep the norm of the kernel `name` at most `norm` from now on."""
+        if self.image_size is None:
+            raise ValueError("a norm cap needs the size of the images: make the unit with image_size=(height, width)")
+        parametrize.register_parametrization(self, name, NormCap(norm, self.image_size))
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}"
+
+
+class StandardConvUnit(ConvRectifierUnit):
+    """A residual unit with free kernels: nothing is guaranteed.
+
+    Args: as ConvRectifierUnit.
+    """
+
+    def __init__(
+        self, channels: int, hidden: int, kernel_size: int = 3, image_size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(channels, hidden, kernel_size, image_size)
+        self.weight2 = nn.Parameter(initial_kernel(channels, hidden, kernel_size))
+
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        return self.weight1, self.weight2
+
+
+class LipschitzConvUnit(StandardConvUnit):
+    """A residual unit whose branch has a Lipschitz constant of at most `lipschitz` < 1: the existing method inverts it.
+
+    Source: i-ResNet (Behrmann et al., arXiv 1811.00995), with one ReLU; both kernels are capped at √lipschitz.
+
+    Args:
+        lipschitz: upper bound of ‖W₁‖·‖W₂‖.
+        channels, hidden, kernel_size, image_size: as ConvRectifierUnit.
+    """
+
+    def __init__(
+        self, channels: int, hidden: int, kernel_size: int = 3, *, image_size: tuple[int, int], lipschitz: float = 0.9
+    ) -> None:
+        super().__init__(channels, hidden, kernel_size, image_size)
+        if not 0 < lipschitz < 1:
+            raise ValueError(f"lipschitz must lie between 0 and 1, not {lipschitz!r}")
+        self.cap("weight1", math.sqrt(lipschitz))
+        self.cap("weight2", math.sqrt(lipschitz))
+
+
+class MonotoneConvUnit(ConvRectifierUnit):
+    """The monotone (Gram) unit: invertible for every kernel, with a 1-Lipschitz inverse.
+
+        f(x) = x + W₁ᵀ·relu(W₁x + b₁) + b₂
+
+    A = W₁W₁ᵀ is positive semi-definite, whatever its norm.
+
+    Source: the special network of paper A, abstract (assumption A6).
+
+    Args:
+        norm_cap: upper bound of ‖A‖, or None for none.
+        channels, hidden, kernel_size, image_size: as ConvRectifierUnit.
+    """
+
+    gram = True
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        kernel_size: int = 3,
+        image_size: tuple[int, int] | None = None,
+        norm_cap: float | None = None,
+    ) -> None:
+        super().__init__(channels, hidden, kernel_size, image_size)
+        if norm_cap is not None:
+            if not norm_cap > 0:
+                raise ValueError(f"norm_cap must be positive or None, not {norm_cap!r}")
+            self.cap("weight1", math.sqrt(norm_cap))
+
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        weight1 = self.weight1
+        return weight1, adjoint_kernel(weight1)
+
+
+def initial_kernel(out: int, into: int, kernel_size: int) -> Tensor:
+    """Draw a kernel (out, into, k, k) with variance 1/fan-in (LeCun's rule)."""
+    return torch.randn(out, into, kernel_size, kernel_size) / math.sqrt(into * kernel_size**2)

@@ -1,0 +1,94 @@
+"""Layers that are undone by a formula: channel padding, space-to-depth, normalisation, orthogonal 1×1 convolution."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal
+
+
+class PlainLayer(nn.Module, ABC):
+    """A layer whose inverse is a formula."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor) -> Tensor:
+        """Return the input x with forward(x) = y."""
+
+
+class ZeroChannels(PlainLayer):
+    """Append channels of zeros: injective, undone by dropping them.
+
+    Args:
+        channels: channels of the input.
+        total: channels of the output.
+    """
+
+    def __init__(self, channels: int, total: int) -> None:
+        super().__init__()
+        self.channels, self.total = channels, total
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, 0, self.total - self.channels))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y[:, : self.channels]
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, {self.total}"
+
+
+class SpaceToDepth(PlainLayer):
+    """Move every 2×2 block of pixels into channels, in place of a stride."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(x, 2)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return F.pixel_shuffle(y, 2)
+
+
+class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
+    """Batch normalisation: in evaluation an affine map per channel, undone by its formula.
+
+    Raises:
+        RuntimeError: if it is undone in training mode, where it is no map of single images.
+        ValueError: if a channel's scale is zero.
+    """
+
+    def inverse(self, y: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("normalisation has an inverse in evaluation mode only: call network.eval() first")
+        if (self.weight == 0).any():
+            raise ValueError("a channel's scale is zero, so the normalisation has no inverse")
+        assert self.running_var is not None and self.running_mean is not None
+        deviation = (self.running_var + self.eps).sqrt() / self.weight
+        return (y - self.bias[:, None, None]) * deviation[:, None, None] + self.running_mean[:, None, None]
+
+
+class Orthogonal1x1(PlainLayer):
+    """Mix the channels of every pixel by an orthogonal matrix, kept orthogonal in training.
+
+    Args:
+        channels: channels of the images.
+    """
+
+    weight: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.weight = nn.Parameter(torch.randn(channels, channels) / channels**0.5)
+        # without trivialization: no stored float32 base, so the matrix is orthogonal in whatever dtype it is used
+        orthogonal(self, "weight", orthogonal_map="cayley", use_trivialization=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight[:, :, None, None])
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return F.conv2d(y, self.weight.mT[:, :, None, None])
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}"

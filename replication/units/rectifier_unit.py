@@ -1,0 +1,89 @@
+"""What all units with one ReLU layer share: f(x) = x + W₂·relu(W₁x + b₁) + b₂, forward and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from replication.certificates import monotonicity
+from replication.rectifier import RectifierEquation, RectifierMap
+from replication.solvers import Solution, Solver, get_solver, solve
+from replication.solvers.iteration import residual_scale
+
+
+class RectifierUnit(nn.Module, ABC):
+    """A layer y = x + W₂·relu(W₁x + b₁) + b₂ that can be undone."""
+
+    @abstractmethod
+    def rectifier_map(self, shape: tuple[int, ...]) -> RectifierMap:
+        """Return the unit as linear maps of inputs of this shape (without the rows).
+
+        Raises:
+            ValueError: if the unit does not take inputs of this shape.
+        """
+
+    def rows(self, x: Tensor) -> tuple[Tensor, RectifierMap]:
+        """Return x as rows (rows, *shape), and the map that acts on them."""
+        return x, self.rectifier_map(tuple(x.shape[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return f(x), like x (rows, *shape)."""
+        rows, rectifier_map = self.rows(x)
+        return rectifier_map(rows).reshape(x.shape)
+
+    @torch.no_grad()
+    def inverse(
+        self, y: Tensor, solver: str | Solver = "modulus", tolerance: float | None = None, **options: object
+    ) -> Solution:
+        """Recover x from y = f(x), row by row.
+
+        Args:
+            y: outputs, of the shape and dtype of the unit's inputs.
+            solver: "banach" (the existing method), "modulus" (the proposed one), or a configured solver.
+            tolerance: bound of ‖f(x) − y‖/‖y‖ that counts as converged; by default 1e-10 in float64, 1e-5 in float32.
+            options: of the solver named; unknown ones are refused.
+
+        Returns:
+            A solution with a status for every row; rows that fail leave the others alone.
+
+        Raises:
+            TypeError: if y is not a tensor of the unit's dtype, or an option is unknown.
+            ValueError: if y is not finite or has the wrong shape, or the solver or the tolerance is wrong.
+        """
+        method = get_solver(solver, **options)
+        check_rows(y, like=next(self.parameters()))
+        rows, rectifier_map = self.rows(y)
+        equation = RectifierEquation.of(rectifier_map, rows)
+        solution = solve(equation, method, resolve_tolerance(tolerance, y.dtype))
+        return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
+
+
+def check_rows(y: Tensor, like: Tensor) -> None:
+    """Refuse what is not a finite tensor of the dtype of `like`."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"the input must be a torch.Tensor, not {type(y).__name__}")
+    if y.dtype != like.dtype:
+        raise TypeError(f"the input is {y.dtype} and the unit {like.dtype}; convert one, e.g. unit.to(y.dtype)")
+    if not torch.isfinite(y).all():
+        raise ValueError("the input has values that are not finite (NaN or infinity); remove those rows first")
+
+
+def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
+    """Return the tolerance, or the default of the dtype; refuse what is not positive."""
+    if tolerance is None:
+        return 1e-10 if dtype == torch.float64 else 1e-5
+    if not tolerance > 0:
+        raise ValueError(f"the tolerance must be positive, not {tolerance!r}")
+    return float(tolerance)
+
+
+def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
+    """Add the bound ‖value − x‖ ≤ ‖f(value) − y‖/μ, infinite where no μ > 0 is known; none if it is known nowhere."""
+    constant = monotonicity(equation.map)
+    if not (constant > 0).any():
+        return solution
+    residual = solution.residual * residual_scale(equation.y)
+    return replace(solution, error_bound=torch.where(constant > 0, residual / constant, torch.inf))
