@@ -74,7 +74,8 @@ def run_name(config: DictConfig, data: ImageData) -> str:
 
 def recipe(config: DictConfig) -> dict[str, Any]:
     """Return the part of a configuration that decides what a training makes."""
-    parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training", "trainer")}
+    parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training")}
+    parts["steps"] = {key: config.trainer[key] for key in ("max_epochs", "limit_train_batches")}
     resolved = OmegaConf.to_container(OmegaConf.create(parts | {"paths": config.paths}), resolve=True)
     assert isinstance(resolved, dict)
     del resolved["paths"]
