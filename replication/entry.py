@@ -1,17 +1,25 @@
-"""What the scripts share: where a run writes, and errors that end in one sentence."""
+"""What the scripts share: where a run writes, how a figure is made, and errors that end in one sentence."""
 
 from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
+
+from replication.data.images import ImageData
+from replication.networks import RectifierNetwork
+from replication.results import Result, provenance, write_result
+from replication.training import load_network
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,45 @@ def folders(config: DictConfig) -> Folders:
     return Folders(Path(paths.figures_dir), weights, weights, Path(paths.outputs_dir) / "training")
 
 
+def make_figure(
+    name: str,
+    config: DictConfig,
+    study: Callable[[], Result],
+    draw: Callable[[Result], Figure],
+    dataset: str,
+    checksum: str | None = None,
+) -> None:
+    """Run a study, draw its result, and write both with their record.
+
+    Args:
+        name: of the figure.
+        config: of the run; has `shows`, one line on what the figure shows.
+        study: makes the result.
+        draw: makes the picture from the result alone.
+        dataset: what the study runs on, in words.
+        checksum: of the data, or None for data drawn at random.
+    """
+    start = time.perf_counter()
+    print(f"{name}: {config.shows}", flush=True)
+    result = study()
+    record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
+    paths = write_result(folders(config).figures, name, result, draw(result), record)
+    print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}", flush=True)
+
+
+def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
+    """Return the configured network with its weights, in float64; train it first where they are missing."""
+    where = folders(config)
+    return load_network(config, data, where.weights, where.runs).double()
+
+
 def one_sentence_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """End a script on bad input or missing data with the error's sentence in place of a traceback."""
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
         try:
             main(config)
         except (ValueError, TypeError, RuntimeError, OSError) as error:

@@ -91,7 +91,7 @@ class Convolution(Operator):
 
 
 def rounding_margin(matrix: Tensor) -> Tensor:
-    """Return how far a computed singular value or symmetric eigenvalue of (..., m, n) may be from the exact one, (...,).
+    """Return how far a computed singular value or symmetric eigenvalue of (..., m, n) may be off, (...,).
 
     max(m, n)·ε·‖·‖_F, which covers the backward error of the LAPACK drivers.
     """

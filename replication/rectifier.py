@@ -1,4 +1,4 @@
-"""The rectifier equation, to which every unit with one ReLU layer comes down: from (unit, y) to (A, c), back from s to x.
+"""The rectifier equation, to which every unit with one ReLU layer comes down: from a unit to (A, c), from s to x.
 
 f(x) = x + W₂·relu(W₁x + b₁) + b₂ = y   ⇔   s + A·relu(s) = c,   A = W₁W₂,   c = W₁(y − b₂) + b₁,
 
@@ -48,9 +48,7 @@ class RectifierMap:
         """Keep the maps of these rows."""
         if not self.W1.batched:
             return self
-        return replace(
-            self, W1=self.W1.select(rows), b1=self.b1[rows], W2=self.W2.select(rows), b2=self.b2[rows]
-        )
+        return replace(self, W1=self.W1.select(rows), b1=self.b1[rows], W2=self.W2.select(rows), b2=self.b2[rows])
 
     def norm_bound(self) -> Tensor:
         """Bound ‖A‖₂ from above: exactly (to rounding) for matrices, by ‖W₁‖·‖W₂‖ for convolutions."""
@@ -106,7 +104,7 @@ class RectifierEquation:
 class DenseResolvent:
     """(shift·I + A)⁻¹ as an explicit matrix, one a row where the units are batched.
 
-    An explicit inverse is applied by one product; what it loses in accuracy shows in the residual, which the loop checks.
+    One product applies it; what an explicit inverse loses in accuracy shows in the residual, which the loop checks.
     """
 
     inverse: Dense

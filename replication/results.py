@@ -11,11 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -45,29 +48,41 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def write_result(
-    folder: Path, name: str, table: pd.DataFrame, figure: Figure, record: Mapping[str, Any]
-) -> list[Path]:
-    """Write NAME.csv, NAME.png, NAME.pdf and, last, NAME.json with the record and the checksums of the others.
+@dataclass(frozen=True)
+class Result:
+    """What a study makes: a tidy table, and arrays that belong to it (images, say)."""
+
+    table: pd.DataFrame
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def write_result(folder: Path, name: str, result: Result, figure: Figure, record: Mapping[str, Any]) -> list[Path]:
+    """Write NAME.csv, NAME.npz where there are arrays, NAME.png, NAME.pdf and, last, NAME.json with their checksums.
 
     Args:
         folder: where to.
         name: the figure's name.
-        table: what it shows, tidy.
+        result: what the figure shows.
         figure: the picture.
         record: how it was made, as `provenance` returns it.
 
     Returns:
         The paths written.
     """
-    (folder / f"{name}.json").unlink(missing_ok=True)  # without it no result counts as whole
-    contents = {"csv": table.to_csv(index=False).encode()}
-    for kind, options in {"png": {"dpi": 200}, "pdf": {"metadata": {"CreationDate": None}}}.items():
+    contents = {"csv": result.table.to_csv(index=False).encode()}
+    if result.arrays:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, **options)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **result.arrays)  # type: ignore[arg-type]
+        contents["npz"] = buffer.getvalue()
+    for kind in ("png", "pdf"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
         contents[kind] = buffer.getvalue()
+    plt.close(figure)
     checksums = {f"{name}.{kind}": hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
     contents["json"] = (json.dumps({**record, "sha256": checksums}, indent=2, ensure_ascii=False) + "\n").encode()
+
+    (folder / f"{name}.json").unlink(missing_ok=True)  # without it nothing here counts as a result
     for kind, content in contents.items():
         write_atomically(folder / f"{name}.{kind}", content)
     return [folder / f"{name}.{kind}" for kind in contents]
@@ -81,7 +96,7 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
         seconds: wall time.
         dataset: what the data is, in words.
         checksum: of the data, or None for data drawn at random.
-        more: further entries.
+        more: further entries, in place of those of the same name.
     """
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(resolved, dict)
@@ -89,7 +104,6 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
     script = Path(sys.argv[0]).resolve()
     command = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
     return {
-        **more,
         "command": " ".join(["python", command, *sys.argv[1:]]),
         "dataset": dataset,
         "dataset_checksum": checksum,
@@ -100,7 +114,7 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
         | {library: installed(library) for library in LIBRARIES},
         "hardware": hardware(),
         "configuration": resolved,
-    }
+    } | more
 
 
 def installed(package: str) -> str | None:

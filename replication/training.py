@@ -22,7 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
-from replication.results import provenance, write_atomically
+from replication.results import commit, provenance, write_atomically
 
 
 class Classifier(pl.LightningModule):
@@ -45,6 +45,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
         self.label_smoothing = label_smoothing
+        self.started, self.seconds_before = time.perf_counter(), 0.0
         self.test_accuracy = MulticlassAccuracy(network.classes, average="micro")
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
@@ -60,6 +61,17 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         self.test_accuracy(self.network(images), labels)
         self.log("test_accuracy", self.test_accuracy)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training so far, that of interrupted runs included."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["seconds"] = self.seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.seconds_before = checkpoint["seconds"]
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
@@ -79,10 +91,11 @@ def recipe(config: DictConfig) -> dict[str, Any]:
     resolved = OmegaConf.to_container(OmegaConf.create(parts | {"paths": config.paths}), resolve=True)
     assert isinstance(resolved, dict)
     del resolved["paths"]
-    for part in (resolved["data"], *resolved["data"].values()):
+    data = resolved["data"]
+    for part in (data, *data.values()):
         if isinstance(part, dict):
             part.pop("data_dir", None)  # where the data lies does not matter, its checksum is in the record
-    return resolved
+    return {str(key): value for key, value in resolved.items()}
 
 
 def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
@@ -99,7 +112,7 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
     Raises:
         ValueError: if an interrupted run is there whose configuration differs.
     """
-    start = time.perf_counter()
+    code = commit()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
     network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
@@ -124,9 +137,10 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
 
     record = provenance(
         config,
-        time.perf_counter() - start,
+        module.seconds,
         data.title,
         data.checksum(),
+        commit=code,
         test_accuracy=accuracy,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         epochs=trainer.current_epoch,
@@ -198,7 +212,7 @@ def load_record(weights: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is missing or unreadable.
     """
-    path = weights.with_suffix(".json")
+    path = weights.with_name(f"{weights.name.removesuffix('.safetensors')}.json")
     try:
         record: dict[str, Any] = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:

@@ -32,7 +32,7 @@ MNIST_MD5 = {  # of the uncompressed files
 }
 
 
-class DataUnavailable(RuntimeError):
+class DataUnavailableError(RuntimeError):
     """The data set is not there and cannot be downloaded."""
 
 
@@ -121,7 +121,7 @@ class ImageData(pl.LightningDataModule):
         images, labels = self.test.tensors
         smallest = int(torch.bincount(labels, minlength=self.classes).min())
         if smallest < per_class:
-            raise ValueError(f"a class of {self.title} has {smallest} test images, fewer than the {per_class} asked for")
+            raise ValueError(f"a class of {self.title} has {smallest} test images, fewer than {per_class}")
         indices = torch.cat([(labels == label).nonzero().squeeze(1)[:per_class] for label in range(self.classes)])
         return images[indices], labels[indices], indices
 
@@ -134,7 +134,7 @@ class MNIST(ImageData):
         batch_size, epochs, seed, augmentation: as ImageData.
 
     Raises:
-        DataUnavailable: if the files are not there and cannot be downloaded.
+        DataUnavailableError: if the files are not there and cannot be downloaded.
         ValueError: if a file is not the original one.
     """
 
@@ -202,7 +202,7 @@ def mnist_or_digits(mnist: MNIST, digits: Digits) -> ImageData:
     """Return MNIST if it is there or can be downloaded, else, with a warning, the digits."""
     try:
         mnist.prepare_data()
-    except DataUnavailable as error:
+    except DataUnavailableError as error:
         warnings.warn(
             f"{error}. Going on with the {digits.title}: figures made from them say so, and are not the paper's.",
             stacklevel=2,
@@ -215,11 +215,11 @@ def download_mnist(data_dir: Path) -> None:
     """Download MNIST by torchvision into a folder of its own, and move it into place when it is whole.
 
     Raises:
-        DataUnavailable: if no mirror answers in time, or the folder cannot be written.
+        DataUnavailableError: if no mirror answers in time, or the folder cannot be written.
     """
     advice = "set REPLICATION_DATA to a folder that holds MNIST/raw, or use data=digits"
     if not any_answers(TorchvisionMNIST.mirrors, DOWNLOAD_TIMEOUT):
-        raise DataUnavailable(
+        raise DataUnavailableError(
             f"MNIST is not in {data_dir} and no download server answered within {DOWNLOAD_TIMEOUT:.0f} s; {advice}"
         )
     before = socket.getdefaulttimeout()
@@ -232,7 +232,7 @@ def download_mnist(data_dir: Path) -> None:
             for name in MNIST_MD5:
                 (Path(folder) / "MNIST" / "raw" / name).replace(target / name)
     except (OSError, RuntimeError) as error:
-        raise DataUnavailable(f"MNIST could not be downloaded into {data_dir} ({error}); {advice}") from error
+        raise DataUnavailableError(f"MNIST could not be downloaded into {data_dir} ({error}); {advice}") from error
     finally:
         socket.setdefaulttimeout(before)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,10 @@ from replication.units.rectifier_unit import check_rows
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """How one hidden layer was undone: its index and kind, and the solution of its rows (None for a formula)."""
+    """How one hidden layer was undone: its index and title, and the solution of its rows (None for a formula)."""
 
     index: int
-    kind: str
+    title: str
     solution: Solution | None
 
 
@@ -52,13 +52,12 @@ class RectifierNetwork(nn.Module):
     Source: paper A, Fig. 1 and abstract (assumption A6).
 
     Args:
-        image_shape: (channels, height, width); height and width divisible by 2^stages.
+        image_shape: (channels, height, width); height and width divisible by 2^len(hidden).
         classes: number of classes.
         unit: makes a unit from channels, hidden and image_size.
         padded_channels: channels after padding with zeros.
-        expansion: hidden channels of the first stage's units, relative to their channels.
-        stages: number of stages.
-        units_per_stage: number of groups in each.
+        hidden: hidden channels of the units, one number for each stage.
+        units_per_stage: number of groups in each stage.
 
     Raises:
         ValueError: if the image size is not divisible.
@@ -96,7 +95,7 @@ class RectifierNetwork(nn.Module):
         return [layer for layer in self.hidden_layers if isinstance(layer, ConvRectifierUnit)]
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the output of the last hidden layer, (rows, channels, height, width), for images (rows, *image_shape)."""
+        """Return the last hidden layer's output (rows, channels, height, width) for images (rows, *image_shape)."""
         features = images
         for layer in self.hidden_layers:
             features = layer(features)
@@ -149,7 +148,7 @@ class RectifierNetwork(nn.Module):
                 else:
                     assert isinstance(layer, PlainLayer)
                     value = layer.inverse(value)
-                records.append(LayerRecord(index, type(layer).__name__, solution))
+                records.append(LayerRecord(index, layer.title, solution))
                 progress(records[-1])
             residual = row_norm(self.features(value) - features) / residual_scale(features)
         return NetworkSolution(value, codes, work[0], residual, work[1], layers=tuple(records))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from replication.solvers.banach import Banach
 from replication.solvers.iteration import STATUSES, Solution, Solver, Status, solve
 from replication.solvers.modulus import Modulus
 
-SOLVERS: dict[str, type] = {"banach": Banach, "modulus": Modulus}
+SOLVERS: dict[str, type[Banach] | type[Modulus]] = {"banach": Banach, "modulus": Modulus}
 
 
 def get_solver(solver: str | Solver, **options: object) -> Solver:
@@ -17,7 +19,7 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
         TypeError: if an option is unknown, or options are given with a configured solver.
 
     >>> get_solver("modulus", omega=2.0)
-    Modulus(omega=2.0, max_iterations=10000)
+    Modulus(omega=2.0, max_iterations=10000, patience=500)
     """
     if not isinstance(solver, str):
         if options:
@@ -25,11 +27,11 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
         return solver
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; known are {', '.join(sorted(SOLVERS))}")
-    known = SOLVERS[solver].__dataclass_fields__
-    unknown = sorted(set(options) - set(known))
+    known = {field.name for field in fields(SOLVERS[solver])}
+    unknown = sorted(set(options) - known)
     if unknown:
         raise TypeError(f"solver {solver!r} has no option {unknown[0]!r}; its options are {', '.join(sorted(known))}")
-    return SOLVERS[solver](**options)
+    return SOLVERS[solver](**options)  # type: ignore[arg-type]
 
 
 __all__ = ["SOLVERS", "STATUSES", "Banach", "Modulus", "Solution", "Solver", "Status", "get_solver", "solve"]

@@ -27,6 +27,7 @@ class Banach:
     """
 
     max_iterations: int = 10_000
+    patience: int = 500
 
     def init(self, equation: RectifierEquation) -> BanachState:
         return BanachState(equation.y)

@@ -62,18 +62,32 @@ class Solution:
     def reshape(self, *shape: int) -> Solution:
         """Give the rows the shape `shape`."""
         event = self.value.shape[1:]
-        rows = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "value"}
-        reshaped = {name: tensor if tensor is None else tensor.reshape(shape) for name, tensor in rows.items()}
-        return Solution(self.value.reshape(*shape, *event), **reshaped)
+        return Solution(
+            self.value.reshape(*shape, *event),
+            self.codes.reshape(shape),
+            self.iterations.reshape(shape),
+            self.residual.reshape(shape),
+            self.evaluations.reshape(shape),
+            None if self.error_bound is None else self.error_bound.reshape(shape),
+        )
 
 
 class Solver(Protocol):
-    """Hyper-parameters, and three functions that never loop."""
+    """Hyper-parameters, and three functions that never loop.
 
-    max_iterations: int
+    Attributes:
+        max_iterations: bound of the number of steps.
+        patience: steps without a smaller residual, beyond the number it took to reach it, that count as stagnation.
+    """
+
+    @property
+    def max_iterations(self) -> int: ...
+
+    @property
+    def patience(self) -> int: ...
 
     def init(self, equation: RectifierEquation) -> Any:
-        """Return the state before the first step: a dataclass of tensors with a leading row dimension, or resolvents."""
+        """Return the state before the first step: a dataclass of tensors (rows, …) and resolvents."""
 
     def point(self, equation: RectifierEquation, state: Any) -> Tensor:
         """Return the inputs x that the state stands for, like y."""
@@ -97,7 +111,8 @@ def select(state: Any, rows: Tensor) -> Any:
     """Keep these rows of every field of a solver's state."""
     kept = {f.name: getattr(state, f.name) for f in fields(state)}
     return replace(
-        state, **{name: value[rows] if isinstance(value, Tensor) else value.select(rows) for name, value in kept.items()}
+        state,
+        **{name: value[rows] if isinstance(value, Tensor) else value.select(rows) for name, value in kept.items()},
     )
 
 
@@ -107,14 +122,14 @@ def solve(
     solver: Solver,
     tolerance: float,
     divergence_factor: float = 1e6,
-    patience: int = 100,
 ) -> Solution:
     """Run a solver on every row until the row converges or is known to fail.
 
     A row ends when the relative residual of its point is at most `tolerance`; it fails when the residual exceeds
-    `divergence_factor` times its start, is not finite, has not improved for `patience` steps, or when
-    `solver.max_iterations` steps are done. Finished rows are frozen at once, and dropped from the work as soon as they
-    are a fifth of it.
+    `divergence_factor` times its start, is not finite, has stopped improving, or when `solver.max_iterations` steps are
+    done. It has stopped improving if its smallest residual stood for `solver.patience` steps more than it took to get
+    there: slow convergence is not cut off, cycles are. Finished rows are frozen at once, and dropped from the work as
+    soon as they are a fifth of it.
 
     Args:
         equation: rows to solve.
@@ -122,7 +137,6 @@ def solve(
         tolerance: bound of ‖f(x) − y‖ / ‖y‖.
         divergence_factor: growth of the residual that counts as divergence; far above the transient growth of
             non-normal contractions.
-        patience: steps without a smaller residual before a row counts as stagnated.
 
     Returns:
         The solution, rows in the order of `equation.y`.
@@ -157,7 +171,7 @@ def solve(
         outcome = torch.full_like(rows, RUNNING)
         if iteration == solver.max_iterations:
             outcome[:] = CODE[Status.MAX_ITERATIONS]
-        outcome[iteration - improved_at[rows] >= patience] = CODE[Status.STAGNATED]
+        outcome[iteration >= 2 * improved_at[rows] + solver.patience] = CODE[Status.STAGNATED]
         outcome[relative > divergence_factor * first[rows]] = CODE[Status.DIVERGED]
         outcome[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
         outcome[relative <= tolerance] = CODE[Status.CONVERGED]

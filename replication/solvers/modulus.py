@@ -40,7 +40,7 @@ class Modulus:
 
     Args:
         omega: ω > 0, or "auto": √(1 + ‖A‖) for Gram units, where M lies between I and (1 + ‖A‖)I, and 1 for others.
-        max_iterations: bound of the number of steps.
+        max_iterations, patience: as for every solver (`Solver`).
 
     Raises:
         ValueError: if ω is neither positive nor "auto".
@@ -48,6 +48,7 @@ class Modulus:
 
     omega: float | str = 1.0
     max_iterations: int = 10_000
+    patience: int = 500
 
     def __post_init__(self) -> None:
         if self.omega != "auto" and not (isinstance(self.omega, int | float) and 0 < self.omega < math.inf):

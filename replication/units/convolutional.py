@@ -44,6 +44,9 @@ class ConvRectifierUnit(RectifierUnit):
     Inputs have the shape (rows, c, height, width).
     """
 
+    title: str
+    gram = False
+
     def __init__(
         self, channels: int, hidden: int, kernel_size: int = 3, image_size: tuple[int, int] | None = None
     ) -> None:
@@ -70,7 +73,16 @@ class ConvRectifierUnit(RectifierUnit):
         bias1, bias2 = self.bias1[:, None, None], self.bias2[:, None, None]
         return RectifierMap(Convolution(weight1, size), bias1, Convolution(weight2, size), bias2, self.gram)
 
-    gram = False
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width).
+
+        Raises:
+            ValueError: if the unit was made without an image_size.
+        """
+        if self.image_size is None:
+            raise ValueError("norms depend on the size of the images: make the unit with image_size=(height, width)")
+        return (self.channels, *self.image_size)
 
     @torch.no_grad()
     def certificate(self) -> Certificate:
@@ -79,15 +91,11 @@ class ConvRectifierUnit(RectifierUnit):
         Raises:
             ValueError: if the unit was made without an image_size.
         """
-        if self.image_size is None:
-            raise ValueError("the certificate needs the size of the images: make the unit with image_size=(height, width)")
-        return certify(self.rectifier_map((self.channels, *self.image_size)))
+        return certify(self.rectifier_map(self.input_shape))
 
     def cap(self, name: str, norm: float) -> None:
         """Keep the norm of the kernel `name` at most `norm` from now on."""
-        if self.image_size is None:
-            raise ValueError("a norm cap needs the size of the images: make the unit with image_size=(height, width)")
-        parametrize.register_parametrization(self, name, NormCap(norm, self.image_size))
+        parametrize.register_parametrization(self, name, NormCap(norm, self.input_shape[1:]))
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}"
@@ -98,6 +106,8 @@ class StandardConvUnit(ConvRectifierUnit):
 
     Args: as ConvRectifierUnit.
     """
+
+    title = "standard unit"
 
     def __init__(
         self, channels: int, hidden: int, kernel_size: int = 3, image_size: tuple[int, int] | None = None
@@ -118,6 +128,8 @@ class LipschitzConvUnit(StandardConvUnit):
         lipschitz: upper bound of ‖W₁‖·‖W₂‖.
         channels, hidden, kernel_size, image_size: as ConvRectifierUnit.
     """
+
+    title = "Lipschitz unit"
 
     def __init__(
         self, channels: int, hidden: int, kernel_size: int = 3, *, image_size: tuple[int, int], lipschitz: float = 0.9
@@ -143,6 +155,7 @@ class MonotoneConvUnit(ConvRectifierUnit):
         channels, hidden, kernel_size, image_size: as ConvRectifierUnit.
     """
 
+    title = "monotone unit"
     gram = True
 
     def __init__(

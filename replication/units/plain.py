@@ -13,6 +13,8 @@ from torch.nn.utils.parametrizations import orthogonal
 class PlainLayer(nn.Module, ABC):
     """A layer whose inverse is a formula."""
 
+    title: str
+
     @abstractmethod
     def inverse(self, y: Tensor) -> Tensor:
         """Return the input x with forward(x) = y."""
@@ -25,6 +27,8 @@ class ZeroChannels(PlainLayer):
         channels: channels of the input.
         total: channels of the output.
     """
+
+    title = "zero channels"
 
     def __init__(self, channels: int, total: int) -> None:
         super().__init__()
@@ -43,6 +47,8 @@ class ZeroChannels(PlainLayer):
 class SpaceToDepth(PlainLayer):
     """Move every 2×2 block of pixels into channels, in place of a stride."""
 
+    title = "space to depth"
+
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(x, 2)
 
@@ -58,12 +64,15 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
         ValueError: if a channel's scale is zero.
     """
 
+    title = "normalisation"
+
     def inverse(self, y: Tensor) -> Tensor:
         if self.training:
             raise RuntimeError("normalisation has an inverse in evaluation mode only: call network.eval() first")
         if (self.weight == 0).any():
             raise ValueError("a channel's scale is zero, so the normalisation has no inverse")
-        assert self.running_var is not None and self.running_mean is not None
+        assert self.running_var is not None
+        assert self.running_mean is not None
         deviation = (self.running_var + self.eps).sqrt() / self.weight
         return (y - self.bias[:, None, None]) * deviation[:, None, None] + self.running_mean[:, None, None]
 
@@ -75,6 +84,7 @@ class Orthogonal1x1(PlainLayer):
         channels: channels of the images.
     """
 
+    title = "orthogonal 1×1"
     weight: Tensor
 
     def __init__(self, channels: int) -> None:

@@ -70,7 +70,7 @@ class ResidualUnit(RectifierUnit):
             return super().rows(x)
         if x.ndim not in (2, 3) or len(x) != len(self):
             raise ValueError(
-                f"a batch of {len(self)} units takes inputs (units, d) or (units, rows, d), not of shape {tuple(x.shape)}"
+                f"a batch of {len(self)} units takes inputs (units, d) or (units, rows, d), not {tuple(x.shape)}"
             )
         rectifier_map = self.rectifier_map(tuple(x.shape[-1:]))
         if x.ndim == 2:

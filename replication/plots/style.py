@@ -1,0 +1,37 @@
+"""One look for all figures: the style file, and a colour, line and label for every method and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+STYLE_FILE = Path(__file__).with_name("replication.mplstyle")
+
+# Okabe and Ito's palette, told apart with every kind of colour vision
+COLOURS = {
+    "existing": "#D55E00",
+    "proposed": "#0072B2",
+    "lipschitz": "#E69F00",
+    "monotone": "#56B4E9",
+    "plain": "#999999",
+    "text": "#333333",
+}
+LABELS = {
+    "existing": "existing method (Banach)",
+    "proposed": "proposed method (modulus)",
+    "lipschitz": "condition: ‖A‖ < 1",
+    "monotone": "condition: λmin(sym A) > −1",
+}
+LINES = {"existing": "-", "proposed": "-", "lipschitz": ":", "monotone": "--"}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the look of this package."""
+    with mpl.rc_context(fname=str(STYLE_FILE)):
+        yield

@@ -1,0 +1,61 @@
+"""Families of units under one training recipe: accuracy, certificates, norms and inverses (table1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from replication.certificates import Verdict
+from replication.networks import NetworkSolution, RectifierNetwork
+from replication.operators import norm_estimate
+from replication.studies.recovery import relative_error
+
+
+def largest_norm(network: RectifierNetwork) -> float:
+    """Estimate the largest ‖A‖ = ‖W₁W₂‖ of the network's units, converged from below to about six digits."""
+    maps = [unit.rectifier_map(unit.input_shape) for unit in network.units]
+    return max(norm_estimate(rectifier_map.W1, rectifier_map.W2) for rectifier_map in maps)
+
+
+def family_row(
+    network: RectifierNetwork,
+    record: dict[str, Any],
+    images: Tensor,
+    solutions: dict[str, NetworkSolution],
+    recovery: float,
+) -> dict[str, object]:
+    """Return one row of table1.
+
+    Args:
+        network: trained, in float64.
+        record: of the run that made its weights.
+        images: the images that were sent through and undone (rows, *image_shape).
+        solutions: of the methods "existing" and "proposed".
+        recovery: largest relative error that counts as recovered.
+
+    Returns:
+        The columns family, seed, test_accuracy (percent), certified_units, units, max_norm_A (estimate),
+        recovered_percent_existing, recovered_percent_proposed, inverse_evaluations (of a unit by the proposed method,
+        mean over images and units), parameters, epochs, seconds (of training), images.
+    """
+    certified = [certificate.verdict is Verdict.INVERTIBLE for certificate in network.certificates()]
+    recovered = {
+        method: 100 * float((relative_error(solution.value, images) <= recovery).double().mean())
+        for method, solution in solutions.items()
+    }
+    return {
+        "family": record["recipe"]["unit"]["family"],
+        "seed": record["recipe"]["seed"],
+        "test_accuracy": 100 * record["test_accuracy"],
+        "certified_units": sum(certified),
+        "units": len(certified),
+        "max_norm_A": largest_norm(network),
+        "recovered_percent_existing": recovered["existing"],
+        "recovered_percent_proposed": recovered["proposed"],
+        "inverse_evaluations": float(solutions["proposed"].evaluations.double().mean()) / len(certified),
+        "parameters": record["parameters"],
+        "epochs": record["epochs"],
+        "seconds": record["seconds"],
+        "images": len(images),
+    }

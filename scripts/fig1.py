@@ -1,0 +1,28 @@
+"""fig1: the architecture, drawn from the network object: python scripts/fig1.py [unit=monotone]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import make_figure, one_sentence_errors
+from replication.plots import fig1
+from replication.results import Result
+from replication.studies.architecture import architecture
+
+
+@hydra.main(config_path="../conf", config_name="fig1", version_base="1.3")
+@one_sentence_errors
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
+    make_figure(
+        "fig1",
+        config,
+        study=lambda: Result(architecture(network)),
+        draw=lambda result: fig1.draw(result.table),
+        dataset=f"the shape of {data.title}",
+    )
+
+
+if __name__ == "__main__":
+    main()

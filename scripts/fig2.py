@@ -1,0 +1,26 @@
+"""fig2: the γ sweep of the rectifier linear transform: python scripts/fig2.py [seed=0] [ensemble=all]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import make_figure, one_sentence_errors
+from replication.plots import fig2
+from replication.results import Result
+from replication.studies.invertibility import sweep
+
+
+@hydra.main(config_path="../conf", config_name="fig2", version_base="1.3")
+@one_sentence_errors
+def main(config: DictConfig) -> None:
+    make_figure(
+        "fig2",
+        config,
+        study=lambda: Result(sweep(**instantiate(config.sweep))),
+        draw=lambda result: fig2.draw(result.table),
+        dataset="random units",
+    )
+
+
+if __name__ == "__main__":
+    main()

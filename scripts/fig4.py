@@ -1,0 +1,37 @@
+"""fig4: ten digits recovered from the last hidden layer: python scripts/fig4.py [seed=0] [unit=monotone]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import make_figure, one_sentence_errors, trained
+from replication.plots import fig4
+from replication.results import Result
+from replication.studies.recovery import recovery_table, undo
+
+
+@hydra.main(config_path="../conf", config_name="fig4", version_base="1.3")
+@one_sentence_errors
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    network = trained(config, data)
+    images, labels, indices = data.balanced_test(config.per_class)
+
+    def study() -> Result:
+        solutions = undo(network, images.double(), instantiate(config.solvers), config.tolerance)
+        pixels = {method: solution.value[:, 0].numpy() for method, solution in solutions.items()}
+        table = recovery_table(solutions, images.double(), labels, indices)
+        return Result(table, {"original": images.double()[:, 0].numpy()} | pixels)
+
+    make_figure(
+        "fig4",
+        config,
+        study,
+        draw=lambda result: fig4.draw(result.table, result.arrays, data.title),
+        dataset=data.title,
+        checksum=data.checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()

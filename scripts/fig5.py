@@ -1,0 +1,35 @@
+"""fig5: relative errors of recovered test images by class: python scripts/fig5.py [seed=0] [per_class=100]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import make_figure, one_sentence_errors, trained
+from replication.plots import fig5
+from replication.results import Result
+from replication.studies.recovery import in_percent, recovery_table, undo
+
+
+@hydra.main(config_path="../conf", config_name="fig5", version_base="1.3")
+@one_sentence_errors
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    network = trained(config, data)
+    images, labels, indices = data.balanced_test(config.per_class)
+
+    def study() -> Result:
+        solutions = undo(network, images.double(), instantiate(config.solvers), config.tolerance)
+        return Result(in_percent(recovery_table(solutions, images.double(), labels, indices)))
+
+    make_figure(
+        "fig5",
+        config,
+        study,
+        draw=lambda result: fig5.draw(result.table, data.title),
+        dataset=data.title,
+        checksum=data.checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()

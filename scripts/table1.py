@@ -1,0 +1,41 @@
+"""table1: families of units under one training recipe: python scripts/table1.py [per_class=10]."""
+
+import hydra
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import folders, make_figure, one_sentence_errors, trained
+from replication.plots import table1
+from replication.results import Result
+from replication.studies.families import family_row
+from replication.studies.recovery import undo
+from replication.training import load_record, run_name
+
+
+@hydra.main(config_path="../conf", config_name="table1", version_base="1.3")
+@one_sentence_errors
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    images = data.balanced_test(config.per_class)[0].double()
+
+    def row(family: str, seed: int) -> dict[str, object]:
+        run = config.copy()
+        run.unit, run.seed = config.families[family], seed
+        network = trained(run, data)
+        record = load_record(folders(run).weights / run_name(run, data))
+        solutions = undo(network, images, instantiate(config.solvers), config.tolerance)
+        return family_row(network, record, images, solutions, config.recovery)
+
+    make_figure(
+        "table1",
+        config,
+        study=lambda: Result(pd.DataFrame([row(**run) for run in config.runs])),
+        draw=lambda result: table1.draw(result.table, data.title),
+        dataset=data.title,
+        checksum=data.checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()
