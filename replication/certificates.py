@@ -78,6 +78,7 @@ def monotonicity(rectifier_map: RectifierMap) -> Tensor:
     return (1 - rectifier_map.W1.norm_bound() * rectifier_map.W2.norm_bound()).clamp_min(0)
 
 
+@torch.no_grad()
 def certify(rectifier_map: RectifierMap) -> Certificate:
     """Certify one unit by the cheapest condition that holds.
 

@@ -33,8 +33,8 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         low, high = axis.get_ylim()
         axis.set_ylim(low / 3, high * 30)
         axis.set_title(
-            f"{dataset}: {images} test images, {images // classes} a class, recovered from the last hidden layer in "
-            "float64\n(reconstructed: A4–A6)"
+            f"{dataset}: {images} test images, {images // classes} a class,\n"
+            "recovered from the last hidden layer's output alone in float64 (reconstructed: A4–A6)"
         )
     return figure
 

@@ -13,10 +13,10 @@ COLUMNS = {
     "seed": ("seed", "{}"),
     "test_accuracy": ("test accuracy\n(%)", "{:.2f}"),
     "certified_units": ("certified\nunits", "{}"),
-    "max_norm_A": ("largest ‖A‖\n(estimate)", "{:.2f}"),
-    "recovered_percent_existing": ("recovered, existing\n(%)", "{:.0f}"),
-    "recovered_percent_proposed": ("recovered, proposed\n(%)", "{:.0f}"),
-    "inverse_evaluations": ("evaluations a unit,\nproposed", "{:.1f}"),
+    "max_norm_A": ("largest\n‖A‖", "{:.2f}"),
+    "recovered_percent_existing": ("recovered (%)\nby existing", "{:.0f}"),
+    "recovered_percent_proposed": ("recovered (%)\nby proposed", "{:.0f}"),
+    "inverse_evaluations": ("evaluations\nper unit", "{:.1f}"),
     "parameters": ("parameters", "{:,}"),
     "epochs": ("epochs", "{}"),
     "seconds": ("training\n(s)", "{:.0f}"),
@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
     for line, (_, row) in zip(cells, table.iterrows(), strict=True):
         line[list(COLUMNS).index("certified_units")] = f"{row['certified_units']} of {row['units']}"
     with style():
-        figure, axis = plt.subplots(figsize=(11, 1.3 + 0.28 * len(table)))
+        figure, axis = plt.subplots(figsize=(11, 1.5 + 0.28 * len(table)))
         axis.set_axis_off()
         grid = axis.table(cells, colLabels=[title for title, _ in COLUMNS.values()], loc="center", cellLoc="center")
         grid.auto_set_font_size(False)
@@ -43,7 +43,8 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
             cell.visible_edges = "B" if row_index == 0 else ""
             cell.set_height(0.34 if row_index == 0 else 0.16)
         axis.set_title(
-            f"{dataset}: families of units under one training recipe; recovered: relative error at most 10⁻⁶ on "
-            f"{table['images'].iloc[0]} test images, float64 (reconstructed: A4–A6)"
+            f"{dataset}: families of units under one training recipe\n"
+            f"(recovered: relative error at most 10⁻⁶ in float64, {table['images'].iloc[0]} test images; "
+            "reconstructed: A4–A6)"
         )
     return figure

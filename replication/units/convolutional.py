@@ -84,7 +84,6 @@ class ConvRectifierUnit(RectifierUnit):
             raise ValueError("norms depend on the size of the images: make the unit with image_size=(height, width)")
         return (self.channels, *self.image_size)
 
-    @torch.no_grad()
     def certificate(self) -> Certificate:
         """Certify the unit for images of `image_size`.
 

@@ -1,0 +1,93 @@
+# Every figure by one command. `make help` lists them.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+FIGURES := fig1 fig2 fig3 fig4 fig5 table1
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+# FAST=1 makes small versions of all figures in outputs/fast, to see that everything works.
+ifdef FAST
+OUT := outputs/fast
+MADE := outputs/made-fast
+FAST_SWEEP := sweep.cases=40 sweep.gamma.values=9
+OPTIONS_fig2 := $(FAST_SWEEP)
+OPTIONS_fig3 := $(FAST_SWEEP)
+OPTIONS_fig5 := per_class=2
+OPTIONS_table1 := per_class=1
+else
+OUT := figures
+MADE := outputs/made
+endif
+
+# A stamp in $(MADE) says when a figure was made. It goes when a file of the figure is gone, and $(MADE)/data changes
+# with the data at hand, so that figures of other data are made anew.
+DATA := $(if $(REPLICATION_DATA),$(REPLICATION_DATA),data)
+STATE := $(DATA) $(if $(wildcard $(DATA)/MNIST/raw/*),with,without) MNIST
+$(shell mkdir -p $(MADE); \
+	[ "$$(cat $(MADE)/data 2>/dev/null)" = "$(STATE)" ] || echo "$(STATE)" > $(MADE)/data; \
+	for f in $(FIGURES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
+
+P := replication
+CORE := $(addprefix $P/,rectifier.py operators.py certificates.py results.py entry.py plots/style.py \
+	plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
+SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
+	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
+NETWORK := $(wildcard $P/networks/*.py) $(addprefix $P/,training.py data/images.py data/augmentation.py) \
+	$(wildcard conf/data/*.yaml conf/unit/*.yaml conf/network/*.yaml conf/training/*.yaml) conf/train.yaml $(MADE)/data
+INVERSION := $P/studies/recovery.py $(wildcard conf/solver/*.yaml) conf/inversion.yaml $(NETWORK)
+
+$(MADE)/fig1: $P/studies/architecture.py $(NETWORK)
+$(MADE)/fig2 $(MADE)/fig3: $(SWEEP)
+$(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
+$(MADE)/table1: $P/studies/families.py $(INVERSION) $(wildcard weights/*.safetensors)
+
+$(FIGURES:%=$(MADE)/%): $(MADE)/%: scripts/%.py conf/%.yaml $P/plots/%.py $(CORE) | $(VENV)/.installed
+	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
+	@touch $@
+
+.PHONY: help figures $(FIGURES) train train-all test lint setup clean
+
+help: ## list the targets
+	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+figures: $(FIGURES) ## set up and make every figure with its table and record: 7 min, install aside
+	@$(RUN) scripts/summary.py $(OUT)
+
+fig1: $(MADE)/fig1 ## architecture of the network: 5 s
+fig2: $(MADE)/fig2 ## γ sweep, rectifier linear transform: 30 s
+fig3: $(MADE)/fig3 ## γ sweep, residual unit with a fully-connected layer: 30 s
+fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 20 s
+fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 4 min
+table1: $(MADE)/table1 ## families of units under one recipe: 2 min
+
+train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 12 min
+	@$(RUN) scripts/train.py data=mnist
+
+train-all: | $(VENV)/.installed ## train every network of table1: 1 h
+	@set -e; for seed in 0 1 2; do $(RUN) scripts/train.py data=mnist unit=monotone seed=$$seed; done; \
+	for unit in lipschitz standard; do $(RUN) scripts/train.py data=mnist unit=$$unit; done
+
+test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
+	@$(RUN) -m pytest
+
+lint: | $(VENV)/.installed-dev ## check style and types: 20 s
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+setup: $(VENV)/.installed-dev ## only set up the virtual environment: minutes, by the network
+
+$(VENV)/.installed: pyproject.toml
+	@$(if $(PYTHON),,echo "error: no Python from 3.10 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(RUN) -m pip install --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+clean: ## forget which figures are made, and remove Hydra's and Lightning's own output
+	rm -rf outputs

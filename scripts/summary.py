@@ -1,0 +1,23 @@
+"""Print a table of the figures in a folder: python scripts/summary.py [figures]."""
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def main(folder: Path) -> None:
+    table = Table(title=f"figures in {folder}/")
+    for column in ("figure", "file", "what it shows", "dataset", "seconds"):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        picture = path.with_suffix(".png").name
+        table.add_row(record["figure"], picture, record["shows"], record["dataset"], f"{record['seconds']:.1f}")
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "figures"))

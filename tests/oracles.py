@@ -1,0 +1,62 @@
+"""Independent answers to check the package against: naive, slow, and written differently."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+
+def forward(x: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray) -> np.ndarray:
+    """x + W₂·relu(W₁x + b₁) + b₂, one row at a time."""
+    return np.array([row + W2 @ np.maximum(W1 @ row + b1, 0) + b2 for row in x])
+
+
+def preimages(
+    y: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray, slack: float = 1e-9
+) -> list[np.ndarray]:
+    """All x with f(x) = y, by solving the linear system of each of the 2ʰ sign patterns of W₁x + b₁."""
+    found: list[np.ndarray] = []
+    d = len(y)
+    for pattern in itertools.product((0.0, 1.0), repeat=len(b1)):
+        D = np.diag(pattern)
+        J = np.eye(d) + W2 @ D @ W1
+        if abs(np.linalg.det(J)) < 1e-12:
+            continue
+        x = np.linalg.solve(J, y - b2 - W2 @ D @ b1)
+        s = W1 @ x + b1
+        agrees = np.all(np.where(np.array(pattern) > 0, s >= -slack, s <= slack))
+        if agrees and not any(np.allclose(x, other, atol=1e-7) for other in found):
+            found.append(x)
+    return found
+
+
+def naive_banach(y: np.ndarray, steps: int, *unit: np.ndarray) -> np.ndarray:
+    """The existing method, for one row: x ← y − g(x)."""
+    x = y.copy()
+    for _ in range(steps):
+        x = y - (forward(x[None], *unit)[0] - x)
+    return x
+
+
+def naive_modulus(
+    y: np.ndarray, steps: int, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray
+) -> np.ndarray:
+    """The proposed method, for one row, as the paper's abstract is read here: (I + A/2)s ← c − (A/2)|s| from s = c."""
+    A, c = W1 @ W2, W1 @ (y - b2) + b1
+    s = c.copy()
+    for _ in range(steps):
+        s = np.linalg.solve(np.eye(len(c)) + A / 2, c - A @ np.abs(s) / 2)
+    return y - b2 - W2 @ np.maximum(s, 0)
+
+
+def convolution_matrix(weight: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The matrix of a zero-padded convolution of stride 1, tap by tap."""
+    out, into, k, _ = weight.shape
+    r = k // 2
+    matrix = np.zeros((out, height, width, into, height, width))
+    for i, j, a, b in itertools.product(range(height), range(width), range(k), range(k)):
+        p, q = i + a - r, j + b - r
+        if 0 <= p < height and 0 <= q < width:
+            matrix[:, i, j, :, p, q] += weight[:, :, a, b]
+    return matrix.reshape(out * height * width, into * height * width)

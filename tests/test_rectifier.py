@@ -1,0 +1,52 @@
+"""The rectifier equation: f(x) = y and s + A·relu(s) = c say the same."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replication.operators import Convolution, Dense, adjoint_kernel
+from replication.rectifier import RectifierEquation, RectifierMap
+
+
+def random_map(h: int, d: int, seed: int) -> RectifierMap:
+    g = torch.Generator().manual_seed(seed)
+    W1, b1, W2, b2 = (torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((h, d), (h,), (d, h), (d,)))
+    return RectifierMap(Dense(W1), b1, Dense(W2), b2)
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10_000))
+def test_preactivation_of_x_solves_the_equation_and_gives_x_back(h: int, d: int, seed: int) -> None:
+    f = random_map(h, d, seed)
+    x = torch.randn(3, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    equation = RectifierEquation.of(f, f(x))
+    s = f.preactivation(x)
+    A = f.W1.matrix @ f.W2.matrix
+    torch.testing.assert_close(s + torch.relu(s) @ A.T, equation.c)
+    torch.testing.assert_close(equation.recover(torch.relu(s)), x)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.floats(0.5, 5), st.integers(0, 10_000))
+def test_dense_resolvent_inverts_the_shifted_matrix(h: int, d: int, shift: float, seed: int) -> None:
+    f = random_map(h, d, seed)
+    equation = RectifierEquation.of(f, torch.zeros(2, d, dtype=torch.float64))
+    shifted = f.W1.matrix @ f.W2.matrix + shift * torch.eye(h, dtype=torch.float64)
+    v = torch.randn(2, h, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    tolerance = 1e-12 * float(torch.linalg.cond(shifted))  # what an explicit inverse keeps
+    torch.testing.assert_close(equation.resolvent(shift)(v) @ shifted.T, v, rtol=tolerance, atol=tolerance)
+
+
+def test_woodbury_resolvent_of_convolutions_agrees_with_the_dense_one() -> None:
+    weight = torch.randn(5, 2, 3, 3, dtype=torch.float64)
+    size = (4, 3)
+    W1, W2 = Convolution(weight, size), Convolution(adjoint_kernel(weight), size)
+    zero = torch.zeros((), dtype=torch.float64)
+    f = RectifierMap(W1, zero, W2, zero, gram=True)
+    resolvent = RectifierEquation.of(f, torch.zeros(1, 2, *size, dtype=torch.float64)).resolvent(2.5)
+    v = torch.randn(3, 5, *size, dtype=torch.float64)
+    solved = resolvent(v)
+    torch.testing.assert_close(W1(W2(solved)) + 2.5 * solved, v)
+
+
+def test_a_singular_shifted_matrix_becomes_nan() -> None:
+    f = RectifierMap(*(Dense(torch.eye(2)), torch.zeros(2), Dense(-2 * torch.eye(2)), torch.zeros(2)))
+    assert RectifierEquation.of(f, torch.ones(1, 2)).resolvent(2.0)(torch.ones(1, 2)).isnan().all()

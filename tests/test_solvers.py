@@ -1,0 +1,229 @@
+"""The two algorithms and the loop: against naive versions, brute force and theory, and honest about failure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import forward, naive_banach, naive_modulus, preimages
+from torch import Tensor
+
+from replication import Banach, Modulus, ResidualUnit, Status
+from replication.certificates import is_monotone
+from replication.rectifier import RectifierEquation
+from replication.solvers import get_solver, solve
+
+SOLVERS = ["banach", "modulus"]
+
+
+def random_unit(h: int, d: int, norm: float, seed: int, dtype: torch.dtype = torch.float64) -> ResidualUnit:
+    """A unit with ‖W₁W₂‖ = norm."""
+    g = torch.Generator().manual_seed(seed)
+    W1, b1, W2, b2 = (torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((h, d), (h,), (d, h), (d,)))
+    W2 = W2 * norm / torch.linalg.matrix_norm(W1 @ W2, 2)
+    return ResidualUnit(*(tensor.to(dtype) for tensor in (W1, b1, W2, b2)))
+
+
+def arrays(unit: ResidualUnit) -> tuple[np.ndarray, ...]:
+    return tuple(parameter.detach().numpy() for parameter in (unit.W1, unit.b1, unit.W2, unit.b2))
+
+
+def images_of(unit: ResidualUnit, rows: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    x = torch.randn(rows, unit.W1.shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    x = x.to(unit.W1.dtype)
+    return x, unit(x).detach()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 7])
+@pytest.mark.parametrize(("solver", "naive"), [(Banach, naive_banach), (Modulus, naive_modulus)])
+def test_iterates_are_those_of_the_naive_method(solver: type, naive: object, steps: int) -> None:
+    unit = random_unit(6, 4, 0.9, seed=3)
+    _, y = images_of(unit, 5)
+    solution = unit.inverse(y, solver(max_iterations=steps), tolerance=1e-300)
+    expected = np.array([naive(row, steps, *arrays(unit)) for row in y.numpy()])
+    np.testing.assert_allclose(solution.value.numpy(), expected, rtol=1e-10, atol=1e-12)
+    assert (solution.iterations == steps).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@given(st.integers(1, 6), st.integers(1, 6), st.floats(0.1, 6), st.integers(0, 10_000))
+def test_what_converges_is_a_preimage_found_by_brute_force(solver: str, h: int, d: int, norm: float, seed: int) -> None:
+    unit = random_unit(h, d, norm, seed)
+    x, y = images_of(unit, 3, seed)
+    solution = unit.inverse(y, solver, max_iterations=2000)
+    for row in range(3):
+        found = preimages(y[row].numpy(), *arrays(unit))
+        if solution.status[row] is Status.CONVERGED:
+            value = solution.value[row].numpy()
+            assert min(np.linalg.norm(value - other) for other in found) < 1e-5 * (1 + np.linalg.norm(value))
+        if norm < 0.95:
+            assert solution.status[row] is Status.CONVERGED
+            assert len(found) == 1
+            torch.testing.assert_close(solution.value[row], x[row], rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_contractions_round_trip_to_the_precision_of_the_dtype(solver: str, dtype: torch.dtype, device: str) -> None:
+    unit = random_unit(10, 10, 0.8, seed=0, dtype=dtype).to(device)
+    x, y = images_of(unit.cpu(), 50)
+    unit.to(device)
+    tolerance = 100 * torch.finfo(dtype).eps
+    solution = unit.inverse(y.to(device), solver, tolerance=tolerance)
+    assert solution.converged.all()
+    error = (solution.value.cpu() - x).norm(dim=1) / y.norm(dim=1)
+    assert (error <= tolerance * 5 * 20).all()  # 1/(1 − 0.8) for the contraction, the rest for ‖W₁‖‖W₂‖/‖A‖
+
+
+def test_mixed_batch_gives_every_row_its_own_status() -> None:
+    identity = torch.eye(2, dtype=torch.float64)
+    W1 = torch.stack([0.5 * identity, 3 * identity, torch.tensor([[0.0, 0.0], [0.0, 3.0]]).double(), 1e200 * identity])
+    W2 = torch.stack([identity, -identity, identity, 1e200 * identity])
+    zero = torch.zeros(4, 2, dtype=torch.float64)
+    units = ResidualUnit(W1, zero, W2, zero)
+    y = torch.tensor([[1.0, -2.0], [1.0, 1.0], [1.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
+    solution = units.inverse(y, "banach")
+    # contraction; x ← y + 3x grows; scalar 2-cycle x ← 2 − 3·relu(x); overflow
+    assert solution.status.tolist() == [Status.CONVERGED, Status.DIVERGED, Status.STAGNATED, Status.NOT_FINITE]
+    torch.testing.assert_close(solution.value[0], torch.tensor([2 / 3, -2.0], dtype=torch.float64))
+    assert torch.isfinite(solution.value).all()
+    assert solution.iterations[1] < 20  # growth by 3 a step is seen early
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_rows_do_not_depend_on_their_batch(solver: str) -> None:
+    gammas = torch.linspace(0.3, 4, 40, dtype=torch.float64)
+    units = [random_unit(5, 5, float(norm), seed) for seed, norm in enumerate(gammas)]
+    batch = ResidualUnit(
+        *(torch.stack([getattr(unit, name).detach() for unit in units]) for name in ("W1", "b1", "W2", "b2"))
+    )
+    _, y = images_of(batch, 40)
+    together = batch.inverse(y, solver)
+    assert len(set(together.status)) > 1
+    for row, unit in enumerate(units):
+        alone = unit.inverse(y[row : row + 1], solver)
+        assert alone.status[0] is together.status[row]
+        if alone.status[0] is Status.CONVERGED:
+            assert alone.iterations[0] == together.iterations[row]
+            torch.testing.assert_close(alone.value[0], together.value[row], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@given(st.floats(0.2, 8), st.integers(0, 10_000))
+def test_residual_is_that_of_the_value_returned(solver: str, norm: float, seed: int) -> None:
+    unit = random_unit(6, 6, norm, seed)
+    _, y = images_of(unit, 4, seed)
+    solution = unit.inverse(y, solver, max_iterations=300)
+    residual = forward(solution.value.numpy(), *arrays(unit)) - y.numpy()
+    expected = np.linalg.norm(residual, axis=1) / np.linalg.norm(y.numpy(), axis=1)
+    np.testing.assert_allclose(solution.residual.numpy(), expected, rtol=1e-6, atol=1e-14)
+    assert ((solution.residual <= 1e-10) == solution.converged).all()
+
+
+@given(st.integers(1, 8), st.floats(0.1, 30), st.integers(0, 10_000))
+def test_modulus_contracts_exactly_on_monotone_matrices(h: int, norm: float, seed: int) -> None:
+    A = random_unit(h, h, norm, seed)
+    A = (A.W1 @ A.W2).detach()
+    identity = torch.eye(h, dtype=torch.float64)
+    shifted = 2 * identity + A
+    if torch.linalg.cond(shifted) > 1e8:
+        return
+    rate = float(torch.linalg.matrix_norm(torch.linalg.solve(shifted, A), 2))
+    minimum = float(np.linalg.eigvalsh((A + A.T).numpy() / 2)[0])
+    if abs(minimum + 1) > 1e-6:
+        assert (rate < 1) == (minimum > -1)
+        assert bool(is_monotone(A)) == (minimum > -1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_modulus_converges_at_the_rate_of_theory(seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    B = torch.randn(4, 4, dtype=torch.float64, generator=g)
+    A = 6 * B @ B.T / torch.linalg.matrix_norm(B @ B.T, 2)
+    # c > 0 large: all preactivations stay positive, where |s| = s and the iteration is linear with the map (2I+A)⁻¹A
+    s = 10 + torch.rand(4, dtype=torch.float64, generator=g)
+    unit = ResidualUnit(A, torch.zeros(4).double(), torch.eye(4).double(), torch.zeros(4).double())
+    x = torch.linalg.lstsq(A, s[:, None]).solution.T
+    y = unit(x).detach()
+    rate = float(torch.linalg.matrix_norm(torch.linalg.solve(2 * torch.eye(4).double() + A, A), 2))
+    residuals = [
+        float(unit.inverse(y, "modulus", tolerance=1e-300, max_iterations=steps).residual) for steps in (20, 30)
+    ]
+    measured = (residuals[1] / residuals[0]) ** 0.1
+    assert measured == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize("omega", [0.3, 1.0, 3.0])
+def test_every_omega_converges_on_monotone_units(omega: float) -> None:
+    B = torch.randn(6, 6, dtype=torch.float64)
+    unit = ResidualUnit(B, torch.randn(6).double(), B.T, torch.zeros(6).double())
+    x, y = images_of(unit, 10)
+    solution = unit.inverse(y, "modulus", omega=omega)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value, x, rtol=1e-8, atol=1e-8)
+
+
+def test_solvers_agree_where_both_are_guaranteed() -> None:
+    unit = random_unit(8, 8, 0.9, seed=5)
+    _, y = images_of(unit, 20)
+    torch.testing.assert_close(unit.inverse(y, "banach").value, unit.inverse(y, "modulus").value, rtol=1e-8, atol=1e-8)
+
+
+def test_existing_method_cycles_on_a_monotone_unit_that_the_proposed_method_inverts() -> None:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    unit = ResidualUnit(one, torch.zeros(1).double(), 3 * one, torch.zeros(1).double())
+    y = 4 * one
+    existing, proposed = unit.inverse(y, "banach"), unit.inverse(y, "modulus")
+    assert existing.status[0] is Status.STAGNATED
+    assert proposed.status[0] is Status.CONVERGED
+    torch.testing.assert_close(proposed.value, one)
+
+
+def test_no_rows_are_no_work() -> None:
+    unit = random_unit(3, 3, 0.5, seed=0)
+    solution = unit.inverse(torch.zeros(0, 3, dtype=torch.float64))
+    assert solution.value.shape == (0, 3)
+    assert solution.status.shape == (0,)
+
+
+def test_zero_output_uses_the_absolute_residual() -> None:
+    identity = torch.eye(2, dtype=torch.float64)
+    unit = ResidualUnit(identity, torch.ones(2).double(), identity / 2, torch.zeros(2).double())
+    solution = unit.inverse(torch.zeros(1, 2, dtype=torch.float64))
+    assert solution.converged.all()
+    torch.testing.assert_close(unit(solution.value), torch.zeros(1, 2, dtype=torch.float64))
+
+
+def test_running_out_of_iterations_is_said() -> None:
+    unit = random_unit(6, 6, 0.99, seed=2)
+    _, y = images_of(unit, 3)
+    assert set(unit.inverse(y, "banach", max_iterations=2).status) == {Status.MAX_ITERATIONS}
+
+
+def test_finished_rows_are_no_longer_evaluated() -> None:
+    unit = random_unit(6, 6, 0.9, seed=4)
+    x, y = images_of(unit, 8)
+    seen: list[int] = []
+
+    class Counting(Banach):
+        def step(self, equation: RectifierEquation, *rest: object) -> object:
+            seen.append(len(equation.y))
+            return super().step(equation, *rest)  # type: ignore[arg-type]
+
+    y[0] = unit(torch.zeros(1, 6).double()).detach() * 1e-3  # of another scale, so that rows end at different times
+    solution = solve(RectifierEquation.of(unit.rectifier_map((6,)), y), Counting(), 1e-8)
+    assert sum(seen) < len(y) * int(solution.iterations.max())
+    assert seen[-1] < len(y)
+
+
+def test_unknown_names_and_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown solver 'newtn'; known are banach, modulus"):
+        get_solver("newtn")
+    with pytest.raises(TypeError, match="'banach' has no option 'omega'"):
+        get_solver("banach", omega=2)
+    with pytest.raises(TypeError, match="is configured already"):
+        get_solver(Banach(), max_iterations=3)
+    with pytest.raises(ValueError, match="omega must be a positive number"):
+        Modulus(omega=-1)
