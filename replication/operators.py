@@ -157,7 +157,7 @@ def norm_estimate(*factors: Operator) -> float:
         rows = torch.as_tensor(v.reshape(1, *maps[0].domain), dtype=torch.float64)
         for linear in maps:
             rows = linear(rows)
-        return rows.numpy().reshape(-1)
+        return rows.detach().numpy().reshape(-1)
 
     forward = list(reversed(factors))
     backward = [factor.adjoint() for factor in factors]

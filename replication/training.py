@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import pickle
 import shutil
 import time
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +57,7 @@ class Classifier(pl.LightningModule):
         images = images.contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.label_smoothing)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower training.optimizer.lr")
+            raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower training.scheduler.max_lr")
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
@@ -77,6 +81,13 @@ class Classifier(pl.LightningModule):
         optimizer = self.optimizer(self.parameters())
         scheduler = self.scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def silence_lightning() -> None:
+    """Hide what Lightning says that nobody can act on."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in (".*LeafSpec.*", ".*does not have many workers.*", "Checkpoint directory .* not empty"):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def run_name(config: DictConfig, data: ImageData) -> str:
@@ -113,6 +124,7 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         ValueError: if an interrupted run is there whose configuration differs.
     """
     code = commit()
+    silence_lightning()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
     network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
@@ -130,9 +142,7 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         enable_model_summary=False,
     )
     print(f"training {name}: {epochs} epochs" + (f", resumed from {resume}" if resume else ""), flush=True)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    fit(trainer, module, data, resume)
     accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["test_accuracy"])
 
     record = provenance(
@@ -155,13 +165,30 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
     return path
 
 
+def fit(trainer: pl.Trainer, module: Classifier, data: ImageData, resume: Path | None) -> None:
+    """Train, from a checkpoint if there is one, which can hold tensors and numbers but no code.
+
+    Raises:
+        ValueError: if the checkpoint is corrupt or holds anything else.
+        KeyboardInterrupt: if the user stops the training.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except (pickle.UnpicklingError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"the checkpoint {resume} cannot be used ({str(error).splitlines()[0]}); delete it to begin anew"
+        ) from error
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
 def checkpoint_to_resume(folder: Path, wanted: dict[str, Any]) -> Path | None:
     """Return the checkpoint of an interrupted run in this folder, or None; leave its recipe there for the next start.
 
     Raises:
         ValueError: if the interrupted run had another recipe.
     """
-    checkpoint, note = folder / "last.ckpt", folder / "recipe.json"
+    checkpoint, note = folder / "last.ckpt", folder.with_name("recipe.json")
     if checkpoint.is_file() and note.is_file():
         if json.loads(note.read_text()) != json.loads(json.dumps(wanted)):
             raise ValueError(

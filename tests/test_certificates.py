@@ -69,7 +69,7 @@ def test_a_batch_has_a_certificate_for_each_unit() -> None:
     batch = ResidualUnit(
         torch.eye(2).repeat(3, 1, 1) / 2, torch.zeros(3, 2), torch.eye(2).repeat(3, 1, 1), torch.zeros(3, 2)
     )
-    with pytest.raises(ValueError, match="unit\\[i\\].certificate"):
+    with pytest.raises(ValueError, match=r"unit\[i\]\.certificate"):
         batch.certificate()
     assert batch[2].certificate().condition == "lipschitz"
 

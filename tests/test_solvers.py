@@ -204,7 +204,7 @@ def test_running_out_of_iterations_is_said() -> None:
 
 def test_finished_rows_are_no_longer_evaluated() -> None:
     unit = random_unit(6, 6, 0.9, seed=4)
-    x, y = images_of(unit, 8)
+    _, y = images_of(unit, 8)
     seen: list[int] = []
 
     class Counting(Banach):

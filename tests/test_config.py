@@ -1,0 +1,65 @@
+"""Every configuration composes, and every part of it instantiates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+CONF = ROOT / "conf"
+ENTRY_POINTS = ["fig1", "fig2", "fig3", "fig4", "fig5", "table1", "train"]
+GROUPS = ["data", "unit", "network", "training", "trainer", "logger"]
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_every_entry_point_composes_and_resolves(name: str) -> None:
+    config = composed(name)
+    assert OmegaConf.to_container(config, resolve=True, throw_on_missing=True)["seed"] == 0
+    assert name == "train" or config.shows
+
+
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
+def test_every_choice_of_a_training_instantiates(group: str, option: str, tmp_path: Path) -> None:
+    config = composed("train", f"{group}={option}", "data=digits" if group != "data" else "seed=1")
+    if group == "data":
+        assert instantiate(config.data if option != "auto" else config.data.digits).image_shape
+    elif group in ("unit", "network"):
+        assert instantiate(config.network, image_shape=(1, 8, 8), classes=10).units
+    elif group == "training":
+        network = instantiate(config.network, image_shape=(1, 8, 8), classes=10)
+        assert instantiate(config.training, network=network).configure_optimizers
+    elif group == "logger" and option == "tensorboard":
+        assert config.logger._target_ == "pytorch_lightning.loggers.TensorBoardLogger"  # its library is an extra
+    elif group == "logger":
+        assert instantiate(config.logger, save_dir=str(tmp_path))
+    else:
+        assert instantiate(config.trainer, max_epochs=1, logger=False, enable_checkpointing=False)
+
+
+@pytest.mark.parametrize("option", options("ensemble"))
+def test_every_ensemble_instantiates(option: str) -> None:
+    sweep = instantiate(composed("fig2", f"ensemble={option}").sweep)
+    assert set(sweep["solvers"]) == {"existing", "proposed"}
+    assert len(sweep["ensembles"]) == (1 if option != "all" else len(options("ensemble")) - 1)
+    assert len(sweep["gamma"]) >= 30
+    assert sweep["gamma"].min() < 0.5
+
+
+def test_families_of_table1_are_those_of_the_unit_group() -> None:
+    config = composed("table1")
+    assert sorted(config.families) == options("unit")
+    assert {run.family for run in config.runs} == set(config.families)
+    assert sorted(run.seed for run in config.runs if run.family == "monotone") == [0, 1, 2]

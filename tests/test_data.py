@@ -1,0 +1,154 @@
+"""Data: checked files, bounded downloads, a loud stand-in, and randomness that is a function of the seed."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DATA
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replication.data import images as module
+from replication.data.augmentation import RandomAffine
+from replication.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform
+from replication.data.images import MNIST, DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
+
+ENSEMBLES = [Gaussian(), Uniform(), Entrywise(), Gram(), Monotone(), Skew()]
+
+
+def mnist(folder: Path) -> MNIST:
+    return MNIST(str(folder), batch_size=10, epochs=1, seed=0)
+
+
+def digits() -> Digits:
+    return Digits(batch_size=10, epochs=1, seed=0)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "any_answers", lambda mirrors, timeout: False)
+
+
+def test_mnist_that_cannot_be_had_is_one_sentence(tmp_path: Path, offline: None) -> None:
+    with pytest.raises(DataUnavailableError, match="no download server answered within 20 s; set REPLICATION_DATA"):
+        mnist(tmp_path / "nowhere").prepare_data()
+
+
+def test_auto_falls_back_to_the_digits_with_a_warning(tmp_path: Path, offline: None) -> None:
+    with pytest.warns(UserWarning, match="stand-in for MNIST"):
+        data = mnist_or_digits(mnist(tmp_path), digits())
+    assert data.name == "digits"
+
+
+def test_a_silent_server_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
+        start = time.perf_counter()
+        assert not module.any_answers([f"http://127.0.0.1:{server.getsockname()[1]}/"], timeout=0.5)
+        assert time.perf_counter() - start < 3
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "any_answers", lambda mirrors, timeout: True)
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(DataUnavailableError, match="could not be downloaded"):
+        mnist(blocked).prepare_data()
+
+
+def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(folder: str, download: bool) -> None:
+        (Path(folder) / "half").write_text("a file")
+        raise RuntimeError("connection lost")
+
+    monkeypatch.setattr(module, "any_answers", lambda mirrors, timeout: True)
+    monkeypatch.setattr(module.TorchvisionMNIST, "__init__", lambda self, folder, download: broken(folder, download))
+    with pytest.raises(DataUnavailableError, match="connection lost"):
+        mnist(tmp_path).prepare_data()
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.mnist
+def test_a_truncated_mnist_file_is_named_with_its_checksum(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "MNIST", tmp_path / "MNIST")
+    file = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(
+        ValueError, match=r"t10k-labels-idx1-ubyte is not the original .* md5 is [0-9a-f]{32}, not 27ae3e4e"
+    ):
+        mnist(tmp_path).prepare_data()
+
+
+@pytest.mark.mnist
+def test_mnist_has_its_images() -> None:
+    data = mnist(DATA)
+    data.setup()
+    assert data.train.tensors[0].shape == (60000, 1, 28, 28)
+    assert data.test.tensors[0].shape == (10000, 1, 28, 28)
+    assert float(data.train.tensors[0].max()) == 1.0
+    _, labels, indices = data.balanced_test(100)
+    assert torch.bincount(labels).tolist() == [100] * 10
+    assert torch.equal(data.test.tensors[1][indices], labels)
+
+
+def test_digits_keep_a_hundred_of_each_class_for_testing() -> None:
+    data = digits()
+    data.setup()
+    assert len(data.train) + len(data.test) == 1797
+    assert torch.bincount(data.test.tensors[1]).tolist() == [100] * 10
+    with pytest.raises(ValueError, match="has 100 test images, fewer than 101"):
+        data.balanced_test(101)
+
+
+def test_shuffling_is_a_function_of_seed_and_epoch() -> None:
+    batches = ShuffledBatches(25, 4, seed=1)
+    first = list(batches)
+    assert first[0] != sorted(first[0])
+    assert len(first) == 6
+    assert len({index for batch in first for index in batch}) == 24
+    assert list(batches) == first
+    batches.set_epoch(1)
+    assert list(batches) != first
+
+
+def test_augmentation_moves_by_the_given_amounts() -> None:
+    images = torch.zeros(400, 1, 21, 21)
+    images[:, :, 10, 10] = 1
+    moved = RandomAffine(rotation=0, scaling=0, shift=3)(images, torch.Generator().manual_seed(0))
+    weight = moved.sum((1, 2, 3))
+    rows = (moved.sum((1, 3)) * torch.arange(21.0)).sum(1) / weight - 10
+    assert 2.5 < float(rows.abs().max()) <= 3.1
+    still = RandomAffine(rotation=0, scaling=0, shift=0)(images, torch.Generator())
+    torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES, ids=lambda e: type(e).__name__)
+def test_ensembles_have_the_norm_they_say_and_scale_the_same_cases(ensemble: Gaussian) -> None:
+    gamma = torch.tensor([0.5, 4.0], dtype=torch.float64)
+    for draw in (ensemble.linear, ensemble.residual):
+        units = draw(30, 10, gamma, torch.Generator().manual_seed(0))
+        A = (units.W1 @ units.W2).detach()
+        norms = torch.linalg.matrix_norm(A, 2)
+        torch.testing.assert_close(norms[30:], 8 * norms[:30])
+        if not isinstance(ensemble, Entrywise):
+            torch.testing.assert_close(norms[:30], torch.full((30,), 0.5, dtype=torch.float64))
+        assert torch.equal(units.b1[30:], units.b1[:30])
+
+
+@given(st.integers(0, 1000))
+def test_monotone_ensembles_are_monotone(seed: int) -> None:
+    for ensemble in (Gram(), Monotone(), Skew()):
+        A = ensemble.matrix(3, 6, torch.Generator().manual_seed(seed))
+        smallest = torch.linalg.eigvalsh((A + A.mT) / 2)[:, 0]
+        assert (smallest >= -1e-12 * torch.linalg.matrix_norm(A, 2)).all()
+
+
+def test_entrywise_has_the_deviation_it_says() -> None:
+    for draw in (Entrywise().linear, Entrywise().residual):
+        units = draw(2000, 10, torch.tensor([2.0], dtype=torch.float64), torch.Generator().manual_seed(0))
+        assert float((units.W1 @ units.W2).detach().std()) == pytest.approx(2 / 10**0.5, rel=0.02)

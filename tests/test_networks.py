@@ -1,0 +1,74 @@
+"""The network: round trip from the last hidden layer, layer records, and failures that show."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from replication import MonotoneConvUnit, RectifierNetwork, StandardConvUnit, Status, Verdict
+
+
+def network(unit: object = MonotoneConvUnit) -> RectifierNetwork:
+    torch.manual_seed(0)
+    made = RectifierNetwork((1, 8, 8), 10, unit, hidden=(8, 16), units_per_stage=2)
+    made(torch.rand(64, 1, 8, 8))  # running statistics of the normalisation
+    return made.double().eval()
+
+
+def test_images_come_back_from_the_last_hidden_layer() -> None:
+    net, images = network(), torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        solution = net.inverse(net.features(images), omega="auto")
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value, images, rtol=1e-7, atol=1e-7)
+    assert [record.title for record in solution.layers] == [layer.title for layer in reversed(net.hidden_layers)]
+    solved = [record.solution for record in solution.layers if record.solution is not None]
+    assert len(solved) == 4
+    assert torch.equal(solution.iterations, sum(part.iterations for part in solved))
+    assert (solution.residual < 1e-8).all()
+
+
+def test_float32_comes_back_to_its_precision() -> None:
+    net, images = network().float(), torch.rand(5, 1, 8, 8)
+    with torch.no_grad():
+        solution = net.inverse(net.features(images))
+    assert ((solution.value - images).flatten(1).norm(dim=1) / images.flatten(1).norm(dim=1) < 1e-3).all()
+
+
+def test_a_failing_layer_shows_in_the_status_and_spares_the_other_rows() -> None:
+    net, images = network(), torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        for unit in net.units:
+            unit.weight1 *= 4
+        features = net.features(images)
+        features[1] *= 1e-9  # where every preactivation keeps the sign of its bias, the existing method is exact
+        solution = net.inverse(features, "banach", max_iterations=50, patience=10)
+    assert solution.status[0] is not Status.CONVERGED
+    assert torch.isfinite(solution.value).all()
+    assert solution.residual[0] > 1e-3
+
+
+def test_certificates_say_which_units_are_invertible() -> None:
+    def loud(**shape: object) -> StandardConvUnit:
+        unit = StandardConvUnit(**shape)
+        torch.nn.init.constant_(unit.weight1, 1.0)
+        return unit
+
+    assert [c.verdict for c in network().certificates()] == [Verdict.INVERTIBLE] * 4
+    assert [c.verdict for c in network(loud).certificates()] == [Verdict.UNKNOWN] * 4
+
+
+def test_training_mode_and_bad_features_are_refused() -> None:
+    net = network()
+    features = net.features(torch.rand(2, 1, 8, 8, dtype=torch.float64)).detach()
+    with pytest.raises(TypeError, match=r"float32 and the unit torch.float64"):
+        net.inverse(features.float())
+    with pytest.raises(ValueError, match="not finite"):
+        net.inverse(features * torch.nan)
+    with pytest.raises(RuntimeError, match="eval"):
+        net.train().inverse(features)
+
+
+def test_images_that_cannot_be_halved_are_refused() -> None:
+    with pytest.raises(ValueError, match="9×8 images cannot be halved 2 times"):
+        RectifierNetwork((1, 9, 8), 10, partial(MonotoneConvUnit))

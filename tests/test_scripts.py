@@ -1,0 +1,166 @@
+"""The commands a user types: scripts, multiruns, Make's idea of what is stale, and errors of one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
+pytestmark = pytest.mark.slow
+
+
+def run(script: str, *overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script with its output under `folder`, offline as far as data go."""
+    paths = [f"paths.{name}_dir={folder / name}" for name in ("figures", "weights", "outputs")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, f"scripts/{script}.py", *overrides, *paths],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_figure_script_writes_table_picture_and_record(tmp_path: Path) -> None:
+    done = run("fig3", *SMALL, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert written == ["fig3.csv", "fig3.json", "fig3.pdf", "fig3.png"]
+    record = json.loads((tmp_path / "figures" / "fig3.json").read_text())
+    assert record["configuration"]["sweep"]["cases"] == 5
+    assert record["dataset"] == "random units"
+
+
+def test_a_multirun_gives_every_job_its_own_folder(tmp_path: Path) -> None:
+    done = run("fig2", "-m", "seed=0,1", "ensemble=gaussian,gram", *SMALL, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tables = sorted((tmp_path / "outputs").rglob("fig2.csv"))
+    assert len({path.parent for path in tables}) == 4
+    seen = {tuple(pd.read_csv(path)["ensemble"].unique()) for path in tables}
+    assert seen == {("gaussian",), ("gram",)}
+    assert not (tmp_path / "figures").exists()
+
+
+def test_training_sweeps_as_a_multirun(tmp_path: Path) -> None:
+    small = ["data=digits", "trainer.max_epochs=1", "network.units_per_stage=1", "trainer.enable_progress_bar=false"]
+    done = run("train", "-m", "unit=monotone,lipschitz", "seed=0,1", *small, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    weights = sorted((tmp_path / "outputs").rglob("*.safetensors"))
+    names = {path.stem for path in weights}
+    assert names == {f"digits-{family}-{seed}" for family in ("monotone", "lipschitz") for seed in (0, 1)}
+    assert len({path.parent for path in weights}) == 4
+    assert not (tmp_path / "weights").exists()
+
+
+def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) -> None:
+    small = ["data=digits", "trainer.max_epochs=1", "trainer.enable_progress_bar=false"]
+    for script in ("fig1", "fig4", "fig5"):
+        size = [] if script == "fig1" else [f"per_class={1 if script == 'fig4' else 2}"]
+        done = run(script, *small, *size, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        record = json.loads((tmp_path / "figures" / f"{script}.json").read_text())
+        assert "digits" in record["dataset"]
+    assert len(pd.read_csv(tmp_path / "figures" / "fig5.csv")) == 40
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides", "sentence"),
+    [
+        ("fig2", ["ensemble=cauchy"], "Could not find 'ensemble/cauchy'"),
+        ("fig2", ["sweep.kind=cubic"], "unknown kind 'cubic' of unit"),
+        ("fig2", ["sweep.casse=3"], "Could not override 'sweep.casse'"),
+        ("train", ["unit=magic"], "Could not find 'unit/magic'"),
+        ("train", ["data=digits", "unit.make.norm_cap=-1"], "norm_cap must be positive or None, not -1"),
+        ("fig5", ["data=digits", "per_class=101"], "has 100 test images, fewer than 101"),
+    ],
+)
+def test_wrong_configurations_end_in_one_sentence(
+    script: str, overrides: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = run(script, *overrides, "+trainer.max_steps=1" if script == "never" else "seed=0", folder=tmp_path)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the sources in which every figure counts as made."""
+    copy = tmp_path / "checkout"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", ".*_cache", "data"))
+    shutil.copytree(ROOT / "replication" / "data", copy / "replication" / "data")
+    shutil.copytree(ROOT / "conf" / "data", copy / "conf" / "data")
+    names = ["fig1", "fig2", "fig3", "fig4", "fig5", "table1"]
+    for name in names:
+        for kind in ("csv", "png", "pdf", "json"):
+            (copy / "figures").mkdir(exist_ok=True)
+            (copy / "figures" / f"{name}.{kind}").touch()
+    (copy / "weights" / "mnist-monotone-0.safetensors").touch()
+    (copy / "weights" / "mnist-lipschitz-0.safetensors").touch()
+    stale(copy)  # writes down which data are at hand
+    made = copy / "outputs" / "made"
+    (copy / ".venv").mkdir()
+    for stamp in (copy / ".venv" / ".installed", *(made / name for name in names)):
+        stamp.touch()
+    return copy
+
+
+def stale(checkout: Path, **variables: str) -> list[str]:
+    """Return the figures that `make figures` would make."""
+    words = [f"{name}={value}" for name, value in variables.items()]
+    done = subprocess.run(
+        ["make", "-n", "figures", *words], cwd=checkout, capture_output=True, text=True, check=True,
+        env={key: value for key, value in os.environ.items() if key != "REPLICATION_DATA"},
+    )  # fmt: skip
+    return [line.split("scripts/")[1].split(".py")[0] for line in done.stdout.splitlines() if "scripts/" in line][:-1]
+
+
+def touch(checkout: Path, name: str) -> None:
+    """Make a file newer than every stamp."""
+    later = max(path.stat().st_mtime for path in (checkout / "outputs" / "made").iterdir()) + 10
+    os.utime(checkout / name, (later, later))
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("replication/plots/fig2.py", ["fig2"]),
+        ("conf/fig3.yaml", ["fig3"]),
+        ("scripts/fig4.py", ["fig4"]),
+        ("replication/studies/architecture.py", ["fig1"]),
+        ("replication/studies/invertibility.py", ["fig2", "fig3"]),
+        ("replication/studies/families.py", ["table1"]),
+        ("replication/studies/recovery.py", ["fig4", "fig5", "table1"]),
+        ("weights/mnist-monotone-0.safetensors", ["fig4", "fig5", "table1"]),
+        ("weights/mnist-lipschitz-0.safetensors", ["table1"]),
+        ("replication/rectifier.py", ["fig1", "fig2", "fig3", "fig4", "fig5", "table1"]),
+        ("README.md", []),
+    ],
+)
+def test_touching_a_file_makes_its_figures_and_no_other(checkout: Path, name: str, figures: list[str]) -> None:
+    assert stale(checkout) == []
+    touch(checkout, name)
+    assert stale(checkout) == figures
+
+
+def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "figures" / "fig2.pdf").unlink()
+    assert stale(checkout) == ["fig2"]
+    later = (checkout / "outputs" / "made" / "fig2").parent / "fig2"
+    later.touch()
+    (checkout / "figures" / "fig2.pdf").touch()
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == ["fig1", "fig4", "fig5", "table1"]
+
+
+def test_help_lists_every_target() -> None:
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("figures", "fig1", "fig5", "table1", "train", "test", "lint"):
+        assert f"  {target} " in done.stdout

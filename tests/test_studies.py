@@ -1,0 +1,167 @@
+"""The experiments: tables with the promised columns, counts that are right, and figures drawn from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hydra.utils import instantiate
+from test_config import composed
+
+from replication import Banach, Modulus, RectifierNetwork, ResidualUnit
+from replication.data.ensembles import Gaussian, Gram
+from replication.plots import fig1, fig2, fig3, fig4, fig5, table1
+from replication.plots.fig4 import scientific
+from replication.studies.architecture import architecture
+from replication.studies.families import family_row, largest_norm
+from replication.studies.invertibility import gamma_grid, recovered, share, sweep
+from replication.studies.recovery import in_percent, recovery_table, undo
+
+SWEEP_COLUMNS = [
+    "ensemble", "gamma", "quantity", "cases", "count", "percent", "ci_low", "ci_high", "iterations_median",
+]  # fmt: skip
+SOLVERS = {"proposed": Modulus(), "existing": Banach(patience=20)}
+
+
+def small_sweep(kind: str, seed: int = 0) -> pd.DataFrame:
+    return sweep(
+        kind, {"gaussian": Gaussian(), "gram": Gram()}, SOLVERS, gamma_grid(0.5, 8, 5), 30, 6, 1e-11, 1e-6, seed
+    )
+
+
+@pytest.fixture(scope="module")
+def network() -> RectifierNetwork:
+    torch.manual_seed(0)
+    config = composed("train", "data=digits", "network.units_per_stage=1")
+    made = instantiate(config.network, image_shape=(1, 8, 8), classes=10)
+    with torch.no_grad():
+        made(torch.rand(64, 1, 8, 8))
+    return made.double().eval()
+
+
+@pytest.mark.parametrize("kind", ["linear", "residual"])
+def test_sweep_tells_the_truth_about_both_methods(kind: str) -> None:
+    table = small_sweep(kind)
+    assert list(table.columns) == SWEEP_COLUMNS
+    assert len(table) == 2 * 5 * 4
+    percent = table.set_index(["ensemble", "quantity", "gamma"])["percent"].sort_index()
+    for ensemble in ("gaussian", "gram"):
+        assert percent[ensemble, "existing", 0.5] == percent[ensemble, "proposed", 0.5] == 100  # γ < 1
+        assert (percent[ensemble, "lipschitz"] == [100, 0, 0, 0, 0]).all()
+        assert (percent[ensemble, "proposed"] >= percent[ensemble, "monotone"]).all()  # the condition suffices
+    assert (percent["gram", "proposed"] == 100).all()
+    assert percent["gram", "existing", 8] < 20
+    assert percent["gaussian", "proposed", 8] < 50
+    assert (table["ci_low"] <= table["percent"] + 1e-9).all()
+    assert (table["percent"] <= table["ci_high"] + 1e-9).all()
+    assert table["iterations_median"].isna().sum() >= 2 * 5 * 2  # conditions have none
+
+
+def test_sweep_is_a_function_of_its_seed() -> None:
+    pd.testing.assert_frame_equal(small_sweep("linear"), small_sweep("linear"))
+    assert not small_sweep("linear").equals(small_sweep("linear", seed=1))
+
+
+def test_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown kind 'cubic' of unit; known are linear, residual"):
+        small_sweep("cubic")
+
+
+def test_interval_is_wilsons() -> None:
+    row = share(torch.tensor([True] * 8 + [False] * 2), None)
+    p, n, z = 0.8, 10, 1.959964
+    centre, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = (100 * (centre + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high), rel=1e-5)
+    assert row["iterations_median"] is None
+
+
+def test_another_preimage_is_not_recovery() -> None:
+    # f(x) = x − 2·relu(x) folds: f(3) = −3 = f(−3), and the existing method, started at −3, stays there
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    unit = ResidualUnit(one, 0 * one[0], -2 * one, 0 * one[0])
+    held, _ = recovered(unit, torch.tensor([[3.0]], dtype=torch.float64), Banach(), 1e-10, 1e-6)
+    assert not held.item()
+    held, _ = recovered(unit, torch.tensor([[-3.0]], dtype=torch.float64), Banach(), 1e-10, 1e-6)
+    assert held.item()
+
+
+def test_recovery_table_and_its_figures(network: RectifierNetwork) -> None:
+    images = torch.rand(20, 1, 8, 8, dtype=torch.float64)
+    labels, indices = torch.arange(10).repeat_interleave(2), torch.arange(20)
+    solutions = undo(network, images, SOLVERS, 1e-10)
+    table = recovery_table(solutions, images, labels, indices)
+    assert list(table.columns) == ["digit", "index", "method", "relative_error", "status", "iterations"]
+    assert len(table) == 40
+    proposed = table[table["method"] == "proposed"]
+    assert (proposed["status"] == "converged").all()
+    assert (proposed["relative_error"] < 1e-8).all()
+    value = solutions["existing"].value.numpy()
+    expected = np.linalg.norm((value - images.numpy()).reshape(20, -1), axis=1)
+    expected /= np.linalg.norm(images.numpy().reshape(20, -1), axis=1)
+    np.testing.assert_allclose(table[table["method"] == "existing"]["relative_error"], expected)
+    pixels = {"original": images[:, 0].numpy()} | {m: s.value[:, 0].numpy() for m, s in solutions.items()}
+    assert len(fig4.draw(table, pixels, "random images").axes) == 80
+    percent = in_percent(table)
+    np.testing.assert_allclose(percent["relative_error_percent"], 100 * table["relative_error"])
+    title = fig5.draw(percent, "random images").axes[0].get_title()
+    assert "random images: 20 test images, 2 a class" in title
+    assert "reconstructed" in title
+
+
+def test_family_row_has_its_columns(network: RectifierNetwork) -> None:
+    images = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    record = {
+        "recipe": {"unit": {"family": "monotone"}, "seed": 3}, "test_accuracy": 0.5, "parameters": 7, "epochs": 1,
+        "seconds": 2.0,
+    }  # fmt: skip
+    row = family_row(network, record, images, undo(network, images, SOLVERS, 1e-10), 1e-6)
+    assert list(row) == [
+        "family", "seed", "test_accuracy", "certified_units", "units", "max_norm_A", "recovered_percent_existing",
+        "recovered_percent_proposed", "inverse_evaluations", "parameters", "epochs", "seconds", "images",
+    ]  # fmt: skip
+    assert (row["test_accuracy"], row["certified_units"], row["units"]) == (50.0, 2, 2)
+    assert row["recovered_percent_proposed"] == 100
+    assert 0 < largest_norm(network) <= 3.0001  # the cap
+    assert "random" in table1.draw(pd.DataFrame([row]), "random images").axes[0].get_title()
+
+
+def test_architecture_is_read_off_the_network(network: RectifierNetwork) -> None:
+    table = architecture(network)
+    assert table["parameters"].sum() == sum(parameter.numel() for parameter in network.parameters())
+    assert list(table["shape_in"][1:]) == list(table["shape_out"][:-1])
+    assert (table["undone_by"] == "").sum() == 2
+    text = " ".join(text.get_text() for text in fig1.draw(table).axes[0].texts)
+    for word in ("monotone unit", "16×4×4", "32 hidden", "← fixed point", "not undone"):
+        assert word in text
+
+
+def test_repeated_groups_are_drawn_once() -> None:
+    torch.manual_seed(0)
+    config = composed("train", "data=digits")
+    table = architecture(instantiate(config.network, image_shape=(1, 8, 8), classes=10))
+    assert [times for _, times in fig1.grouped(table)] == [1, 1, 3, 1, 3, 1, 1]
+
+
+@pytest.mark.parametrize("plot", [fig2, fig3])
+@pytest.mark.parametrize("ensembles", [["gaussian"], ["gaussian", "entrywise", "gram", "mine"]])
+def test_sweep_figures_from_a_small_table(plot: object, ensembles: list[str]) -> None:
+    rows = [
+        [ensemble, gamma, quantity, 30, 15, 50.0, 33.2, 66.8, 4.0]
+        for ensemble in ensembles
+        for quantity in ("existing", "proposed", "lipschitz", "monotone")
+        for gamma in (0.5, 1.0, 2.0)
+    ]
+    figure = plot.draw(pd.DataFrame(rows, columns=SWEEP_COLUMNS))
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(panels) == len(ensembles)
+    assert all(len(axis.lines) == 4 for axis in panels)
+    assert "30 random cases" in figure.get_suptitle().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (3.14e-11, "3.1·10⁻¹¹"), (1e9, "10⁹"), (0.5, "0.5"), (float("inf"), "inf")]
+)
+def test_scientific_notation(value: float, text: str) -> None:
+    assert scientific(value) == text

@@ -1,0 +1,173 @@
+"""Training: every family runs, the same seed gives the same weights, interruption costs nothing, weights are safe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DATA
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+from test_config import composed, options
+
+from replication import training
+from replication.studies.recovery import relative_error
+from replication.training import load_network, load_record, train
+
+FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path)
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture
+def config() -> DictConfig:
+    return composed("train", *FAST)
+
+
+@pytest.mark.parametrize("unit", options("unit"))
+def test_every_family_trains_and_loads(unit: str, tmp_path: Path) -> None:
+    config = composed("train", *FAST, f"unit={unit}")
+    path = train(config, tmp_path, tmp_path / "runs")
+    assert path == tmp_path / f"digits-{unit}-0.safetensors"
+    record = load_record(path)
+    assert 0 < record["test_accuracy"] < 1
+    assert record["epochs"] == 2
+    assert record["dataset"].startswith("scikit-learn digits")
+    data = instantiate(config.data)
+    network = load_network(config, data, tmp_path, tmp_path / "runs")
+    images, labels, _ = data.balanced_test(100)
+    accuracy = float((network(images).argmax(1) == labels).float().mean())
+    assert accuracy == pytest.approx(record["test_accuracy"], abs=1e-3)  # of the very weights that were saved
+
+
+@pytest.mark.parametrize("overrides", [(f"unit={unit}",) for unit in options("unit")])
+def test_fast_dev_run(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    train(composed("train", *FAST, *overrides, "trainer.fast_dev_run=true"), tmp_path, tmp_path / "runs")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(config: DictConfig, tmp_path: Path) -> None:
+    first, second = (weights_of(train(config, tmp_path / run, tmp_path / run)) for run in ("a", "b"))
+    assert same(first, second)
+    other = composed("train", *FAST, "seed=1")
+    assert not same(first, weights_of(train(other, tmp_path, tmp_path)))
+
+
+def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start a training that a user interrupts in its second epoch."""
+    step = training.Classifier.training_step
+
+    def interrupting(self: training.Classifier, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Classifier, "training_step", interrupting)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(config, folder, folder)
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config, tmp_path / "whole", tmp_path / "whole")
+    interrupted(config, tmp_path / "cut", monkeypatch)
+    resumed = train(config, tmp_path / "cut", tmp_path / "cut")
+    assert load_record(resumed)["resumed"]
+    assert same(weights_of(whole), weights_of(resumed))
+    assert not list((tmp_path / "cut").rglob("*.ckpt"))  # the next start begins anew
+
+
+def test_an_interrupted_training_of_another_configuration_is_not_continued(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(config, tmp_path, monkeypatch)
+    other = composed("train", *FAST, "training.label_smoothing=0.2")
+    with pytest.raises(ValueError, match="interrupted training with another configuration"):
+        train(other, tmp_path, tmp_path)
+
+
+class Trap:
+    """What a malicious checkpoint holds: an object that runs code when it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.victim,))
+
+
+def test_a_checkpoint_that_runs_code_is_refused(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(config, tmp_path, monkeypatch)
+    checkpoint = next(tmp_path.rglob("last.ckpt"))
+    victim = tmp_path / "ran"
+    torch.save(torch.load(checkpoint, weights_only=True) | {"trap": Trap(victim)}, checkpoint)
+    with pytest.raises(ValueError, match=r"checkpoint .* cannot be used"):
+        train(config, tmp_path, tmp_path)
+    assert not victim.exists()
+
+
+def test_corrupt_weights_and_records_are_one_sentence(config: DictConfig, tmp_path: Path) -> None:
+    path = train(config, tmp_path, tmp_path)
+    data, good = instantiate(config.data), path.read_bytes()
+    path.write_bytes(good[:-100])
+    with pytest.raises(ValueError, match=r"cannot be used .*restore the file, or delete it"):
+        load_network(config, data, tmp_path, tmp_path)
+    path.write_bytes(good)
+    wider = composed("train", *FAST, "unit.hidden=[8,8]")
+    with pytest.raises(ValueError, match="cannot be used"):
+        load_network(wider, data, tmp_path, tmp_path)
+    capped = composed("train", *FAST, "unit.make.norm_cap=7")
+    with pytest.raises(ValueError, match="not with this configuration's"):
+        load_network(capped, data, tmp_path, tmp_path)
+    path.with_suffix(".json").write_text("{")
+    with pytest.raises(ValueError, match=r"record .* is missing or unreadable"):
+        load_network(config, data, tmp_path, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+    config = composed("train", *FAST, "training.scheduler.max_lr=1e30")
+    with pytest.raises(RuntimeError, match=r"lower training.scheduler.max_lr"):
+        train(config, tmp_path, tmp_path)
+
+
+@pytest.mark.mnist
+@pytest.mark.slow
+@pytest.mark.parametrize(("unit", "seed"), [("monotone", 0), ("monotone", 1), ("monotone", 2), ("lipschitz", 0)])
+def test_committed_weights_are_what_their_record_says(unit: str, seed: int) -> None:
+    config = composed("train", "data=mnist", f"unit={unit}", f"seed={seed}", f"paths.data_dir={DATA}")
+    data, weights = instantiate(config.data), training.Path("weights")
+    network = load_network(config, data, weights, weights)
+    data.setup()
+    images, labels = data.test.tensors
+    with torch.no_grad():
+        predicted = torch.cat([network(part).argmax(1) for part in images.split(1000)])
+    record = load_record(weights / f"{training.run_name(config, data)}.safetensors")
+    assert float((predicted == labels).double().mean()) == pytest.approx(record["test_accuracy"], abs=2e-4)
+    assert record["test_accuracy"] >= 0.995 or unit != "monotone"
+
+
+@pytest.mark.mnist
+@pytest.mark.slow
+def test_the_trained_network_gives_images_back() -> None:
+    config = composed("fig5", "data=mnist", f"paths.data_dir={DATA}")
+    data, weights = instantiate(config.data), training.Path("weights")
+    network = load_network(config, data, weights, weights).double()
+    images = data.balanced_test(1)[0].double()
+    features = network.features(images)
+    solvers = instantiate(config.solvers)
+    proposed = network.inverse(features, solvers["proposed"], config.tolerance)
+    assert proposed.converged.all()
+    assert (relative_error(proposed.value, images) <= 1e-8).all()  # 1e-6 %
+    assert not network.inverse(features, solvers["existing"], config.tolerance).converged.any()

@@ -1,0 +1,181 @@
+"""Layers that can be undone: round trips, batches, gradients, and bad input refused in one sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from oracles import convolution_matrix, forward
+from torch import nn
+
+from replication import LipschitzConvUnit, MonotoneConvUnit, RectifierLinear, ResidualUnit, StandardConvUnit
+from replication.units import ChannelNormalisation, ConvRectifierUnit, Orthogonal1x1, SpaceToDepth, ZeroChannels
+
+DTYPES = [torch.float32, torch.float64]
+SIZE = (6, 5)
+
+
+def conv_units() -> dict[str, ConvRectifierUnit]:
+    """One unit of each convolutional family; the free one is scaled into the range where it is invertible."""
+    standard = StandardConvUnit(3, 4, image_size=SIZE)
+    with torch.no_grad():
+        standard.weight1 /= 4
+        standard.weight2 /= 4
+    return {
+        "standard": standard,
+        "lipschitz": LipschitzConvUnit(3, 4, image_size=SIZE),
+        "monotone": MonotoneConvUnit(3, 4, image_size=SIZE, norm_cap=3.0),
+        "monotone, no cap": MonotoneConvUnit(3, 4, kernel_size=5),
+    }
+
+
+def plain_layers() -> list[nn.Module]:
+    normalisation = ChannelNormalisation(4)
+    normalisation(3 + 2 * torch.randn(50, 4, 6, 6))
+    nn.init.uniform_(normalisation.weight, 0.5, 2)
+    return [ZeroChannels(4, 7), SpaceToDepth(), normalisation, Orthogonal1x1(4)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("solver", ["modulus", "banach"])
+@pytest.mark.parametrize("family", conv_units())
+def test_convolutional_units_round_trip(family: str, solver: str, dtype: torch.dtype) -> None:
+    if solver == "banach" and family.startswith("monotone"):
+        pytest.skip("the existing method needs a contraction")
+    unit = conv_units()[family].to(dtype)
+    x = torch.randn(4, 3, *SIZE, dtype=dtype)
+    tolerance = 100 * torch.finfo(dtype).eps
+    solution = unit.inverse(unit(x).detach(), solver, tolerance=tolerance)
+    assert solution.converged.all()
+    error = (solution.value - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
+    assert (error <= 100 * tolerance).all()  # the inverse's Lipschitz constant, at most 10 here, and ‖y‖/‖x‖
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layer", plain_layers(), ids=lambda layer: layer.title)
+def test_plain_layers_round_trip(layer: nn.Module, dtype: torch.dtype) -> None:
+    layer = layer.to(dtype).eval()
+    x = torch.randn(5, 4, 6, 6, dtype=dtype)
+    torch.testing.assert_close(layer.inverse(layer(x)), x, rtol=0, atol=200 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("family", conv_units())
+def test_convolutional_units_are_residual_units_of_their_matrices(family: str) -> None:
+    unit = conv_units()[family].double()
+    x = torch.randn(2, 3, *SIZE, dtype=torch.float64)
+    weight1, weight2 = (kernel.detach().numpy() for kernel in unit.kernels())
+    W1, W2 = convolution_matrix(weight1, *SIZE), convolution_matrix(weight2, *SIZE)
+    b1, b2 = (np.repeat(bias.detach().numpy(), SIZE[0] * SIZE[1]) for bias in (unit.bias1, unit.bias2))
+    expected = forward(x.flatten(1).numpy(), W1, b1, W2, b2)
+    np.testing.assert_allclose(unit(x).detach().flatten(1).numpy(), expected, atol=1e-12)
+    if unit.gram:
+        np.testing.assert_array_equal(W2, W1.T)
+
+
+def test_caps_hold_whatever_the_parameters_become() -> None:
+    lipschitz, monotone = (
+        LipschitzConvUnit(3, 4, image_size=SIZE),
+        MonotoneConvUnit(3, 4, image_size=SIZE, norm_cap=2.0),
+    )
+    with torch.no_grad():
+        for unit in (lipschitz, monotone):
+            for parameter in unit.parameters():
+                parameter.mul_(50).add_(1)
+    for unit, cap in ((lipschitz, 0.9), (monotone, 2.0)):
+        W1, W2 = (convolution_matrix(kernel.detach().double().numpy(), *SIZE) for kernel in unit.kernels())
+        assert np.linalg.norm(W1, 2) * np.linalg.norm(W2, 2) <= cap * (1 + 1e-6)
+
+
+def test_orthogonal_layer_stays_orthogonal_in_both_dtypes() -> None:
+    layer = Orthogonal1x1(8)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    for dtype in DTYPES:
+        Q = layer.to(dtype).weight
+        torch.testing.assert_close(Q @ Q.mT, torch.eye(8, dtype=dtype), rtol=0, atol=50 * torch.finfo(dtype).eps)
+
+
+def test_rectifier_linear_is_its_formula() -> None:
+    W, b, x = torch.randn(4, 4), torch.randn(4), torch.randn(3, 4)
+    torch.testing.assert_close(RectifierLinear(W, b)(x), x + torch.relu(x @ W.T + b))
+
+
+def test_a_batch_of_units_is_its_units() -> None:
+    W1, b1, W2, b2 = torch.randn(3, 5, 4), torch.randn(3, 5), torch.randn(3, 4, 5) / 9, torch.randn(3, 4)
+    batch = ResidualUnit(W1, b1, W2, b2)
+    x = torch.randn(3, 7, 4)
+    expected = torch.stack([batch[unit](x[unit]) for unit in range(3)])
+    torch.testing.assert_close(batch(x), expected)
+    torch.testing.assert_close(batch(x[:, 0]), expected[:, 0])
+    solution = batch.inverse(batch(x).detach(), "modulus")
+    assert solution.status.shape == solution.residual.shape == (3, 7)
+    torch.testing.assert_close(solution.value, x, rtol=1e-3, atol=1e-3)
+
+
+def test_units_print_what_they_are() -> None:
+    assert "dimension=4, hidden=5" in repr(
+        ResidualUnit(torch.randn(5, 4), torch.randn(5), torch.randn(4, 5), torch.randn(4))
+    )
+    assert "channels=3, hidden=4, kernel_size=3" in repr(StandardConvUnit(3, 4))
+
+
+def test_normalisation_refuses_to_be_undone_where_it_has_no_inverse() -> None:
+    layer = ChannelNormalisation(2)
+    with pytest.raises(RuntimeError, match=r"call network.eval\(\) first"):
+        layer.inverse(torch.zeros(1, 2, 3, 3))
+    nn.init.zeros_(layer.weight)
+    with pytest.raises(ValueError, match="scale is zero"):
+        layer.eval().inverse(torch.zeros(1, 2, 3, 3))
+
+
+UNIT = ResidualUnit(torch.randn(5, 4), torch.randn(5), torch.randn(4, 5), torch.randn(4))
+NAN = torch.tensor([[1.0, float("nan"), 0.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "error", "sentence"),
+    [
+        (NAN, {}, ValueError, "not finite"),
+        (torch.zeros(2, 3), {}, ValueError, "rows of 4 numbers"),
+        (torch.zeros(4), {}, ValueError, r"takes inputs \(rows, d\)"),
+        (torch.zeros(2, 4).double(), {}, TypeError, "float64 and the unit torch.float32"),
+        ([[0.0] * 4], {}, TypeError, "must be a torch.Tensor, not list"),
+        (torch.zeros(2, 4), {"solver": "magic"}, ValueError, "unknown solver 'magic'"),
+        (torch.zeros(2, 4), {"omgea": 2}, TypeError, "no option 'omgea'"),
+        (torch.zeros(2, 4), {"tolerance": 0}, ValueError, "tolerance must be positive"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(y: object, options: dict, error: type, sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        UNIT.inverse(y, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "sentence"),
+    [
+        ("W1", torch.randn(5, 4, 3, 2), ValueError, "W1 must have the shape"),
+        ("b1", torch.randn(4), ValueError, r"b1 must have the shape \(5,\)"),
+        ("W2", torch.randn(5, 4), ValueError, r"W2 must have the shape \(4, 5\)"),
+        ("b2", torch.randn(4).double(), TypeError, "must have one dtype"),
+        ("b2", torch.full((4,), torch.inf), ValueError, "b2 has values that are not finite"),
+        ("W1", torch.ones(5, 4, dtype=torch.int64), TypeError, "W1 must be a floating-point"),
+    ],
+)
+def test_bad_units_are_refused(name: str, value: torch.Tensor, error: type, sentence: str) -> None:
+    good = {"W1": torch.randn(5, 4), "b1": torch.randn(5), "W2": torch.randn(4, 5), "b2": torch.randn(4)}
+    with pytest.raises(error, match=sentence):
+        ResidualUnit(**(good | {name: value}))
+
+
+def test_bad_convolutional_units_and_inputs_are_refused() -> None:
+    with pytest.raises(ValueError, match="kernel_size odd"):
+        StandardConvUnit(3, 4, kernel_size=2)
+    with pytest.raises(ValueError, match="norm_cap must be positive"):
+        MonotoneConvUnit(3, 4, image_size=SIZE, norm_cap=0)
+    with pytest.raises(ValueError, match="lipschitz must lie between 0 and 1"):
+        LipschitzConvUnit(3, 4, image_size=SIZE, lipschitz=1.0)
+    with pytest.raises(ValueError, match="norms depend on the size"):
+        MonotoneConvUnit(3, 4, norm_cap=2.0)
+    with pytest.raises(ValueError, match=r"takes images \(3, height, width\)"):
+        StandardConvUnit(3, 4).inverse(torch.zeros(1, 2, 6, 5))
