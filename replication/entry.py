@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
@@ -81,11 +83,13 @@ def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
     return load_network(config, data, where.weights, where.runs).double()
 
 
-def one_sentence_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """End a script on bad input or missing data with the error's sentence in place of a traceback."""
+def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Make a script's main end in one sentence, not a traceback, where the input, the data or the user stops it."""
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        warnings.showwarning = lambda message, *rest: console.print(f"[bold yellow]warning:[/] {message}")
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         try:
@@ -93,7 +97,10 @@ def one_sentence_errors(main: Callable[[DictConfig], None]) -> Callable[[DictCon
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             if HydraConfig.get().verbose:
                 raise
-            Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+            console.print(f"[bold red]error:[/] {escape(str(error))}")
             sys.exit(1)
+        except KeyboardInterrupt:
+            console.print("interrupted: the same command makes what is missing; a training goes on where it stopped")
+            sys.exit(130)
 
     return wrapped

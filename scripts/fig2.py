@@ -4,14 +4,14 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import make_figure, one_sentence_errors
+from replication.entry import command, make_figure
 from replication.plots import fig2
 from replication.results import Result
 from replication.studies.invertibility import sweep
 
 
 @hydra.main(config_path="../conf", config_name="fig2", version_base="1.3")
-@one_sentence_errors
+@command
 def main(config: DictConfig) -> None:
     make_figure(
         "fig2",

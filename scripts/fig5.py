@@ -4,18 +4,18 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import make_figure, one_sentence_errors, trained
+from replication.entry import command, make_figure, trained
 from replication.plots import fig5
 from replication.results import Result
 from replication.studies.recovery import in_percent, recovery_table, undo
 
 
 @hydra.main(config_path="../conf", config_name="fig5", version_base="1.3")
-@one_sentence_errors
+@command
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
-    network = trained(config, data)
     images, labels, indices = data.balanced_test(config.per_class)
+    network = trained(config, data)
 
     def study() -> Result:
         solutions = undo(network, images.double(), instantiate(config.solvers), config.tolerance)

@@ -5,7 +5,7 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import folders, make_figure, one_sentence_errors, trained
+from replication.entry import command, folders, make_figure, trained
 from replication.plots import table1
 from replication.results import Result
 from replication.studies.families import family_row
@@ -14,7 +14,7 @@ from replication.training import load_record, run_name
 
 
 @hydra.main(config_path="../conf", config_name="table1", version_base="1.3")
-@one_sentence_errors
+@command
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
     images = data.balanced_test(config.per_class)[0].double()

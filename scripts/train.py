@@ -3,12 +3,12 @@
 import hydra
 from omegaconf import DictConfig
 
-from replication.entry import folders, one_sentence_errors
+from replication.entry import command, folders
 from replication.training import train
 
 
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")
-@one_sentence_errors
+@command
 def main(config: DictConfig) -> None:
     where = folders(config)
     train(config, where.weights_out, where.runs)
