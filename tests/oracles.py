@@ -31,6 +31,13 @@ def preimages(
     return found
 
 
+def smallest_singular_value(W1: np.ndarray, W2: np.ndarray) -> float:
+    """The smallest singular value of the Jacobian I + W₂DW₁ over all sign patterns D."""
+    d, h = W2.shape
+    patterns = itertools.product((0.0, 1.0), repeat=h)
+    return min(np.linalg.svd(np.eye(d) + W2 @ np.diag(p) @ W1, compute_uv=False)[-1] for p in patterns)
+
+
 def naive_banach(y: np.ndarray, steps: int, *unit: np.ndarray) -> np.ndarray:
     """The existing method, for one row: x ← y − g(x)."""
     x = y.copy()

@@ -116,6 +116,14 @@ def select(state: Any, rows: Tensor) -> Any:
     )
 
 
+def judge(holds: dict[Status, Tensor]) -> Tensor:
+    """Return the code of every row's last status that holds (rows,), or RUNNING."""
+    outcome = torch.full_like(next(iter(holds.values())), RUNNING, dtype=torch.long)
+    for status, rows in holds.items():
+        outcome[rows] = CODE[status]
+    return outcome
+
+
 @torch.no_grad()
 def solve(
     equation: RectifierEquation,
@@ -168,13 +176,15 @@ def solve(
         if iteration == 0:
             first = relative.clone()
 
-        outcome = torch.full_like(rows, RUNNING)
-        if iteration == solver.max_iterations:
-            outcome[:] = CODE[Status.MAX_ITERATIONS]
-        outcome[iteration >= 2 * improved_at[rows] + solver.patience] = CODE[Status.STAGNATED]
-        outcome[relative > divergence_factor * first[rows]] = CODE[Status.DIVERGED]
-        outcome[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
-        outcome[relative <= tolerance] = CODE[Status.CONVERGED]
+        outcome = judge(
+            {
+                Status.MAX_ITERATIONS: torch.full_like(running, iteration == solver.max_iterations),
+                Status.STAGNATED: iteration >= 2 * improved_at[rows] + solver.patience,
+                Status.DIVERGED: relative > divergence_factor * first[rows],
+                Status.NOT_FINITE: ~torch.isfinite(relative),
+                Status.CONVERGED: relative <= tolerance,
+            }
+        )
         codes[rows[running]] = outcome[running]
 
         running = codes[rows] == RUNNING

@@ -47,12 +47,6 @@ class ResidualUnit(RectifierUnit):
         """Whether this is a batch of units."""
         return self.W1.ndim == 3
 
-    def __len__(self) -> int:
-        """Return the number of units of a batch."""
-        if not self.batched:
-            raise TypeError("a single unit has no length")
-        return len(self.W1)
-
     def __getitem__(self, index: int) -> ResidualUnit:
         """Return one unit of a batch."""
         if not self.batched:
@@ -68,14 +62,14 @@ class ResidualUnit(RectifierUnit):
         if not self.batched:
             check_ndim(x, 2, "(rows, d)")
             return super().rows(x)
-        if x.ndim not in (2, 3) or len(x) != len(self):
+        if x.ndim not in (2, 3) or len(x) != len(self.W1):
             raise ValueError(
-                f"a batch of {len(self)} units takes inputs (units, d) or (units, rows, d), not {tuple(x.shape)}"
+                f"a batch of {len(self.W1)} units takes inputs (units, d) or (units, rows, d), not {tuple(x.shape)}"
             )
         rectifier_map = self.rectifier_map(tuple(x.shape[-1:]))
         if x.ndim == 2:
             return x, rectifier_map
-        unit_of_row = torch.arange(len(self), device=x.device).repeat_interleave(x.shape[1])
+        unit_of_row = torch.arange(len(self.W1), device=x.device).repeat_interleave(x.shape[1])
         return x.reshape(-1, x.shape[-1]), rectifier_map.select(unit_of_row)
 
     def certificate(self) -> Certificate:
@@ -89,7 +83,7 @@ class ResidualUnit(RectifierUnit):
         return certify(self.rectifier_map((self.W1.shape[-1],)))
 
     def extra_repr(self) -> str:
-        units = f"units={len(self)}, " if self.batched else ""
+        units = f"units={len(self.W1)}, " if self.batched else ""
         return f"{units}dimension={self.W1.shape[-1]}, hidden={self.W1.shape[-2]}"
 
 
