@@ -26,7 +26,8 @@ def draw(table: pd.DataFrame, pixels: dict[str, np.ndarray], dataset: str) -> Fi
         part = table[table["method"] == method]
         rows.append((name, pixels[method], [scientific(error) for error in part["relative_error"]]))
     difference = pixels["proposed"] - pixels["original"]
-    factor = 10.0 ** np.floor(-np.log10(max(np.abs(difference).max(), np.finfo(float).tiny)))
+    typical = np.quantile(np.abs(difference), 0.99)
+    factor = 10.0 ** np.round(-np.log10(max(typical, np.finfo(float).tiny)))
     rows.append((f"proposed −\noriginal\n× {scientific(factor)}", difference * factor, []))
 
     digits = len(pixels["original"])

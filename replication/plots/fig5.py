@@ -47,10 +47,8 @@ def draw_method(axis: Axes, table: pd.DataFrame, method: str) -> None:
         spread = np.linspace(-0.33, 0.33, len(errors))
         axis.plot(position + spread, errors, ".", color=colour, ms=2.5, alpha=0.5, mew=0)
         axis.plot([position - 0.36, position + 0.36], [np.median(errors)] * 2, color=colour, lw=2)
-    failed = 100 * (table["status"] != "converged").mean()
-    diverged = 100 * table["status"].isin(["diverged", "not_finite"]).mean()
+    shares = 100 * table["status"].value_counts(normalize=True)
+    statuses = dict.fromkeys(("converged", "diverged", *shares.index))
+    ends = ", ".join(f"{status.replace('_', ' ')} {shares.get(status, 0):.3g} %" for status in statuses)
     worst = table["relative_error_percent"].max()
-    axis.text(
-        -0.5, worst * 2, f"{LABELS[method]}: did not converge on {failed:.3g} % (diverged on {diverged:.3g} %)",
-        color=colour, va="bottom", weight="bold",
-    )  # fmt: skip
+    axis.text(-0.5, worst * 2, f"{LABELS[method]}: {ends}", color=colour, va="bottom", weight="bold")
