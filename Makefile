@@ -60,14 +60,14 @@ figures: $(FIGURES) ## set up and make every figure with its table and record: 7
 fig1: $(MADE)/fig1 ## architecture of the network: 5 s
 fig2: $(MADE)/fig2 ## γ sweep, rectifier linear transform: 30 s
 fig3: $(MADE)/fig3 ## γ sweep, residual unit with a fully-connected layer: 30 s
-fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 20 s
-fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 4 min
-table1: $(MADE)/table1 ## families of units under one recipe: 2 min
+fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 15 s
+fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 3 min
+table1: $(MADE)/table1 ## families of units under one recipe: 3 min
 
-train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 12 min
+train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of table1: 1 h
+train-all: | $(VENV)/.installed ## train every network of table1: 75 min
 	@set -e; for seed in 0 1 2; do $(RUN) scripts/train.py data=mnist unit=monotone seed=$$seed; done; \
 	for unit in lipschitz standard; do $(RUN) scripts/train.py data=mnist unit=$$unit; done
 
