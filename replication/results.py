@@ -98,9 +98,6 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
         checksum: of the data, or None for data drawn at random.
         more: further entries, in place of those of the same name.
     """
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    assert isinstance(resolved, dict)
-    resolved.pop("paths", None)
     script = Path(sys.argv[0]).resolve()
     command = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
     return {
@@ -113,8 +110,18 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
         "versions": {"replication": installed("replication"), "python": platform.python_version()}
         | {library: installed(library) for library in LIBRARIES},
         "hardware": hardware(),
-        "configuration": resolved,
+        "configuration": without_places(OmegaConf.to_container(config, resolve=True, throw_on_missing=False)),
     } | more
+
+
+def without_places(configuration: Any) -> Any:
+    """Return a configuration less its folders, which belong to a machine; what lies in them has its checksum."""
+    if isinstance(configuration, dict):
+        kept = {str(key): value for key, value in configuration.items() if key not in ("paths", "data_dir")}
+        return {key: without_places(value) for key, value in kept.items()}
+    if isinstance(configuration, list):
+        return [without_places(value) for value in configuration]
+    return configuration
 
 
 def installed(package: str) -> str | None:

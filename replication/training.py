@@ -26,7 +26,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
-from replication.results import commit, provenance, write_atomically
+from replication.results import commit, provenance, without_places, write_atomically
 
 
 class Classifier(pl.LightningModule):
@@ -100,13 +100,8 @@ def recipe(config: DictConfig) -> dict[str, Any]:
     parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training")}
     parts["steps"] = {key: config.trainer[key] for key in ("max_epochs", "limit_train_batches")}
     resolved = OmegaConf.to_container(OmegaConf.create(parts | {"paths": config.paths}), resolve=True)
-    assert isinstance(resolved, dict)
-    del resolved["paths"]
-    data = resolved["data"]
-    for part in (data, *data.values()):
-        if isinstance(part, dict):
-            part.pop("data_dir", None)  # where the data lies does not matter, its checksum is in the record
-    return {str(key): value for key, value in resolved.items()}
+    recipe_only: dict[str, Any] = without_places(resolved)
+    return recipe_only
 
 
 def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:

@@ -64,10 +64,12 @@ def test_an_interrupted_result_has_no_record(tmp_path: Path, monkeypatch: pytest
 def test_provenance_says_how_and_not_where(monkeypatch: pytest.MonkeyPatch) -> None:
     script = results.ROOT / "scripts" / "fig2.py"
     monkeypatch.setattr(results.sys, "argv", [str(script), "seed=3"])
-    config = OmegaConf.create({"seed": 3, "paths": {"data_dir": "/somewhere/of/mine"}})
+    config = OmegaConf.create(
+        {"seed": 3, "data": {"data_dir": "${paths.here}"}, "paths": {"here": "/somewhere/of/mine"}}
+    )
     record = provenance(config, 1.26, "random units", None, figure="fig2")
     assert record["command"] == "python scripts/fig2.py seed=3"
-    assert record["configuration"] == {"seed": 3}
+    assert record["configuration"] == {"seed": 3, "data": {}}
     assert record["seconds"] == 1.3
     assert record["versions"]["torch"]
     assert {"processor", "cores", "threads", "accelerator"} == set(record["hardware"])
