@@ -31,7 +31,7 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         axis.set_ylabel("relative error of the image (%)")
         axis.set_xlim(-0.6, classes - 0.4)
         low, high = axis.get_ylim()
-        axis.set_ylim(low / 3, high * 30)
+        axis.set_ylim(low / 3, high * 300)
         axis.set_title(
             f"{dataset}: {images} test images, {images // classes} a class,\n"
             "recovered from the last hidden layer's output alone in float64 (reconstructed: A4–A6)"
@@ -51,4 +51,4 @@ def draw_method(axis: Axes, table: pd.DataFrame, method: str) -> None:
     statuses = dict.fromkeys(("converged", "diverged", *shares.index))
     ends = ", ".join(f"{status.replace('_', ' ')} {shares.get(status, 0):.3g} %" for status in statuses)
     worst = table["relative_error_percent"].max()
-    axis.text(-0.5, worst * 2, f"{LABELS[method]}: {ends}", color=colour, va="bottom", weight="bold")
+    axis.text(-0.5, worst * 2, f"{LABELS[method]}\n{ends}", color=colour, va="bottom")
