@@ -136,8 +136,8 @@ def solve(
     A row ends when the relative residual of its point is at most `tolerance`; it fails when the residual exceeds
     `divergence_factor` times its start, is not finite, has stopped improving, or when `solver.max_iterations` steps are
     done. It has stopped improving if its smallest residual stood for `solver.patience` steps more than it took to get
-    there: cycles are cut off, slow steady convergence is not, but a long plateau can be. Finished rows are frozen at once, and dropped from the work as
-    soon as they are a fifth of it.
+    there: cycles are cut off, slow steady convergence is not, but a long plateau can be. Finished rows are frozen at
+    once, and dropped from the work as soon as they are a fifth of it.
 
     Args:
         equation: rows to solve.
