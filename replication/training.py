@@ -153,8 +153,9 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         recipe=recipe(config),
     )
     path = weights_dir / f"{name}.safetensors"
-    write_atomically(path, save({key: value.contiguous() for key, value in network.state_dict().items()}))
+    # the record first, so that weights never stand without one
     write_atomically(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, save({key: value.contiguous() for key, value in network.state_dict().items()}))
     shutil.rmtree(checkpoints, ignore_errors=True)
     print(f"{name}: test accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
     return path
