@@ -2,8 +2,9 @@
 
 from replication.certificates import Certificate, Verdict
 from replication.networks import NetworkSolution, RectifierNetwork
-from replication.solvers import Banach, Modulus, Solution, Status
+from replication.solvers import Banach, Exact, Modulus, Newton, Pivoting, Solution, Status
 from replication.units import (
+    Inverse,
     LipschitzConvUnit,
     MonotoneConvUnit,
     RectifierLinear,
@@ -16,10 +17,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Banach",
     "Certificate",
+    "Exact",
+    "Inverse",
     "LipschitzConvUnit",
     "Modulus",
     "MonotoneConvUnit",
     "NetworkSolution",
+    "Newton",
+    "Pivoting",
     "RectifierLinear",
     "RectifierNetwork",
     "ResidualUnit",

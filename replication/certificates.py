@@ -1,15 +1,35 @@
-"""When a rectifier unit is invertible: conditions, verdicts and the evidence for them."""
+"""Whether a rectifier unit is invertible: a verdict, and the evidence for it, which anyone can check."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from replication.conditions import (
+    EPSILON,
+    NEGATIVE,
+    P_MATRIX_LIMIT,
+    POSITIVE,
+    inverse_norm_bound,
+    is_h_matrix,
+    is_lipschitz,
+    is_monotone,
+    margin,
+    p_matrix_test,
+    spectral_norm,
+    symmetric_minimum,
+)
 from replication.operators import Dense, rounding_margin
-from replication.rectifier import RectifierMap
+from replication.rectifier import RectifierEquation, RectifierMap
+from replication.solvers import Exact
+from replication.solvers.solution import row_norm
+
+SAMPLES = 512  # inputs tried in the search for a collision
 
 
 class Verdict(Enum):
@@ -26,9 +46,10 @@ class Certificate:
 
     Attributes:
         verdict: invertible, not invertible or unknown.
-        condition: the condition that decides: "lipschitz", "monotone" or None.
+        condition: what decides: "lipschitz", "monotone", "h_matrix", "triangular", "p_matrix", "collision", or None.
         reason: one sentence with the numbers.
-        witness: two inputs with the same output where the unit is not invertible, else None.
+        witness: two inputs (*shape) with the same output where the unit is not invertible, else None: ‖f(x₁) − f(x₂)‖ ≤
+            √ε·‖x₁ − x₂‖ in the unit's dtype, whose ε it is, as evaluated before the certificate is returned.
     """
 
     verdict: Verdict
@@ -37,53 +58,25 @@ class Certificate:
     witness: tuple[Tensor, Tensor] | None = None
 
 
-def spectral_norm(A: Tensor) -> Tensor:
-    """Return ‖A‖₂ (...,) of matrices (..., n, n), by singular values."""
-    return torch.linalg.matrix_norm(A, ord=2)
+@dataclass(frozen=True)
+class Decision:
+    """What a matrix M = I + A says: the condition that makes it a P-matrix, or a subset whose minor is negative."""
 
-
-def symmetric_minimum(A: Tensor) -> Tensor:
-    """Return λmin((A + Aᵀ)/2) (...,) of matrices (..., n, n), by symmetric eigenvalues."""
-    return torch.linalg.eigvalsh((A + A.mT) / 2)[..., 0]
-
-
-def is_lipschitz(A: Tensor) -> Tensor:
-    """Decide ‖A‖₂ < 1, which the existing method needs, for matrices (..., n, n).
-
-    >>> is_lipschitz(torch.diag(torch.tensor([0.5, -0.9])))
-    tensor(True)
-    """
-    return spectral_norm(A) + rounding_margin(A) < 1
-
-
-def is_monotone(A: Tensor) -> Tensor:
-    """Decide λmin((A + Aᵀ)/2) > −1, which the proposed method needs, for matrices (..., n, n).
-
-    >>> is_monotone(torch.tensor([[0.0, 5.0], [-5.0, 0.0]]))
-    tensor(True)
-    """
-    return symmetric_minimum(A) - rounding_margin(A) > -1
-
-
-def monotonicity(rectifier_map: RectifierMap) -> Tensor:
-    """Bound μ from below in ‖f(x) − f(x′)‖ ≥ μ‖x − x′‖; 0 where nothing is known.
-
-    1 for Gram units, whose inverse is a proximal map; 1 − ‖W₁‖·‖W₂‖, by upper bounds of the norms, for others.
-
-    Returns:
-        A scalar, or one constant a row (rows,) for a batch of units.
-    """
-    if rectifier_map.gram:
-        return rectifier_map.b1.new_ones(())
-    return (1 - rectifier_map.W1.norm_bound() * rectifier_map.W2.norm_bound()).clamp_min(0)
+    condition: str | None
+    reason: str
+    subset: Tensor | None = None
 
 
 @torch.no_grad()
 def certify(rectifier_map: RectifierMap) -> Certificate:
-    """Certify one unit by the cheapest condition that holds.
+    """Certify one unit, by the cheapest condition that decides.
 
-    Source: paper A, abstract (conditions for invertible hidden layers), rebuilt as ‖A‖₂ < 1 and
-    λmin((A + Aᵀ)/2) > −1; every norm is exact to rounding or an upper bound.
+    A unit is invertible if M = I + W₁W₂ is a P-matrix; where W₁ has full row rank this is necessary too, and a negative
+    principal minor gives two inputs with the same output. Other units are searched for such inputs. Norms are exact to
+    rounding or upper bounds; a minor within its rounding error of zero decides nothing.
+
+    Source: paper A, abstract (conditions for invertible hidden layers); paper B, abstract (necessary and sufficient
+    condition); Samelson, Thrall and Wesler, Proc. AMS 9 (1958) 805–807.
     """
     if rectifier_map.gram:
         return Certificate(
@@ -93,7 +86,7 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
         )
     W1, W2 = rectifier_map.W1, rectifier_map.W2
     bound = float(W1.norm_bound() * W2.norm_bound())
-    if monotonicity(rectifier_map) > 0:
+    if bound < 1:
         return Certificate(
             Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {bound:.6g} < 1, so the residual branch is a contraction."
         )
@@ -101,18 +94,207 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
         return Certificate(
             Verdict.UNKNOWN, None, f"‖W₁‖·‖W₂‖ ≤ {bound:.6g} is not below 1, and no other condition was decided."
         )
-    return certify_matrix(W1.matrix @ W2.matrix)
+    decision = decide(rectifier_map.matrix(), product_error(W1, W2))
+    if decision.condition is not None:
+        return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason)
+    return collision(rectifier_map, decision)
 
 
-def certify_matrix(A: Tensor) -> Certificate:
-    """Certify a unit from its matrix A = W₁W₂ (h, h)."""
+def product_error(W1: Dense, W2: Dense) -> Tensor:
+    """Bound the rounding error of W₁W₂ in float64 entrywise, (h, h): zero exactly where every product is zero."""
+    return (W1.domain[0] + 1) * EPSILON * (W1.matrix.double().abs() @ W2.matrix.double().abs())
+
+
+def decide(A: Tensor, error: Tensor) -> Decision:
+    """Decide whether M = I + A is a P-matrix.
+
+    Args:
+        A: (n, n) in float64.
+        error: entrywise bound of its error, zero exactly where A is zero by structure.
+    """
     norm, minimum = float(spectral_norm(A)), float(symmetric_minimum(A))
-    if is_lipschitz(A):
-        return Certificate(Verdict.INVERTIBLE, "lipschitz", f"‖A‖ = {norm:.6g} < 1.")
-    if is_monotone(A):
-        return Certificate(
-            Verdict.INVERTIBLE, "monotone", f"λmin((A + Aᵀ)/2) = {minimum:.6g} > −1, while ‖A‖ = {norm:.6g}."
+    if is_lipschitz(A, error):
+        return Decision("lipschitz", f"‖A‖ = {norm:.6g} < 1.")
+    if is_monotone(A, error):
+        return Decision("monotone", f"λmin((A + Aᵀ)/2) = {minimum:.6g} > −1, while ‖A‖ = {norm:.6g}.")
+    if is_h_matrix(A, error):
+        return Decision(
+            "h_matrix",
+            f"M = I + A is an H-matrix with positive diagonal, while ‖A‖ = {norm:.6g} and λmin((A + Aᵀ)/2) = "
+            f"{minimum:.6g}.",
         )
-    return Certificate(
-        Verdict.UNKNOWN, None, f"‖A‖ = {norm:.6g} is not below 1 and λmin((A + Aᵀ)/2) = {minimum:.6g} not above −1."
+    blocks = diagonal_blocks((A != 0) | (error != 0))
+    if len(blocks) > 1:
+        return decide_blocks(A, error, blocks)
+    return decide_minors(A, error)
+
+
+def diagonal_blocks(pattern: Tensor) -> list[Tensor]:
+    """Return the index sets of the diagonal blocks of a block triangular form of the pattern (n, n) of nonzeros."""
+    count, labels = connected_components(pattern.cpu().numpy(), connection="strong")
+    return [torch.from_numpy(labels == label).nonzero().squeeze(1).to(pattern.device) for label in range(count)]
+
+
+def decide_blocks(A: Tensor, error: Tensor, blocks: list[Tensor]) -> Decision:
+    """Decide a block triangular matrix by its diagonal blocks: it is P iff they all are."""
+    unknown = None
+    for block in blocks:
+        rows, columns = block[:, None], block[None, :]
+        part = decide(A[rows, columns], error[rows, columns])
+        if part.subset is not None:
+            subset = torch.zeros(len(A), dtype=torch.bool, device=A.device)
+            subset[block] = part.subset
+            return replace(part, subset=subset)
+        if part.condition is None:
+            unknown = part
+    largest = max(map(len, blocks))
+    shape = f"M = I + A is block triangular with {len(blocks)} diagonal blocks of order {largest} or less"
+    if unknown is not None:
+        return Decision(None, f"{shape}, of which one is not decided. {unknown.reason}")
+    return Decision("triangular", f"{shape}, all of them P-matrices.")
+
+
+def decide_minors(A: Tensor, error: Tensor) -> Decision:
+    """Decide a matrix by its principal minors: all of them up to order P_MATRIX_LIMIT, few of them past it."""
+    n = len(A)
+    if n > P_MATRIX_LIMIT:
+        subset = negative_minor(A, error)
+        if subset is None:
+            return Decision(None, f"Order {n} is past the limit {P_MATRIX_LIMIT} of the exact P-matrix test.")
+        return Decision(None, negative_reason(subset), subset)
+    test = p_matrix_test(A, error)
+    if test.signs == POSITIVE:
+        return Decision("p_matrix", f"All {2**n - 1} principal minors of M = I + A are positive.")
+    if test.signs == NEGATIVE:
+        return Decision(None, negative_reason(test.subset), test.subset)
+    return Decision(
+        None, "A principal minor of M = I + A is zero to within its rounding error, so its sign is not certain."
     )
+
+
+def negative_reason(subset: Tensor) -> str:
+    """Say which minor is negative."""
+    rows = (subset.nonzero().squeeze(1) + 1).tolist()
+    named = ", ".join(map(str, rows)) if len(rows) <= 8 else f"{', '.join(map(str, rows[:8]))}, …"
+    return f"The principal minor of M = I + A in rows {named} is negative"
+
+
+def negative_minor(A: Tensor, error: Tensor) -> Tensor | None:
+    """Look for a negative principal minor of orders 1, 2 and n of M = I + A; return its rows (n,), or None."""
+    n = len(A)
+    order_two = torch.combinations(torch.arange(n, device=A.device))
+    small = p_matrix_test(A[order_two[:, :, None], order_two[:, None, :]], error[order_two[:, :, None], order_two[:, None]])
+    subset = torch.zeros(n, dtype=torch.bool, device=A.device)
+    if (small.signs == NEGATIVE).any():
+        first = int((small.signs == NEGATIVE).nonzero()[0])
+        subset[order_two[first][small.subset[first]]] = True
+        return subset
+    M = A + torch.eye(n, dtype=A.dtype, device=A.device)
+    certain = torch.linalg.svdvals(M)[-1] > 2 * margin(A, error) + n * EPSILON
+    return ~subset if certain and torch.linalg.slogdet(M).sign < 0 else None
+
+
+def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:
+    """Certify that the unit is not invertible by two inputs with the same output, or say why nothing is known."""
+    W1 = rectifier_map.W1
+    assert isinstance(W1, Dense)
+    h, d = W1.matrix.shape
+    full_rank = h <= d and torch.linalg.svdvals(W1.matrix)[-1] > rounding_margin(W1.matrix)
+    if decision.subset is not None and full_rank:
+        pair, reason = colliding_pair(rectifier_map, decision.subset), f"{decision.reason} and W₁ has full row rank"
+    else:
+        pair, reason = sampled_pair(rectifier_map), "Pieces with determinants of both signs were met"
+    if pair is not None:
+        x1, x2 = pair
+        difference = rectifier_map(x1[None]) - rectifier_map(x2[None])
+        ratio = float(difference.norm() / (x1 - x2).norm())
+        if ratio <= math.sqrt(torch.finfo(x1.dtype).eps):
+            evidence = f"the witness has ‖f(x₁) − f(x₂)‖ = {ratio:.2g}·‖x₁ − x₂‖"
+            return Certificate(Verdict.NOT_INVERTIBLE, "collision", f"{reason}; {evidence}.", (x1, x2))
+    why = decision.reason.removesuffix(".")
+    if decision.subset is not None:
+        rank = f"h = {h} > d = {d}" if h > d else "W₁ has no full row rank"
+        why = "no two colliding inputs were found in floating point" if full_rank else f"{rank}, so this decides nothing"
+        why = f"{decision.reason}, but {why}"
+    return Certificate(Verdict.UNKNOWN, None, f"{why}; no collision was found.")
+
+
+def colliding_pair(rectifier_map: RectifierMap, subset: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return two inputs with the same output, from a negative principal minor of M and W₁ of full row rank.
+
+    M[S,S] has a real eigenvalue λ < 0; its eigenvector, padded with zeros, is v with vᵢ(Mv)ᵢ ≤ 0. With u = Mv, s₁ and
+    s₂ chosen by the sign of v have relu(s₁) − relu(s₂) = v and s₁ + A·relu(s₁) = s₂ + A·relu(s₂).
+    """
+    W1, W2 = rectifier_map.W1, rectifier_map.W2
+    assert isinstance(W1, Dense)
+    A = rectifier_map.matrix()
+    M = A + torch.eye(len(A), dtype=A.dtype, device=A.device)
+    rows = subset.nonzero().squeeze(1)
+    values, vectors = torch.linalg.eig(M[rows[:, None], rows[None, :]])
+    real = (values.imag == 0) & (values.real < 0)
+    if not real.any():
+        return None
+    lowest = torch.where(real, values.real, torch.inf).argmin()
+    v = torch.zeros(len(A), dtype=A.dtype, device=A.device)
+    v[rows] = (1 + rectifier_map.b1.abs().max()) * vectors[:, lowest].real  # any length will do; b₁ must not drown it
+    u = M @ v
+    s1 = torch.where(v > 0, v, torch.where(v < 0, -u, torch.minimum(torch.zeros_like(u), -u)))
+    x1 = torch.linalg.pinv(W1.matrix.double()) @ (s1 - rectifier_map.b1.double())
+    dtype = W1.matrix.dtype
+    return x1.to(dtype), (x1 + W2(v.to(dtype)[None])[0].double()).to(dtype)
+
+
+def sampled_pair(rectifier_map: RectifierMap) -> tuple[Tensor, Tensor] | None:
+    """Return two inputs with the same output found by inverting the outputs of random inputs, or None.
+
+    A continuous injection of ℝᵈ has determinants of one sign in all its pieces, so the pair counts only if both signs,
+    certain beyond rounding, occur among the inputs tried; else f might merely be steep.
+    """
+    W1, W2, b1 = rectifier_map.W1, rectifier_map.W2, rectifier_map.b1
+    assert isinstance(W1, Dense)
+    assert isinstance(W2, Dense)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(SAMPLES, *W1.domain, generator=generator).to(W1.matrix)
+    size = 1 + b1.norm() / W1.matrix.norm()
+    x = x * size * torch.logspace(-1, 1, SAMPLES).to(x)[:, None]
+    solution = Exact(max_iterations=1000).solve(RectifierEquation.of(rectifier_map, rectifier_map(x)), 1e-10)
+    s = rectifier_map.preactivation(x)
+    inside = (s.abs() > math.sqrt(torch.finfo(x.dtype).eps) * row_norm(s)[:, None]).all(1)
+    jacobian = (W2.matrix * rectifier_map.slopes(x)[:, None, :]) @ W1.matrix
+    jacobian = jacobian.double() + torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
+    slack = 4 * x.shape[1] * torch.finfo(x.dtype).eps * (1 + W1.norm_bound() * W2.norm_bound())
+    certain = inside & (torch.linalg.svdvals(jacobian)[:, -1] > slack)
+    signs = torch.linalg.slogdet(jacobian).sign[certain]
+    apart = row_norm(solution.value - x) / row_norm(x)
+    apart = torch.where(solution.converged, apart, 0)
+    if not ((signs > 0).any() and (signs < 0).any()) or apart.max() < 1e-3:
+        return None
+    row = int(apart.argmax())
+    return x[row], solution.value[row]
+
+
+def inverse_lipschitz(rectifier_map: RectifierMap) -> Tensor:
+    """Bound K from above in ‖x − x′‖ ≤ K·‖f(x) − f(x′)‖; infinite where nothing is known.
+
+    1 for Gram units, whose inverse is a proximal map. For others the least of what is known, with L = ‖W₁‖·‖W₂‖:
+
+    - 1/(1 − L) if L < 1;
+    - 1 + L/(1 + λ) if λ = λmin((A + Aᵀ)/2) > −1. With s + A·relu(s) = c, z = relu(s), and Δ for differences of two
+      solutions, Δzᵢ = θᵢΔsᵢ with 0 ≤ θᵢ ≤ 1 gives (1 + λ)‖Δz‖² ≤ ΔzᵀΔc, while Δx = Δy − W₂Δz and Δc = W₁Δy;
+    - 1 + L·‖⟨M⟩⁻¹‖ if M is an H-matrix with positive diagonal, since then ⟨M⟩|Δz| ≤ |Δc| in the same way.
+
+    Returns:
+        A scalar, or one constant a row (rows,) for a batch of units.
+    """
+    if rectifier_map.gram:
+        return rectifier_map.b1.new_ones(())
+    W1, W2 = rectifier_map.W1, rectifier_map.W2
+    norms = W1.norm_bound() * W2.norm_bound()
+    constant = torch.where(norms < 1, 1 / (1 - norms), torch.inf)
+    if isinstance(W1, Dense) and isinstance(W2, Dense):
+        A, error = rectifier_map.matrix(), product_error(W1, W2)
+        gap = 1 + symmetric_minimum(A) - margin(A, error)
+        monotone = torch.where(gap > 0, 1 + norms / gap, torch.inf)
+        h_matrix = 1 + norms * inverse_norm_bound(A, error)
+        constant = torch.minimum(constant, torch.minimum(monotone, h_matrix).to(constant))
+    return constant

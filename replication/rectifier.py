@@ -16,6 +16,7 @@ from torch import Tensor
 from replication.operators import Dense, Operator
 
 DENSE_LIMIT = 8192  # a square float64 matrix of this order takes 512 MiB
+MATRIX_LIMIT = 2048  # order of A up to which methods that take apart a matrix of its own for every row make sense
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,42 @@ class RectifierMap:
         if not self.W1.batched:
             return self
         return replace(self, W1=self.W1.select(rows), b1=self.b1[rows], W2=self.W2.select(rows), b2=self.b2[rows])
+
+    def slopes(self, x: Tensor) -> Tensor:
+        """Return the diagonal of D in the Jacobian I + W₂DW₁ at x: 1 where the preactivation is positive, else 0."""
+        return (self.preactivation(x) > 0).to(x.dtype)
+
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        """Return log|det(I + W₂DW₁)| (rows,) at x (rows, d), for dense units, by the smaller of two matrices.
+
+        det(I + W₂DW₁) = det(I + DW₁W₂); at a kink the piece with D = 0 there is taken.
+        """
+        W1, W2 = self.W1, self.W2
+        assert isinstance(W1, Dense)
+        assert isinstance(W2, Dense)
+        D = self.slopes(x)
+        h, d = W1.matrix.shape[-2:]
+        change = (W2.matrix * D[:, None, :]) @ W1.matrix if d <= h else D[:, :, None] * (W1.matrix @ W2.matrix)
+        identity = torch.eye(min(h, d), dtype=x.dtype, device=x.device)
+        return torch.linalg.slogdet(identity + change).logabsdet
+
+    def matrix(self) -> Tensor:
+        """Return A = W₁W₂ in float64: (h, h), or (rows, h, h) where W1 is batched.
+
+        Raises:
+            ValueError: if the unit is a convolution with more than MATRIX_LIMIT hidden numbers.
+        """
+        if isinstance(self.W1, Dense) and isinstance(self.W2, Dense):
+            return self.W1.matrix.double() @ self.W2.matrix.double()
+        order = math.prod(self.W1.codomain)
+        if order > MATRIX_LIMIT:
+            raise ValueError(
+                f"a unit with {order} hidden numbers is too large for methods and certificates that take its matrix "
+                f"apart (at most {MATRIX_LIMIT}); use another solver, or smaller images"
+            )
+        identity = torch.eye(order, dtype=self.b1.dtype, device=self.b1.device)
+        columns = self.W1(self.W2(identity.reshape(order, *self.W1.codomain)))
+        return columns.reshape(order, order).mT.double()
 
     def norm_bound(self) -> Tensor:
         """Bound ‖A‖₂ from above: exactly (to rounding) for matrices, by ‖W₁‖·‖W₂‖ for convolutions."""

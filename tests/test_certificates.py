@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from oracles import preimages
 
 from replication import LipschitzConvUnit, MonotoneConvUnit, ResidualUnit, StandardConvUnit, Verdict
-from replication.certificates import is_lipschitz, is_monotone
+from replication.conditions import is_lipschitz, is_monotone
 
 
 @given(st.integers(1, 6), st.floats(0.1, 3), st.integers(0, 10_000))

@@ -11,9 +11,9 @@ from oracles import forward, naive_banach, naive_modulus, preimages, smallest_si
 from torch import Tensor
 
 from replication import Banach, Modulus, ResidualUnit, Status
-from replication.certificates import is_monotone
+from replication.conditions import is_monotone
 from replication.rectifier import RectifierEquation
-from replication.solvers import get_solver, solve
+from replication.solvers import get_solver
 
 SOLVERS = ["banach", "modulus"]
 
@@ -214,7 +214,7 @@ def test_finished_rows_are_no_longer_evaluated() -> None:
             return super().step(equation, *rest)  # type: ignore[arg-type]
 
     y[0] = unit(torch.zeros(1, 6).double()).detach() * 1e-3  # of another scale, so that rows end at different times
-    solution = solve(RectifierEquation.of(unit.rectifier_map((6,)), y), Counting(), 1e-8)
+    solution = Counting().solve(RectifierEquation.of(unit.rectifier_map((6,)), y), 1e-8)
     assert sum(seen) < len(y) * int(solution.iterations.max())
     assert seen[-1] < len(y)
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate
 from replication.solvers import Solution, Solver, Status
-from replication.solvers.iteration import CODE, residual_scale, row_norm
+from replication.solvers.solution import CODE, residual_scale, row_norm
 from replication.units import (
     ChannelNormalisation,
     ConvRectifierUnit,

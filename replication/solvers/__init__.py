@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import fields
 
 from replication.solvers.banach import Banach
-from replication.solvers.iteration import STATUSES, Solution, Solver, Status, solve
+from replication.solvers.exact import Exact
 from replication.solvers.modulus import Modulus
+from replication.solvers.newton import Newton
+from replication.solvers.pivoting import Pivoting
+from replication.solvers.solution import STATUSES, Solution, Solver, Status
 
-SOLVERS: dict[str, type[Banach] | type[Modulus]] = {"banach": Banach, "modulus": Modulus}
+SOLVERS: dict[str, type] = {
+    "banach": Banach,
+    "exact": Exact,
+    "modulus": Modulus,
+    "newton": Newton,
+    "pivoting": Pivoting,
+}
 
 
 def get_solver(solver: str | Solver, **options: object) -> Solver:
@@ -31,7 +40,20 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
     unknown = sorted(set(options) - known)
     if unknown:
         raise TypeError(f"solver {solver!r} has no option {unknown[0]!r}; its options are {', '.join(sorted(known))}")
-    return SOLVERS[solver](**options)  # type: ignore[arg-type]
+    made: Solver = SOLVERS[solver](**options)
+    return made
 
 
-__all__ = ["SOLVERS", "STATUSES", "Banach", "Modulus", "Solution", "Solver", "Status", "get_solver", "solve"]
+__all__ = [
+    "SOLVERS",
+    "STATUSES",
+    "Banach",
+    "Exact",
+    "Modulus",
+    "Newton",
+    "Pivoting",
+    "Solution",
+    "Solver",
+    "Status",
+    "get_solver",
+]

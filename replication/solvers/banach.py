@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
+from replication.solvers.iteration import FixedPoint
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class BanachState:
 
 
 @dataclass(frozen=True)
-class Banach:
+class Banach(FixedPoint):
     """Iterate x ← y − g(x) from x = y.
 
     Converges linearly, at the rate Lip(g), if Lip(g) < 1. Not to be used beyond: it may converge there, cycle or

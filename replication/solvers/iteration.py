@@ -1,110 +1,46 @@
-"""The one loop of all iterative inverses: residuals, a status for every row, finished rows dropped."""
+"""The one loop of all fixed-point inverses: residuals, a status for every row, finished rows dropped."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from enum import Enum
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import fields, replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
+from replication.solvers.solution import CODE, Solution, Status, residual_scale, row_norm
 
-
-class Status(Enum):
-    """How the inversion of a row ended."""
-
-    CONVERGED = "The relative residual of the returned value is within the tolerance."
-    MAX_ITERATIONS = "The iterations ran out before the relative residual came within the tolerance."
-    STAGNATED = "The residual stopped improving above the tolerance: a cycle, or the limit of the floating-point type."
-    DIVERGED = "The residual grew far beyond its start: the iteration diverges here."
-    NOT_FINITE = "The iteration met a value that is not finite, or a singular matrix."
-
-
-STATUSES = tuple(Status)
 RUNNING = -1
-CODE = {status: code for code, status in enumerate(STATUSES)}
 
 
-@dataclass(frozen=True)
-class Solution:
-    """What an inversion returns; every field but `value` has the shape of the rows.
-
-    Attributes:
-        value: recovered inputs; where the iteration failed, the iterate with the smallest residual.
-        codes: index into STATUSES; `status` reads better.
-        iterations: steps taken.
-        residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0).
-        evaluations: evaluations of the unit, one for each residual.
-        error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
-            constant, or None if there is none.
-    """
-
-    value: Tensor
-    codes: Tensor
-    iterations: Tensor
-    residual: Tensor
-    evaluations: Tensor
-    error_bound: Tensor | None = None
-
-    @property
-    def status(self) -> np.ndarray:
-        """Status of every row, an object array."""
-        return np.array(STATUSES, dtype=object)[self.codes.cpu().numpy()]
-
-    @property
-    def converged(self) -> Tensor:
-        """Whether each row converged."""
-        return self.codes == CODE[Status.CONVERGED]
-
-    def reshape(self, *shape: int) -> Solution:
-        """Give the rows the shape `shape`."""
-        event = self.value.shape[1:]
-        return Solution(
-            self.value.reshape(*shape, *event),
-            self.codes.reshape(shape),
-            self.iterations.reshape(shape),
-            self.residual.reshape(shape),
-            self.evaluations.reshape(shape),
-            None if self.error_bound is None else self.error_bound.reshape(shape),
-        )
-
-
-class Solver(Protocol):
-    """Hyper-parameters, and three functions that never loop.
+class FixedPoint(ABC):
+    """A method that converges step by step: hyper-parameters, and three functions that never loop.
 
     Attributes:
         max_iterations: bound of the number of steps.
         patience: steps without a smaller residual, beyond the number it took to reach it, that count as stagnation.
     """
 
-    @property
-    def max_iterations(self) -> int: ...
+    max_iterations: int
+    patience: int
 
-    @property
-    def patience(self) -> int: ...
-
+    @abstractmethod
     def init(self, equation: RectifierEquation) -> Any:
         """Return the state before the first step: a dataclass of tensors (rows, …) and resolvents."""
 
+    @abstractmethod
     def point(self, equation: RectifierEquation, state: Any) -> Tensor:
         """Return the inputs x that the state stands for, like y."""
 
+    @abstractmethod
     def step(self, equation: RectifierEquation, state: Any, x: Tensor, residual: Tensor) -> Any:
         """Return the next state, given the current point x and its residual f(x) − y."""
 
-
-def row_norm(v: Tensor) -> Tensor:
-    """Return the Euclidean norm of every row of v (rows, *shape)."""
-    return torch.linalg.vector_norm(v.flatten(1), dim=1)
-
-
-def residual_scale(y: Tensor) -> Tensor:
-    """Return what residuals are relative to: ‖y‖ of every row, or 1 where y = 0."""
-    norm = row_norm(y)
-    return torch.where(norm > 0, norm, torch.ones_like(norm))
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Iterate every row until it converges or is known to fail (`iterate`)."""
+        return iterate(equation, self, tolerance)
 
 
 def select(state: Any, rows: Tensor) -> Any:
@@ -125,13 +61,13 @@ def judge(holds: dict[Status, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def solve(
+def iterate(
     equation: RectifierEquation,
-    solver: Solver,
+    solver: FixedPoint,
     tolerance: float,
     divergence_factor: float = 1e6,
 ) -> Solution:
-    """Run a solver on every row until the row converges or is known to fail.
+    """Run a fixed-point method on every row until the row converges or is known to fail.
 
     A row ends when the relative residual of its point is at most `tolerance`; it fails when the residual exceeds
     `divergence_factor` times its start, is not finite, has stopped improving, or when `solver.max_iterations` steps are

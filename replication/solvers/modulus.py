@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation, Resolvent
+from replication.solvers.iteration import FixedPoint
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ModulusState:
 
 
 @dataclass(frozen=True)
-class Modulus:
+class Modulus(FixedPoint):
     """Iterate (ωI + M)t ← c + (ωI − M)|t| with M = I + A, from s = c.
 
     With ω = 1 and t = s/2 this is (I + A/2)s ← c − (A/2)|s|, whose map (2I + A)⁻¹A contracts exactly if A is monotone,

@@ -11,14 +11,14 @@ from rich.progress import Progress
 from scipy.stats import binomtest
 from torch import Tensor
 
-from replication.certificates import is_lipschitz, is_monotone
+from replication.conditions import is_lipschitz, is_monotone, is_p_matrix
 from replication.data.ensembles import DTYPE, Ensemble, normal
 from replication.rectifier import RectifierEquation
-from replication.solvers import Solver, solve
-from replication.solvers.iteration import row_norm
+from replication.solvers import Solver
+from replication.solvers.solution import row_norm
 from replication.units import ResidualUnit
 
-CONDITIONS = {"lipschitz": is_lipschitz, "monotone": is_monotone}
+CONDITIONS = {"lipschitz": is_lipschitz, "monotone": is_monotone, "p_matrix": is_p_matrix}
 KINDS = {"linear": Ensemble.linear, "residual": Ensemble.residual}
 
 
@@ -98,7 +98,7 @@ def recovered(
     A solver that converges to another preimage has not recovered x.
     """
     equation = RectifierEquation.of(units.rectifier_map(tuple(x.shape[1:])), units(x))
-    solution = solve(equation, solver, tolerance)
+    solution = solver.solve(equation, tolerance)
     error = row_norm(solution.value - x) / row_norm(x)
     return error <= recovery, solution.iterations
 

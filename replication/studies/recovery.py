@@ -12,7 +12,7 @@ from torch import Tensor
 
 from replication.networks import LayerRecord, NetworkSolution, RectifierNetwork
 from replication.solvers import Solver
-from replication.solvers.iteration import row_norm
+from replication.solvers.solution import row_norm
 
 
 def undo(

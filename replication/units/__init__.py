@@ -1,6 +1,7 @@
 """Layers that can be undone: residual families, and the plain ones between them."""
 
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
+from replication.units.inverse import Inverse
 from replication.units.plain import ChannelNormalisation, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
@@ -8,6 +9,7 @@ from replication.units.residual import RectifierLinear, ResidualUnit
 __all__ = [
     "ChannelNormalisation",
     "ConvRectifierUnit",
+    "Inverse",
     "LipschitzConvUnit",
     "MonotoneConvUnit",
     "Orthogonal1x1",

@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from replication.certificates import monotonicity
+from replication.certificates import inverse_lipschitz
 from replication.rectifier import RectifierEquation, RectifierMap
-from replication.solvers import Solution, Solver, get_solver, solve
-from replication.solvers.iteration import residual_scale
+from replication.solvers import Solution, Solver, get_solver
+from replication.solvers.solution import residual_scale
 
 
 class RectifierUnit(nn.Module, ABC):
@@ -57,7 +57,7 @@ class RectifierUnit(nn.Module, ABC):
         check_rows(y, like=next(self.parameters()))
         rows, rectifier_map = self.rows(y)
         equation = RectifierEquation.of(rectifier_map, rows)
-        solution = solve(equation, method, resolve_tolerance(tolerance, y.dtype))
+        solution = method.solve(equation, resolve_tolerance(tolerance, y.dtype))
         return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
 
 
@@ -81,9 +81,9 @@ def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
 
 
 def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
-    """Add the bound ‖value − x‖ ≤ ‖f(value) − y‖/μ, infinite where no μ > 0 is known; none if it is known nowhere."""
-    constant = monotonicity(equation.map)
-    if not (constant > 0).any():
+    """Add the bound ‖value − x‖ ≤ K·‖f(value) − y‖, infinite where no K is known; none if it is known nowhere."""
+    constant = inverse_lipschitz(equation.map)
+    if not torch.isfinite(constant).any():
         return solution
     residual = solution.residual * residual_scale(equation.y)
-    return replace(solution, error_bound=torch.where(constant > 0, residual / constant, torch.inf))
+    return replace(solution, error_bound=torch.where(torch.isfinite(constant), constant * residual, torch.inf))

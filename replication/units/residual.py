@@ -82,6 +82,14 @@ class ResidualUnit(RectifierUnit):
             raise ValueError("each unit of a batch has its own certificate: unit[i].certificate()")
         return certify(self.rectifier_map((self.W1.shape[-1],)))
 
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        """Return log|det ∂f/∂x| of every row of x: exact, and differentiable in the parameters.
+
+        At a kink, a preactivation of exactly 0, the piece on its negative side is taken.
+        """
+        rows, rectifier_map = self.rows(x)
+        return rectifier_map.log_abs_det_jacobian(rows).reshape(x.shape[:-1])
+
     def extra_repr(self) -> str:
         units = f"units={len(self.W1)}, " if self.batched else ""
         return f"{units}dimension={self.W1.shape[-1]}, hidden={self.W1.shape[-2]}"

@@ -1,0 +1,24 @@
+"""Murty's least-index principal pivoting: single steps over the linear pieces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replication.solvers.pieces import PieceWalk
+
+
+@dataclass(frozen=True)
+class Pivoting(PieceWalk):
+    """Change the side of the last coordinate whose sign disagrees, from S = ∅, until all agree: then s is exact.
+
+    Ends on every P-matrix, whatever c is. Not to be used where `Exact` will do: it takes n/2 steps and more, and
+    exponentially many (2ⁿ − 1) in the worst case.
+
+    Source: Murty, Linear Algebra Appl. 9 (1974) 65–108, with the order of the coordinates reversed.
+    """
+
+    max_iterations: int = 100_000
+
+    @property
+    def patience(self) -> int:
+        return 0

@@ -1,0 +1,91 @@
+"""What every inversion returns: the recovered inputs with a status, a residual and an error bound for each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from replication.rectifier import RectifierEquation
+
+
+class Status(Enum):
+    """How the inversion of a row ended."""
+
+    CONVERGED = "The relative residual of the returned value is within the tolerance."
+    MAX_ITERATIONS = "The iterations ran out before the relative residual came within the tolerance."
+    STAGNATED = "The residual stopped improving above the tolerance: a cycle, or the limit of the floating-point type."
+    DIVERGED = "The residual grew far beyond its start: the iteration diverges here."
+    NOT_FINITE = "The iteration met a value that is not finite, or a singular matrix."
+    NOT_P_MATRIX = "The method met a linear piece with determinant ≤ 0: I + A is no P-matrix, so nothing is promised."
+
+
+STATUSES = tuple(Status)
+CODE = {status: code for code, status in enumerate(STATUSES)}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What an inversion returns; every field but `value` has the shape of the rows.
+
+    Attributes:
+        value: recovered inputs; where a row failed, the best point met: of smallest residual for fixed-point methods, of
+            smallest sign error for walks over linear pieces.
+        codes: index into STATUSES; `status` reads better.
+        iterations: steps taken; linear systems solved by walks over linear pieces.
+        residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0).
+        evaluations: evaluations of the unit, one for each residual computed.
+        error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
+            constant, or None if there is none.
+    """
+
+    value: Tensor
+    codes: Tensor
+    iterations: Tensor
+    residual: Tensor
+    evaluations: Tensor
+    error_bound: Tensor | None = None
+
+    @property
+    def status(self) -> np.ndarray:
+        """Status of every row, an object array."""
+        return np.array(STATUSES, dtype=object)[self.codes.cpu().numpy()]
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether each row converged."""
+        return self.codes == CODE[Status.CONVERGED]
+
+    def reshape(self, *shape: int) -> Solution:
+        """Give the rows the shape `shape`."""
+        event = self.value.shape[1:]
+        return Solution(
+            self.value.reshape(*shape, *event),
+            self.codes.reshape(shape),
+            self.iterations.reshape(shape),
+            self.residual.reshape(shape),
+            self.evaluations.reshape(shape),
+            None if self.error_bound is None else self.error_bound.reshape(shape),
+        )
+
+
+def row_norm(v: Tensor) -> Tensor:
+    """Return the Euclidean norm of every row of v (rows, *shape)."""
+    return torch.linalg.vector_norm(v.flatten(1), dim=1)
+
+
+def residual_scale(y: Tensor) -> Tensor:
+    """Return what residuals are relative to: ‖y‖ of every row, or 1 where y = 0."""
+    norm = row_norm(y)
+    return torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+class Solver(Protocol):
+    """A method with its hyper-parameters."""
+
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Solve every row of f(x) = y to ‖f(x) − y‖ / ‖y‖ ≤ tolerance, or say by its status why not."""

@@ -1,0 +1,92 @@
+"""The inverse of a unit as a layer: differentiable by the implicit function theorem, without unrolled iterations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from replication.rectifier import RectifierMap
+from replication.solvers import Solver, get_solver
+from replication.solvers.pieces import solve_pieces
+from replication.units.rectifier_unit import RectifierUnit
+
+
+class Inverse(nn.Module):
+    """x with f(x) = y, differentiable in y and in the parameters of the unit.
+
+        dx = J⁻¹(dy − ∂f/∂θ dθ),   J = I + W₂DW₁ at x
+
+    The gradient is that of the linear piece that x lies in; it costs one linear system a row, whatever the solver did.
+
+    Args:
+        unit: f. Its parameters are those of this module too.
+        solver, tolerance, options: as for `unit.inverse`.
+
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), 3 * torch.eye(2), torch.zeros(2))
+    >>> y = torch.tensor([[4.0, -2.0]], requires_grad=True)
+    >>> Inverse(unit)(y).sum().backward()
+    >>> y.grad
+    tensor([[0.2500, 1.0000]])
+    """
+
+    def __init__(
+        self, unit: RectifierUnit, solver: str | Solver = "exact", tolerance: float | None = None, **options: object
+    ) -> None:
+        super().__init__()
+        self.unit, self.solver, self.tolerance = unit, get_solver(solver, **options), tolerance
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return x, like y.
+
+        Raises:
+            RuntimeError: if a row is not inverted; `unit.inverse` gives the other rows and a status for each.
+        """
+        solution = self.unit.inverse(y.detach(), self.solver, self.tolerance)
+        if not solution.converged.all():
+            failed = Counter(status.name.lower() for status in solution.status.flat if status.name != "CONVERGED")
+            ends = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in failed.items())
+            raise RuntimeError(
+                f"{failed.total()} of {solution.converged.numel()} rows were not inverted ({ends}); use unit.inverse for "
+                "a status of each row, another solver, or a larger tolerance"
+            )
+        rows, rectifier_map = self.unit.rows(solution.value)
+        residual = rectifier_map(rows) - y.reshape(rows.shape)
+        x: Tensor = ImplicitStep.apply(residual, rows, rectifier_map)
+        return x.reshape(y.shape)
+
+    def extra_repr(self) -> str:
+        return f"solver={self.solver}"
+
+
+class ImplicitStep(torch.autograd.Function):
+    """x − J⁻¹(f(x) − y) at a solution x, where the residual is zero: x itself, with the gradient −J⁻ᵀ of the residual."""
+
+    @staticmethod
+    def forward(ctx: Any, residual: Tensor, x: Tensor, rectifier_map: RectifierMap) -> Tensor:
+        ctx.map = rectifier_map
+        ctx.save_for_backward(x)
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return -solve_adjoint(ctx.map, x, gradient), None, None
+
+
+@torch.no_grad()
+def solve_adjoint(rectifier_map: RectifierMap, x: Tensor, v: Tensor) -> Tensor:
+    """Return J⁻ᵀv = v − W₁ᵀq at x, like v, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and q = 0 elsewhere.
+
+    Raises:
+        ValueError: if the unit is a convolution with too many hidden numbers for its matrix.
+    """
+    active = rectifier_map.slopes(x).flatten(1) > 0
+    right = rectifier_map.W2.adjoint()(v)
+    q = solve_pieces(rectifier_map.matrix().mT, right.flatten(1), active).reshape(right.shape)
+    return v - rectifier_map.W1.adjoint()(q)
