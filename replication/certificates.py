@@ -15,6 +15,7 @@ from replication.conditions import (
     NEGATIVE,
     P_MATRIX_LIMIT,
     POSITIVE,
+    UNDECIDED,
     inverse_norm_bound,
     is_h_matrix,
     is_lipschitz,
@@ -29,6 +30,7 @@ from replication.rectifier import RectifierEquation, RectifierMap
 from replication.solvers import Exact
 from replication.solvers.solution import row_norm
 
+EVERY_MINOR_LIMIT = 12  # order up to which all minors are computed one by one where the recursive test is undecided
 SAMPLES = 512  # inputs tried in the search for a collision
 
 
@@ -163,6 +165,10 @@ def decide_minors(A: Tensor, error: Tensor) -> Decision:
             return Decision(None, f"Order {n} is past the limit {P_MATRIX_LIMIT} of the exact P-matrix test.")
         return Decision(None, negative_reason(subset), subset)
     test = p_matrix_test(A, error)
+    if test.signs == UNDECIDED and n <= EVERY_MINOR_LIMIT:
+        subset = any_negative_minor(A, error)
+        if subset is not None:
+            return Decision(None, negative_reason(subset), subset)
     if test.signs == POSITIVE:
         return Decision("p_matrix", f"All {2**n - 1} principal minors of M = I + A are positive.")
     if test.signs == NEGATIVE:
@@ -189,9 +195,27 @@ def negative_minor(A: Tensor, error: Tensor) -> Tensor | None:
         first = int((small.signs == NEGATIVE).nonzero()[0])
         subset[order_two[first][small.subset[first]]] = True
         return subset
-    M = A + torch.eye(n, dtype=A.dtype, device=A.device)
-    certain = torch.linalg.svdvals(M)[-1] > 2 * margin(A, error) + n * EPSILON
-    return ~subset if certain and torch.linalg.slogdet(M).sign < 0 else None
+    return negative_among(A, error, ~subset[None])
+
+
+def any_negative_minor(A: Tensor, error: Tensor) -> Tensor | None:
+    """Return the rows (n,) of a negative principal minor of I + A, from all of them one by one, or None.
+
+    For matrices with zero minors, through which the recursive test cannot look.
+    """
+    codes = torch.arange(1, 2 ** len(A), device=A.device)
+    return negative_among(A, error, (codes[:, None] >> torch.arange(len(A), device=A.device)) % 2 == 1)
+
+
+def negative_among(A: Tensor, error: Tensor, subsets: Tensor) -> Tensor | None:
+    """Return the first of the subsets (k, n) whose principal minor of I + A is negative for certain, or None.
+
+    det M[S,S] = det(I + AD), whose sign is certain if no error within the margin makes I + AD singular.
+    """
+    pieces = torch.eye(len(A), dtype=A.dtype, device=A.device) + A * subsets[:, None, :]
+    certain = torch.linalg.svdvals(pieces)[:, -1] > 2 * margin(A, error) + len(A) * EPSILON
+    negative = certain & (torch.linalg.slogdet(pieces).sign < 0)
+    return subsets[negative][0] if negative.any() else None
 
 
 def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:

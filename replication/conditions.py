@@ -108,7 +108,7 @@ class PMatrixTest:
 
     Attributes:
         signs: POSITIVE where every principal minor is positive, NEGATIVE where one is negative, UNDECIDED where the sign
-            of one drowns in rounding and no other is negative (...,).
+            of one drowns in rounding and no negative one was met (...,).
         subset: the rows and columns of the negative minor (..., n), False elsewhere.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 
@@ -67,3 +68,25 @@ def convolution_matrix(weight: np.ndarray, height: int, width: int) -> np.ndarra
         if 0 <= p < height and 0 <= q < width:
             matrix[:, i, j, :, p, q] += weight[:, :, a, b]
     return matrix.reshape(out * height * width, into * height * width)
+
+
+def exact_minors(W1: np.ndarray, W2: np.ndarray) -> dict[tuple[int, ...], Fraction]:
+    """All principal minors of I + W₁W₂ in rational arithmetic, by their rows."""
+    A = [[sum(Fraction(a) * Fraction(b) for a, b in zip(row, column, strict=True)) for column in W2.T] for row in W1]
+    n = len(A)
+    M = [[A[i][j] + (i == j) for j in range(n)] for i in range(n)]
+    subsets = itertools.chain.from_iterable(itertools.combinations(range(n), k) for k in range(1, n + 1))
+    return {rows: determinant([[M[i][j] for j in rows] for i in rows]) for rows in subsets}
+
+
+def determinant(matrix: list[list[Fraction]]) -> Fraction:
+    """The determinant of a small rational matrix, by elimination."""
+    work, product = [list(row) for row in matrix], Fraction(1)
+    while work:
+        pivot = next((row for row in work if row[0] != 0), None)
+        if pivot is None:
+            return Fraction(0)
+        product *= pivot[0] * (-1) ** work.index(pivot)
+        work.remove(pivot)
+        work = [[a - row[0] / pivot[0] * b for a, b in zip(row[1:], pivot[1:], strict=True)] for row in work]
+    return product

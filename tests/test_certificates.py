@@ -1,32 +1,98 @@
-"""Certificates: the conditions against their definitions, and nothing certified that is not so."""
+"""Certificates: against exact arithmetic and brute force, and nothing certified that is not so."""
+
+from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from oracles import preimages
+from oracles import exact_minors, preimages, smallest_singular_value
+from torch import Tensor
 
-from replication import LipschitzConvUnit, MonotoneConvUnit, ResidualUnit, StandardConvUnit, Verdict
-from replication.conditions import is_lipschitz, is_monotone
+from replication import LipschitzConvUnit, MonotoneConvUnit, ResidualUnit, StandardConvUnit, Status, Verdict
+from replication.conditions import P_MATRIX_LIMIT
 
-
-@given(st.integers(1, 6), st.floats(0.1, 3), st.integers(0, 10_000))
-def test_conditions_agree_with_their_definitions(n: int, norm: float, seed: int) -> None:
-    A = np.random.default_rng(seed).normal(size=(n, n))
-    A *= norm / np.linalg.norm(A, 2)
-    minimum = np.linalg.eigvalsh((A + A.T) / 2)[0]
-    if abs(norm - 1) > 1e-9:
-        assert bool(is_lipschitz(torch.as_tensor(A))) == (norm < 1)
-    if abs(minimum + 1) > 1e-9:
-        assert bool(is_monotone(torch.as_tensor(A))) == (minimum > -1)
+KINDS = ["normal", "integer", "zero column", "repeated row", "rectangular block"]
 
 
-def test_boundary_cases_are_not_certified() -> None:
-    identity = torch.eye(3, dtype=torch.float64)
-    assert not is_lipschitz(identity)
-    assert not is_monotone(-identity)
-    assert not is_lipschitz((1 - 1e-16) * identity)
+def random_unit(kind: str, h: int, d: int, scale: float, seed: int) -> ResidualUnit:
+    """A unit of random matrices, or of degenerate ones: with singular minors, zero columns or repeated rows."""
+    rng = np.random.default_rng(seed)
+    W1, W2 = rng.normal(size=(h, d)), scale * rng.normal(size=(d, h)) / math.sqrt(h * d)
+    b1, b2 = rng.normal(size=h), rng.normal(size=d)
+    if kind == "integer":
+        W1, W2, b1, b2 = (rng.integers(-2, 3, array.shape).astype(float) for array in (W1, W2, b1, b2))
+    elif kind == "zero column":
+        W2[:, 0] = 0
+    elif kind == "repeated row":
+        W1[-1], b1[-1] = W1[0], b1[0]
+    elif kind == "rectangular block":
+        W1, W2 = np.triu(W1), np.triu(W2)
+    return ResidualUnit(*(torch.as_tensor(array) for array in (W1, b1, W2, b2)))
+
+
+def arrays(unit: ResidualUnit) -> list[np.ndarray]:
+    return [parameter.detach().numpy() for parameter in (unit.W1, unit.b1, unit.W2, unit.b2)]
+
+
+def assert_collides(unit: ResidualUnit, witness: tuple[Tensor, Tensor]) -> None:
+    x1, x2 = witness
+    difference = float((unit(x1[None]) - unit(x2[None])).detach().norm())
+    assert difference <= math.sqrt(torch.finfo(x1.dtype).eps) * float((x1 - x2).norm())
+    assert float((x1 - x2).norm()) > 1e-6
+
+
+@given(st.sampled_from(KINDS), st.integers(1, 7), st.integers(1, 7), st.floats(0.3, 8), st.integers(0, 10_000))
+def test_verdicts_agree_with_all_principal_minors(kind: str, h: int, d: int, scale: float, seed: int) -> None:
+    unit = random_unit(kind, h, d, scale, seed)
+    W1, b1, W2, b2 = arrays(unit)
+    minors = exact_minors(W1, W2)
+    certificate = unit.certificate()
+    assert certificate.reason.endswith(".")
+    full_row_rank = np.linalg.matrix_rank(W1) == h
+    if certificate.verdict is Verdict.INVERTIBLE:
+        assert min(minors.values()) > 0
+        assert certificate.witness is None
+    elif certificate.verdict is Verdict.NOT_INVERTIBLE:
+        assert min(minors.values()) <= 0
+        assert certificate.condition == "collision"
+        assert_collides(unit, certificate.witness)
+    elif full_row_rank:  # then only a minor that is zero is left open
+        assert min(minors.values()) == 0
+    else:
+        assert min(minors.values()) <= 0
+
+
+@given(st.sampled_from(KINDS), st.integers(1, 6), st.integers(1, 6), st.floats(0.3, 6), st.integers(0, 10_000))
+def test_exact_recovers_every_input_of_an_invertible_unit(kind: str, h: int, d: int, scale: float, seed: int) -> None:
+    unit = random_unit(kind, h, d, scale, seed)
+    assume(unit.certificate().verdict is Verdict.INVERTIBLE)
+    W1, b1, W2, b2 = arrays(unit)
+    x = torch.as_tensor(np.random.default_rng(seed).integers(-3, 4, (4, d)), dtype=torch.float64)
+    with torch.no_grad():
+        unit.b1[0] = -unit.W1[0] @ x[0]  # a preactivation of zero
+    y = unit(x).detach()
+    steepness = 1 / smallest_singular_value(W1, W2)
+    solution = unit.inverse(y, "exact", tolerance=1e-10)
+    assert solution.converged.all()
+    size = (1 + np.linalg.norm(W1, 2) * np.linalg.norm(W2, 2)) * (1 + float(x.norm()) + np.linalg.norm(b1) + np.linalg.norm(b2))
+    assert float((solution.value - x).norm()) <= 1e-13 * steepness * size
+
+
+@given(st.integers(2, 5), st.floats(1.5, 8), st.integers(0, 10_000))
+def test_units_that_are_not_invertible_have_two_preimages_of_one_output(n: int, scale: float, seed: int) -> None:
+    unit = random_unit("normal", n, n, scale, seed)
+    certificate = unit.certificate()
+    assume(certificate.verdict is Verdict.NOT_INVERTIBLE)
+    assume(smallest_singular_value(*(arrays(unit)[i] for i in (0, 2))) > 1e-4)
+    y = unit(certificate.witness[0][None])[0].detach().numpy()
+    found = preimages(y, *arrays(unit), slack=1e-7)
+    for x in certificate.witness:
+        assert min(np.linalg.norm(x.numpy() - other) for other in found) < 1e-5 * (1 + np.linalg.norm(x.numpy()))
+    assert len(found) >= 2
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.floats(0.1, 4), st.integers(0, 10_000))
@@ -42,13 +108,81 @@ def test_certified_units_have_one_preimage(h: int, d: int, scale: float, seed: i
         assert len(preimages(y.numpy(), *arrays)) == 1
 
 
-def test_each_condition_is_found_and_named() -> None:
-    identity, zero = torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    cases = {"lipschitz": 0.5 * identity, "monotone": 5 * identity, None: -5 * identity}
-    for condition, W in cases.items():
-        certificate = ResidualUnit(W, zero, identity, zero).certificate()
-        assert certificate.condition == condition
-        assert (certificate.verdict is Verdict.INVERTIBLE) == (condition is not None)
+def triangular(n: int) -> Tensor:
+    """Murty's matrix M, ones on the diagonal and twos below: all its minors are 1, and Murty's method may be slow."""
+    return torch.tril(torch.full((n, n), 2.0, dtype=torch.float64), -1) + torch.eye(n, dtype=torch.float64)
+
+
+def unit_of(M: Tensor) -> ResidualUnit:
+    """The unit with A = M − I and W₁ = I."""
+    eye, zero = torch.eye(len(M), dtype=M.dtype), torch.zeros(len(M), dtype=M.dtype)
+    return ResidualUnit(eye, zero, M - eye, zero)
+
+
+def cycling(a: float) -> Tensor:
+    return torch.tensor([[1, 0, a], [a, 1, 0], [0, a, 1]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("M", "condition"),
+    [
+        (1.5 * torch.eye(2), "lipschitz"),
+        (6 * torch.eye(2), "monotone"),
+        (torch.tensor([[1.0, 9.0], [0.0, 1.0]]), "h_matrix"),
+        (torch.tensor([[1.0, -3.0, 5.0], [3.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), "triangular"),
+        (cycling(3.0), "p_matrix"),
+        (-4 * torch.eye(2), "collision"),
+        (torch.tensor([[1.0, 3.0], [3.0, 1.0]]), "collision"),
+        (torch.tensor([[1.0, 1.0], [1.0, 1.0]]), None),
+    ],
+)
+def test_each_condition_is_found_and_named(M: Tensor, condition: str | None) -> None:
+    certificate = unit_of(M.double()).certificate()
+    assert certificate.condition == condition
+    expected = {"collision": Verdict.NOT_INVERTIBLE, None: Verdict.UNKNOWN}.get(condition, Verdict.INVERTIBLE)
+    assert certificate.verdict is expected
+
+
+def test_collisions_keep_the_units_dtype_and_survive_large_biases() -> None:
+    M = torch.tensor([[1.0, 3.0], [3.0, 1.0]])
+    for dtype in (torch.float32, torch.float64):
+        unit = unit_of(M.to(dtype))
+        with torch.no_grad():
+            unit.b1.fill_(1e4)
+        certificate = unit.certificate()
+        assert certificate.witness[0].dtype == dtype
+        assert_collides(unit, certificate.witness)
+
+
+def test_past_the_limit_large_units_are_decided_by_blocks_or_small_minors_or_not_at_all() -> None:
+    n = P_MATRIX_LIMIT + 6
+    g = torch.Generator().manual_seed(0)
+    noise = torch.randn(n, n, dtype=torch.float64, generator=g)
+    spread = unit_of(torch.eye(n).double() + noise / 6)
+    assert spread.certificate().verdict is Verdict.UNKNOWN
+    assert f"past the limit {P_MATRIX_LIMIT}" in spread.certificate().reason
+    blocks = torch.triu(9 * noise, 3) + torch.block_diag(*[cycling(3.0)] * (n // 3))
+    assert unit_of(blocks).certificate().condition == "triangular"
+    folded = torch.eye(n).double() + noise / 4
+    folded[3, 20] = folded[20, 3] = 2
+    certificate = unit_of(folded).certificate()
+    assert certificate.verdict is Verdict.NOT_INVERTIBLE
+    assert_collides(unit_of(folded), certificate.witness)
+
+
+def test_units_with_more_hidden_than_input_coordinates_are_never_guessed() -> None:
+    # f(x) = −4x, with a negative determinant everywhere: M is no P-matrix, and f is invertible all the same
+    W1 = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    W2 = torch.tensor([[-5.0, 5.0]], dtype=torch.float64)
+    zero = torch.zeros(2, dtype=torch.float64)
+    unit = ResidualUnit(W1, zero, W2, zero[:1])
+    torch.testing.assert_close(unit(torch.tensor([[2.0], [-3.0]]).double()), torch.tensor([[-8.0], [12.0]]).double())
+    certificate = unit.certificate()
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert "h = 2 > d = 1" in certificate.reason
+    # f(x) = x − 5·relu(x) + relu(−x)/2 folds
+    folded = ResidualUnit(W1, zero, torch.tensor([[-5.0, 0.5]], dtype=torch.float64), zero[:1]).certificate()
+    assert folded.verdict is Verdict.NOT_INVERTIBLE
 
 
 def test_convolutional_families_are_certified_by_construction_or_not_at_all() -> None:
@@ -74,22 +208,40 @@ def test_a_batch_has_a_certificate_for_each_unit() -> None:
     assert batch[2].certificate().condition == "lipschitz"
 
 
-@given(st.floats(0.05, 0.9), st.integers(0, 1000))
-def test_error_bound_holds(norm: float, seed: int) -> None:
+@given(st.sampled_from(["lipschitz", "monotone", "h_matrix"]), st.integers(1, 6), st.integers(0, 10_000))
+def test_error_bound_holds(condition: str, n: int, seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
-    W = torch.randn(4, 4, dtype=torch.float64, generator=g)
-    W = norm * W / torch.linalg.matrix_norm(W, 2)
-    unit = ResidualUnit(W, torch.ones(4).double(), torch.eye(4).double(), torch.zeros(4).double())
-    x = torch.randn(5, 4, dtype=torch.float64, generator=g)
+    B, W2 = (torch.randn(n, n, dtype=torch.float64, generator=g) for _ in range(2))
+    if condition == "lipschitz":
+        W1 = 0.9 * B / torch.linalg.matrix_norm(B, 2) / torch.linalg.matrix_norm(W2, 2)
+    elif condition == "monotone":
+        W1, W2 = B, B.T + 0.1 * torch.linalg.pinv(B) @ (W2 - W2.T)
+    else:
+        W1, W2 = torch.eye(n).double(), torch.triu(5 * B, 1) + torch.diag(B.diagonal().abs())
+    unit = ResidualUnit(W1, torch.ones(n).double(), W2, torch.zeros(n).double())
+    x = 3 * torch.randn(5, n, dtype=torch.float64, generator=g)
     y = unit(x).detach()
-    solution = unit.inverse(y, "banach", tolerance=1e-3)
-    rounding = 1e-14 * y.norm(dim=1)
+    solution = unit.inverse(y, "modulus", tolerance=1e-3)
+    rounding = 1e-12 * (1 + y.norm(dim=1))
+    assert solution.error_bound is not None
+    assert torch.isfinite(solution.error_bound).all()
     assert ((solution.value - x).norm(dim=1) <= solution.error_bound + rounding).all()
 
 
 def test_error_bound_is_none_where_no_constant_is_known() -> None:
-    identity, zero = torch.eye(2), torch.zeros(2)
-    assert (
-        ResidualUnit(-5 * identity, zero, identity, zero).inverse(torch.ones(1, 2), max_iterations=3).error_bound
-        is None
-    )
+    unit = unit_of(cycling(3.0))
+    solution = unit.inverse(torch.ones(1, 3).double(), "exact")
+    assert solution.status[0] is Status.CONVERGED
+    assert solution.error_bound is None
+
+
+def test_error_bounds_of_a_batch_are_those_of_its_units() -> None:
+    matrices = torch.stack([1.5 * torch.eye(3).double(), triangular(3), cycling(3.0)]) - torch.eye(3).double()
+    zero = torch.zeros(3, 3, dtype=torch.float64)
+    batch = ResidualUnit(torch.eye(3).double().repeat(3, 1, 1), zero, matrices, zero)
+    y = torch.ones(3, 3, dtype=torch.float64)
+    together = batch.inverse(y, "banach", max_iterations=3).error_bound
+    alone = [batch[unit].inverse(y[unit : unit + 1], "banach", max_iterations=3).error_bound for unit in range(3)]
+    torch.testing.assert_close(together[:2], torch.cat(alone[:2]))
+    assert torch.isinf(together[2])
+    assert alone[2] is None

@@ -8,7 +8,7 @@ import torch
 from oracles import convolution_matrix, forward
 from torch import nn
 
-from replication import LipschitzConvUnit, MonotoneConvUnit, RectifierLinear, ResidualUnit, StandardConvUnit
+from replication import Inverse, LipschitzConvUnit, MonotoneConvUnit, RectifierLinear, ResidualUnit, StandardConvUnit
 from replication.units import ChannelNormalisation, ConvRectifierUnit, Orthogonal1x1, SpaceToDepth, ZeroChannels
 
 DTYPES = [torch.float32, torch.float64]
@@ -111,6 +111,58 @@ def test_a_batch_of_units_is_its_units() -> None:
     solution = batch.inverse(batch(x).detach(), "modulus")
     assert solution.status.shape == solution.residual.shape == (3, 7)
     torch.testing.assert_close(solution.value, x, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("h", "d"), [(5, 5), (7, 3), (3, 6)])
+def test_inverse_layer_has_the_gradient_of_the_inverse(h: int, d: int) -> None:
+    g = torch.Generator().manual_seed(h)
+    W1, b1, W2, b2 = (torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((h, d), (h,), (d, h), (d,)))
+    W2 = 0.9 * W2 / torch.linalg.matrix_norm(W1 @ W2, 2)
+    layer = Inverse(ResidualUnit(W1, b1, W2, b2), tolerance=1e-13)
+    y = torch.randn(4, d, dtype=torch.float64, generator=g)
+
+    def invert(y: torch.Tensor, W1: torch.Tensor, b1: torch.Tensor, W2: torch.Tensor, b2: torch.Tensor) -> torch.Tensor:
+        parameters = {"unit.W1": W1, "unit.b1": b1, "unit.W2": W2, "unit.b2": b2}
+        return torch.func.functional_call(layer, parameters, (y,))
+
+    tensors = [tensor.requires_grad_() for tensor in (y, W1, b1, W2, b2)]
+    preactivation = layer.unit.rectifier_map((d,)).preactivation(invert(*tensors))
+    assert preactivation.abs().min() > 1e-4  # no kink within gradcheck's steps of 1e-6
+    assert torch.autograd.gradcheck(invert, tensors)
+
+
+@pytest.mark.parametrize("unit", [MonotoneConvUnit(2, 3).double(), "batch"], ids=["convolution", "batch of units"])
+def test_inverse_layer_takes_every_unit(unit: object) -> None:
+    y = torch.randn(3, 2, 4, 5, dtype=torch.float64)
+    if unit == "batch":
+        W = torch.randn(3, 4, 4, dtype=torch.float64) / 9
+        unit, y = RectifierLinear(W, torch.randn(3, 4).double()), torch.randn(3, 6, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(Inverse(unit, tolerance=1e-13), [y.requires_grad_()])
+
+
+def test_inverse_layer_refuses_rows_it_cannot_invert() -> None:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    fold = ResidualUnit(one, 0 * one[0], -2 * one, 0 * one[0])  # x − 2·relu(x) is never positive
+    with pytest.raises(RuntimeError, match=r"1 of 2 rows were not inverted \(not p matrix: 1\)"):
+        Inverse(fold)(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("h", "d"), [(5, 5), (7, 3), (3, 6)])
+def test_log_determinant_is_that_of_autograds_jacobian(h: int, d: int) -> None:
+    unit = ResidualUnit(*(torch.randn(*shape, dtype=torch.float64) for shape in ((h, d), (h,), (d, h), (d,))))
+    x = torch.randn(6, d, dtype=torch.float64)
+    jacobians = torch.stack([torch.autograd.functional.jacobian(lambda r: unit(r[None])[0], row) for row in x])
+    torch.testing.assert_close(unit.log_abs_det_jacobian(x), torch.linalg.slogdet(jacobians).logabsdet)
+    unit.log_abs_det_jacobian(x).sum().backward()
+    expected = torch.autograd.grad(torch.linalg.slogdet(torch.func.vmap(torch.func.jacrev(lambda r: unit(r[None])[0]))(x)).logabsdet.sum(), unit.W2)
+    torch.testing.assert_close(unit.W2.grad, expected[0])
+
+
+def test_log_determinant_of_a_batch_is_that_of_its_units() -> None:
+    batch = ResidualUnit(torch.randn(3, 5, 4), torch.randn(3, 5), torch.randn(3, 4, 5), torch.randn(3, 4))
+    x = torch.randn(3, 7, 4)
+    expected = torch.stack([batch[unit].log_abs_det_jacobian(x[unit]) for unit in range(3)])
+    torch.testing.assert_close(batch.log_abs_det_jacobian(x), expected)
 
 
 def test_units_print_what_they_are() -> None:

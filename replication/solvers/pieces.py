@@ -50,24 +50,41 @@ class PieceWalk(ABC):
         """
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
-        """Walk for every row, then evaluate the unit once at the point found.
+        """Walk for every row, evaluate the unit at the point found, and correct the point where its residual is too large.
+
+        The correction is one more step in the piece found: x = y − b₂ − W₂z alone loses digits where x is far smaller
+        than y.
 
         Raises:
             ValueError: if the unit has too many hidden coordinates for matrices.
         """
-        c = equation.c
-        s, ends, steps = walk(equation.map.matrix(), c.flatten(1), self.patience, self.max_iterations)
+        A, c, linear = equation.map.matrix(), equation.c, equation.map
+        s, ends, steps = walk(A, c.flatten(1), self.patience, self.max_iterations)
         value = equation.recover(torch.relu(s.reshape(c.shape)))
-        residual = row_norm(equation.residual(value)) / residual_scale(equation.y)
+        residual = equation.residual(value)
+        scale = residual_scale(equation.y)
+        relative = row_norm(residual) / scale
+
+        inexact = (ends == AGREES) & (relative > tolerance)
+        if inexact.any():
+            right = linear.W1(residual)
+            z = solve_pieces(A, right.flatten(1), s > 0).reshape(c.shape)
+            corrected = value - residual + linear.W2(z)
+            corrected_relative = row_norm(equation.residual(corrected)) / scale
+            better = inexact & (corrected_relative < relative)
+            value[better], relative[better] = corrected[better], corrected_relative[better]
+
         codes = torch.empty_like(ends)
         for end, status in STATUS_OF_END.items():
             codes[ends == end] = CODE[status]
-        codes[~torch.isfinite(residual)] = CODE[Status.NOT_FINITE]
-        codes[residual <= tolerance] = CODE[Status.CONVERGED]
-        return Solution(value, codes, steps, residual, torch.ones_like(steps))
+        codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
+        codes[relative <= tolerance] = CODE[Status.CONVERGED]
+        return Solution(value, codes, steps, relative, 1 + inexact.long())
 
 
-def walk(A: Tensor, c: Tensor, patience: int, max_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def walk(
+    A: Tensor, c: Tensor, patience: int, max_steps: int, start: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Solve s + A·relu(s) = c by walking over pieces.
 
     Args:
@@ -75,6 +92,7 @@ def walk(A: Tensor, c: Tensor, patience: int, max_steps: int) -> tuple[Tensor, T
         c: (rows, n).
         patience: as PieceWalk.patience.
         max_steps: bound of the number of pieces solved.
+        start: the first piece of every row (rows, n), bool; by default S = ∅, where s = c.
 
     Returns:
         s like c, how each row ended (rows,), and the number of pieces solved (rows,).
@@ -83,10 +101,11 @@ def walk(A: Tensor, c: Tensor, patience: int, max_steps: int) -> tuple[Tensor, T
     rows, n = right.shape
     matrices = as_array(A).reshape(-1, n, n)
     s, ends, steps = np.empty_like(right), np.empty(rows, np.int64), np.empty(rows, np.int64)
+    first = np.zeros((rows, n), np.bool_) if start is None else start.cpu().numpy()
 
     def part(own: slice) -> None:
         of_rows = matrices if A.ndim == 2 else matrices[own]
-        walk_rows(of_rows, right[own], patience, max_steps, s[own], ends[own], steps[own])
+        walk_rows(of_rows, right[own], first[own], patience, max_steps, s[own], ends[own], steps[own])
 
     spread(part, rows, rows * n**3)
     return torch.from_numpy(s).to(c), torch.from_numpy(ends).to(c.device), torch.from_numpy(steps).to(c.device)
@@ -122,13 +141,22 @@ def solve_rows(A: np.ndarray, c: np.ndarray, pieces: np.ndarray, z: np.ndarray) 
 
 @compiled
 def walk_rows(
-    A: np.ndarray, c: np.ndarray, patience: int, max_steps: int, s: np.ndarray, ends: np.ndarray, steps: np.ndarray
+    A: np.ndarray,
+    c: np.ndarray,
+    first: np.ndarray,
+    patience: int,
+    max_steps: int,
+    s: np.ndarray,
+    ends: np.ndarray,
+    steps: np.ndarray,
 ) -> None:
     """Walk for every row, and write s, ends and steps. A has one matrix for each row, or one for all."""
     rows, n = c.shape
     K, z, best, members = np.empty((n, n)), np.empty(n), np.empty(n), np.empty(n + 1, np.int64)
     active, anchor, best_active = np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty(n, np.bool_)
     for row in range(rows):
+        for i in range(n):
+            active[i] = first[row, i]
         ends[row], steps[row] = walk_row(
             A, c, row, patience, max_steps, s, best, active, best_active, anchor, members, K, z
         )
@@ -150,14 +178,16 @@ def walk_row(
     K: np.ndarray,
     z: np.ndarray,
 ) -> tuple[int, int]:
-    """Walk from S = ∅ and leave the point of smallest sign error in s[row]; return how it ended and the pieces solved.
+    """Walk from the piece in `active` and leave the point of smallest sign error in s[row].
 
-    Arguments after `s` are room to work in.
+    Other arguments after `s` are room to work in.
+
+    Returns:
+        How the walk ended, and the number of pieces solved after the first.
     """
     n = c.shape[1]
-    for i in range(n):
-        active[i] = False
-        s[row, i] = c[row, i]
+    if solve_piece(A, c, row, active, s, members, K, z) == 0:
+        return SINGULAR, 0
     smallest, fewest, left = np.inf, n + 1, patience
     single = patience == 0
     anchor_age, anchor_life = 0, 1

@@ -1,0 +1,93 @@
+"""An independent peer: QuantEcon's `lcp_lemke`, compiled by Numba, in a process of its own without torch.
+
+As a script it is that process: it reads problems, solves all of them in a loop for every line it is sent, answers with
+the seconds of the loop, and writes the solutions at the end.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+
+class LemkePeer:
+    """Solve w = Mz + q, z ≥ 0, w ≥ 0, zᵀw = 0 for a batch of problems by Lemke's method, again and again.
+
+    Needs the extra `bench`.
+
+    Args:
+        M: (cases, n, n).
+        q: (cases, n).
+
+    Raises:
+        RuntimeError: if the process fails, with the last line that it wrote.
+    """
+
+    def __init__(self, M: np.ndarray, q: np.ndarray) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.solutions = Path(self.folder.name) / "solutions.npz"
+        problems = Path(self.folder.name) / "problems.npz"
+        np.savez(problems, M=M, q=q)
+        command = [sys.executable, "-I", __file__, str(problems), str(self.solutions)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self) -> float:
+        """Solve every problem once; return the seconds it took."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write("run\n")
+            self.process.stdin.flush()
+            return float(self.process.stdout.readline())
+        except (OSError, ValueError):
+            raise RuntimeError(f"the lcp_lemke process failed: {self.last_words()}") from None
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """End the process; return z (cases, n) of the last run, and which problems were solved (cases,)."""
+        if self.process.communicate()[1] and self.process.returncode:
+            raise RuntimeError("the lcp_lemke process failed at its end")
+        with np.load(self.solutions) as written:
+            return written["z"], written["success"]
+
+    def last_words(self) -> str:
+        """Return the last line of the process's errors."""
+        self.process.kill()
+        lines = self.process.communicate()[1].strip().splitlines()
+        return lines[-1] if lines else "no message"
+
+    def __enter__(self) -> LemkePeer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.folder.cleanup()
+
+
+def serve(problems: Path, solutions: Path) -> None:
+    """Be the process."""
+    from quantecon.optimize import lcp_lemke
+
+    with np.load(problems) as given:
+        M, q = given["M"], given["q"]
+    lcp_lemke(M[0], q[0])  # compiles
+    z, success = np.zeros_like(q), np.zeros(len(q), bool)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        results = [lcp_lemke(M[case], q[case]) for case in range(len(q))]
+        print(time.perf_counter() - start, flush=True)
+        z[:] = [result.z for result in results]
+        success[:] = [result.success for result in results]
+    np.savez(solutions, z=z, success=success)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), Path(sys.argv[2]))

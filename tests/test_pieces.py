@@ -1,0 +1,219 @@
+"""Newton, pivoting and the exact inverse: finite on every P-matrix, exact, and honest beyond."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_certificates import cycling, random_unit, triangular, unit_of
+from test_solvers import images_of
+from torch import Tensor
+
+from replication import Exact, MonotoneConvUnit, Newton, Pivoting, ResidualUnit, Status
+from replication.conditions import is_p_matrix
+from replication.data.ensembles import Gaussian, Gram, Monotone, Uniform
+from replication.solvers.pieces import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, solve_pieces, walk
+from replication.studies.lemke_peer import LemkePeer
+
+FINITE = ["exact", "pivoting"]
+
+
+def every_piece(n: int) -> Tensor:
+    """All subsets of n coordinates (2ⁿ, n)."""
+    return torch.tensor(list(itertools.product((False, True), repeat=n)))
+
+
+@pytest.mark.parametrize("patience", [1, 5, 0])
+@pytest.mark.parametrize("a", [1.01, 2.0, 30.0])
+def test_finite_methods_solve_the_matrix_on_which_newton_cycles_from_every_start(patience: int, a: float) -> None:
+    A = cycling(a) - torch.eye(3).double()
+    c = torch.cat([torch.randn(200, 3), torch.ones(1, 3), torch.eye(3)]).double()
+    expected, ends, _ = walk(A, c, 5, 100)
+    assert (ends == AGREES).all()
+    torch.testing.assert_close(expected + expected.relu() @ A.T, c, rtol=1e-12, atol=1e-12 * a)
+    newton_ends = set()
+    for piece in every_piece(3):
+        start = piece.expand(len(c), 3)
+        s, ends, _ = walk(A, c, patience, 100, start)
+        assert (ends == AGREES).all()
+        torch.testing.assert_close(s, expected)
+        newton_ends |= set(walk(A, c, -1, 100, start)[1].tolist())
+    assert newton_ends == {AGREES, CYCLE}  # Newton alone cycles from some starts, and says so
+
+
+@pytest.mark.parametrize("solver", FINITE)
+@pytest.mark.parametrize("n", [1, 4, 8, 12])
+def test_finite_methods_solve_murtys_matrix(solver: str, n: int) -> None:
+    unit = unit_of(triangular(n))
+    powers = 2.0 ** torch.arange(n).flip(0)  # right-hand sides that make single steps exponentially many
+    y = torch.cat([torch.randn(200, n), torch.ones(1, n), -torch.ones(1, n), powers[None], powers.cumsum(0)[None]]).double()
+    solution = unit.inverse(y, solver, tolerance=1e-11)
+    assert solution.converged.all()
+    for M in (triangular(n), triangular(n).T, triangular(n).flip(0, 1)):
+        s, ends, _ = walk(M - torch.eye(n).double(), y, {"exact": 5, "pivoting": 0}[solver], 10_000)
+        assert (ends == AGREES).all()
+        torch.testing.assert_close(s + s.relu() @ (M - torch.eye(n).double()).T, y, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", [*FINITE, "newton"])
+@given(st.integers(2, 8), st.integers(0, 10_000))
+def test_badly_scaled_p_matrices_are_solved_to_the_accuracy_of_their_condition(solver: str, n: int, seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    B = torch.randn(n, n, dtype=torch.float64, generator=g)
+    P = B @ B.T / n + torch.eye(n).double() + B - B.T
+    scales = torch.logspace(-5, 5, n, dtype=torch.float64)[torch.randperm(n, generator=g)]
+    M = scales[:, None] * P  # positive row scales keep a P-matrix one, with a condition number near 1e10
+    unit = unit_of(M)
+    x = torch.randn(5, n, dtype=torch.float64, generator=g)
+    solution = unit.inverse(unit(x).detach(), solver, tolerance=1e-10)
+    condition = max(
+        float(torch.linalg.cond(torch.where(torch.tensor(active), M, torch.eye(n).double())))
+        for active in itertools.product((True, False), repeat=n)
+    )
+    error = (solution.value - x).norm(dim=1) / x.norm(dim=1)
+    if solver == "newton":
+        error = error[solution.converged]
+    else:
+        assert solution.converged.all()
+    assert (error <= 10 * n * 2.2e-16 * condition).all()
+
+
+@given(st.sampled_from(["normal", "integer", "zero column", "repeated row"]), st.integers(1, 7), st.integers(1, 7),
+       st.floats(0.3, 8), st.integers(0, 10_000))  # fmt: skip
+def test_whatever_the_matrix_what_converges_is_a_preimage_and_the_residual_is_honest(
+    kind: str, h: int, d: int, scale: float, seed: int
+) -> None:
+    unit = random_unit(kind, h, d, scale, seed)
+    x, y = images_of(unit, 6, seed)
+    for solver in ("exact", "newton", "pivoting"):
+        solution = unit.inverse(y, solver, max_iterations=300)
+        size = torch.where(y.norm(dim=1) > 0, y.norm(dim=1), 1)
+        residual = (unit(solution.value).detach() - y).norm(dim=1) / size
+        torch.testing.assert_close(solution.residual, residual, rtol=1e-6, atol=1e-14)
+        assert ((residual <= 1e-10) == solution.converged).all()
+        assert (solution.iterations <= 300).all()
+
+
+def test_walks_say_how_they_end() -> None:
+    eye = torch.eye(2).double()
+    ends = {
+        AGREES: walk(eye, torch.ones(1, 2).double(), 5, 10),
+        MAX_STEPS: walk(triangular(6) - torch.eye(6).double(), torch.ones(1, 6).double(), 0, 2),
+        CYCLE: walk(cycling(3.0) - torch.eye(3).double(), torch.ones(1, 3).double(), -1, 100, torch.eye(3)[:1] > 0),
+        SINGULAR: walk(-eye, torch.ones(1, 2).double(), -1, 10),
+        NOT_P: walk(-3 * eye, torch.ones(1, 2).double(), 0, 10),
+    }
+    for end, (_, found, _) in ends.items():
+        assert found.item() == end
+
+
+def test_a_single_step_leaves_a_singular_block_step() -> None:
+    # with both coordinates active the piece is singular; the solution has the second one active
+    M = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    c = torch.tensor([[0.5, 1.0]], dtype=torch.float64)
+    unit = unit_of(M)
+    assert unit.inverse(c, "newton").status[0] is Status.NOT_FINITE
+    solution = unit.inverse(c, "exact")
+    assert solution.converged.all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solver", ["newton", *FINITE])
+def test_round_trips_in_both_dtypes_and_on_any_device(solver: str, dtype: torch.dtype, device: str) -> None:
+    W = (torch.randn(200, 8, 8) / 8).to(dtype)
+    units = ResidualUnit(W, torch.randn(200, 8).to(dtype), W.mT.contiguous(), torch.randn(200, 8).to(dtype)).to(device)
+    x = torch.randn(200, 3, 8, dtype=dtype, device=device)
+    solution = units.inverse(units(x).detach(), solver)
+    assert solution.converged.all()
+    assert solution.value.dtype == dtype
+    assert solution.value.device == x.device
+    torch.testing.assert_close(solution.value, x, rtol=1e-4 if dtype == torch.float32 else 1e-12, atol=1e-4 if dtype == torch.float32 else 1e-12)
+
+
+def test_small_convolutions_are_walked_by_their_matrix_and_large_ones_refused() -> None:
+    unit = MonotoneConvUnit(2, 3).double()
+    x = torch.randn(4, 2, 5, 4, dtype=torch.float64)
+    solution = unit.inverse(unit(x).detach(), "exact", tolerance=1e-13)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value, x)
+    with pytest.raises(ValueError, match=r"3072 hidden numbers is too large .* \(at most 2048\)"):
+        unit.inverse(torch.zeros(1, 2, 32, 32).double(), "exact")
+
+
+def test_pieces_are_solved_as_their_linear_systems() -> None:
+    A, c = torch.randn(5, 6, 6, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64)
+    active = torch.rand(5, 6) > 0.4
+    z = solve_pieces(A, c, active)
+    for row in range(5):
+        S = active[row]
+        M = (A[row] + torch.eye(6).double())[S][:, S]
+        torch.testing.assert_close(z[row][S], torch.linalg.solve(M, c[row][S]))
+        assert (z[row][~S] == 0).all()
+    singular = solve_pieces(-torch.eye(2).double(), torch.ones(1, 2).double(), torch.tensor([[True, False]]))
+    assert singular.isnan().all()
+
+
+def test_threads_do_not_change_the_answer() -> None:
+    A, c = torch.randn(300, 80, 80, dtype=torch.float64) / 20, torch.randn(300, 80, dtype=torch.float64)
+    alone = walk(A, c, 5, 1000)
+    torch.set_num_threads(2)
+    try:
+        spread = walk(A, c, 5, 1000)
+    finally:
+        torch.set_num_threads(1)
+    for one, two in zip(alone, spread, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="block_steps must be at least 1, not 0"):
+        Exact(block_steps=0)
+
+
+def p_problems() -> list[tuple[np.ndarray, np.ndarray]]:
+    """1000 problems (A, c) of order 2 to 50 whose M = I + A is P: monotone, H-, block triangular and tested matrices."""
+    g = torch.Generator().manual_seed(0)
+    problems = []
+    for case in range(1000):
+        n = 2 + case % 49
+        draw = (Monotone, Gram, Gaussian, Uniform)[case % 4]()
+        A = draw.matrix(1, n, g)[0]
+        A = A / torch.linalg.matrix_norm(A, 2) * (5.0 if case % 4 < 2 else 0.95)
+        if case % 4 == 2 and n <= 12:
+            wilder = 2.5 * A
+            A = wilder if is_p_matrix(wilder) else A
+        elif case % 4 == 3:
+            A = torch.triu(20 * A, 1) + torch.diag(A.diagonal())
+        c = 3 * torch.randn(n, dtype=torch.float64, generator=g)
+        problems.append((A.numpy(), c.numpy()))
+    return problems
+
+
+def test_exact_finds_the_solutions_of_lcp_lemke() -> None:
+    pytest.importorskip("quantecon")
+    problems = p_problems()
+    assert len(problems) == 1000
+    solved = 0
+    for n in range(2, 51):
+        same_order = [(A, c) for A, c in problems if len(c) == n]
+        A, c = (np.stack(part) for part in zip(*same_order, strict=True))
+        with LemkePeer(np.eye(n) + A, -c) as peer:
+            peer.run()
+            z, success = peer.finish()
+        s, ends, _ = walk(torch.as_tensor(A), torch.as_tensor(c), Exact().patience, Exact().max_iterations)
+        assert (ends == AGREES).all()
+        assert success.all()
+        np.testing.assert_allclose(s.relu().numpy(), z, rtol=1e-7, atol=1e-7 * np.abs(c).max())
+        solved += len(c)
+    assert solved == 1000
+
+
+def test_configured_methods_are_solvers() -> None:
+    unit = unit_of(cycling(2.0))
+    y = torch.ones(1, 3).double()
+    for solver in (Exact(block_steps=2), Newton(max_iterations=3), Pivoting()):
+        assert unit.inverse(y, solver).iterations.item() <= 8
