@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-FIGURES := fig1 fig2 fig3 fig4 fig5 table1
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1
+BENCHES := bench_solvers
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -15,8 +16,10 @@ MADE := outputs/made-fast
 FAST_SWEEP := sweep.cases=40 sweep.gamma.values=9
 OPTIONS_fig2 := $(FAST_SWEEP)
 OPTIONS_fig3 := $(FAST_SWEEP)
+OPTIONS_fig6 := $(FAST_SWEEP)
 OPTIONS_fig5 := per_class=2
 OPTIONS_table1 := per_class=1
+OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else
 OUT := figures
 MADE := outputs/made
@@ -28,11 +31,11 @@ DATA := $(if $(REPLICATION_DATA),$(REPLICATION_DATA),data)
 STATE := $(DATA) $(if $(wildcard $(DATA)/MNIST/raw/*),with,without) MNIST
 $(shell mkdir -p $(MADE); \
 	[ "$$(cat $(MADE)/data 2>/dev/null)" = "$(STATE)" ] || echo "$(STATE)" > $(MADE)/data; \
-	for f in $(FIGURES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
+	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
 
 P := replication
-CORE := $(addprefix $P/,rectifier.py operators.py certificates.py results.py entry.py plots/style.py \
-	plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
+CORE := $(addprefix $P/,rectifier.py operators.py compiled.py conditions.py certificates.py results.py entry.py \
+	plots/style.py plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
 SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
 NETWORK := $(wildcard $P/networks/*.py) $(addprefix $P/,training.py data/images.py data/augmentation.py) \
@@ -41,14 +44,17 @@ INVERSION := $P/studies/recovery.py $(wildcard conf/solver/*.yaml) conf/inversio
 
 $(MADE)/fig1: $P/studies/architecture.py $(NETWORK)
 $(MADE)/fig2 $(MADE)/fig3: $(SWEEP)
+$(MADE)/fig6: $P/studies/verdicts.py $(SWEEP)
+$(MADE)/fig7: $P/studies/collision.py
+$(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py) $P/data/ensembles.py $(VENV)/.installed-bench
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
 $(MADE)/table1: $P/studies/families.py $(INVERSION) $(wildcard weights/*.safetensors)
 
-$(FIGURES:%=$(MADE)/%): $(MADE)/%: scripts/%.py conf/%.yaml $P/plots/%.py $(CORE) | $(VENV)/.installed
+$(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.yaml $P/plots/%.py $(CORE) | $(VENV)/.installed
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) train train-all test lint setup clean
+.PHONY: help figures $(FIGURES) bench train train-all test lint setup clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -62,7 +68,11 @@ fig2: $(MADE)/fig2 ## γ sweep, rectifier linear transform: 30 s
 fig3: $(MADE)/fig3 ## γ sweep, residual unit with a fully-connected layer: 30 s
 fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 15 s
 fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 3 to 6 min
+fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
+fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
 table1: $(MADE)/table1 ## families of units under one recipe: 3 min
+
+bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it): 10 min
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
@@ -83,6 +93,10 @@ $(VENV)/.installed: pyproject.toml
 	@$(if $(PYTHON),,echo "error: no Python from 3.10 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(RUN) -m pip install --disable-pip-version-check -e ".[bench]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

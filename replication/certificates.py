@@ -189,7 +189,9 @@ def negative_minor(A: Tensor, error: Tensor) -> Tensor | None:
     """Look for a negative principal minor of orders 1, 2 and n of M = I + A; return its rows (n,), or None."""
     n = len(A)
     order_two = torch.combinations(torch.arange(n, device=A.device))
-    small = p_matrix_test(A[order_two[:, :, None], order_two[:, None, :]], error[order_two[:, :, None], order_two[:, None]])
+    small = p_matrix_test(
+        A[order_two[:, :, None], order_two[:, None, :]], error[order_two[:, :, None], order_two[:, None]]
+    )
     subset = torch.zeros(n, dtype=torch.bool, device=A.device)
     if (small.signs == NEGATIVE).any():
         first = int((small.signs == NEGATIVE).nonzero()[0])
@@ -238,7 +240,9 @@ def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:
     why = decision.reason.removesuffix(".")
     if decision.subset is not None:
         rank = f"h = {h} > d = {d}" if h > d else "W₁ has no full row rank"
-        why = "no two colliding inputs were found in floating point" if full_rank else f"{rank}, so this decides nothing"
+        why = (
+            "no two colliding inputs were found in floating point" if full_rank else f"{rank}, so this decides nothing"
+        )
         why = f"{decision.reason}, but {why}"
     return Certificate(Verdict.UNKNOWN, None, f"{why}; no collision was found.")
 

@@ -107,8 +107,8 @@ class PMatrixTest:
     """What the exact test found for each matrix.
 
     Attributes:
-        signs: POSITIVE where every principal minor is positive, NEGATIVE where one is negative, UNDECIDED where the sign
-            of one drowns in rounding and no negative one was met (...,).
+        signs: POSITIVE where every principal minor is positive, NEGATIVE where one is negative, UNDECIDED where the
+            sign of one drowns in rounding and no negative one was met (...,).
         subset: the rows and columns of the negative minor (..., n), False elsewhere.
     """
 

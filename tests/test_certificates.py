@@ -48,7 +48,7 @@ def assert_collides(unit: ResidualUnit, witness: tuple[Tensor, Tensor]) -> None:
 @given(st.sampled_from(KINDS), st.integers(1, 7), st.integers(1, 7), st.floats(0.3, 8), st.integers(0, 10_000))
 def test_verdicts_agree_with_all_principal_minors(kind: str, h: int, d: int, scale: float, seed: int) -> None:
     unit = random_unit(kind, h, d, scale, seed)
-    W1, b1, W2, b2 = arrays(unit)
+    W1, _, W2, _ = arrays(unit)
     minors = exact_minors(W1, W2)
     certificate = unit.certificate()
     assert certificate.reason.endswith(".")
@@ -78,7 +78,9 @@ def test_exact_recovers_every_input_of_an_invertible_unit(kind: str, h: int, d: 
     steepness = 1 / smallest_singular_value(W1, W2)
     solution = unit.inverse(y, "exact", tolerance=1e-10)
     assert solution.converged.all()
-    size = (1 + np.linalg.norm(W1, 2) * np.linalg.norm(W2, 2)) * (1 + float(x.norm()) + np.linalg.norm(b1) + np.linalg.norm(b2))
+    size = (1 + np.linalg.norm(W1, 2) * np.linalg.norm(W2, 2)) * (
+        1 + float(x.norm()) + np.linalg.norm(b1) + np.linalg.norm(b2)
+    )
     assert float((solution.value - x).norm()) <= 1e-13 * steepness * size
 
 

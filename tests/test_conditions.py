@@ -74,7 +74,9 @@ def test_p_matrix_test_is_never_wrong_on_integer_matrices(n: int, seed: int) -> 
         assert smallest <= 0  # a zero pivot hides the minors behind it
 
 
-@pytest.mark.parametrize(("minor", "sign"), [(1e-17, UNDECIDED), (-1e-17, UNDECIDED), (1e-10, POSITIVE), (-1e-10, NEGATIVE)])
+@pytest.mark.parametrize(
+    ("minor", "sign"), [(1e-17, UNDECIDED), (-1e-17, UNDECIDED), (1e-10, POSITIVE), (-1e-10, NEGATIVE)]
+)
 def test_minors_within_rounding_of_zero_are_undecided(minor: float, sign: int) -> None:
     # det [[1, 1], [1, 1 + minor]] = minor; adding 1 to the diagonal of A rounds by more than 1e-17
     A = torch.tensor([[0.0, 1.0], [1.0, minor]], dtype=torch.float64)

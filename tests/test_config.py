@@ -10,8 +10,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from replication.solvers import get_solver
+
 CONF = ROOT / "conf"
-ENTRY_POINTS = ["fig1", "fig2", "fig3", "fig4", "fig5", "table1", "train"]
+ENTRY_POINTS = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "table1", "bench_solvers", "train"]
 GROUPS = ["data", "unit", "network", "training", "trainer", "logger"]
 
 
@@ -52,10 +54,16 @@ def test_every_choice_of_a_training_instantiates(group: str, option: str, tmp_pa
 @pytest.mark.parametrize("option", options("ensemble"))
 def test_every_ensemble_instantiates(option: str) -> None:
     sweep = instantiate(composed("fig2", f"ensemble={option}").sweep)
-    assert set(sweep["solvers"]) == {"existing", "proposed"}
+    assert set(sweep["solvers"]) == {"existing", "proposed", "newton", "exact"}
     assert len(sweep["ensembles"]) == (1 if option != "all" else len(options("ensemble")) - 1)
     assert len(sweep["gamma"]) >= 30
     assert sweep["gamma"].min() < 0.5
+
+
+@pytest.mark.parametrize("option", options("solver"))
+def test_every_solver_instantiates_as_the_one_of_its_name(option: str) -> None:
+    made = instantiate(composed("fig2", f"+solver@sweep.solvers.mine={option}").sweep.solvers.mine, _convert_="all")
+    assert made == get_solver(option)
 
 
 def test_families_of_table1_are_those_of_the_unit_group() -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "table1"]
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
 
@@ -35,6 +36,21 @@ def test_a_figure_script_writes_table_picture_and_record(tmp_path: Path) -> None
     record = json.loads((tmp_path / "figures" / "fig3.json").read_text())
     assert record["configuration"]["sweep"]["cases"] == 5
     assert record["dataset"] == "random units"
+
+
+def test_the_certificates_collision_and_benchmark_scripts_write_their_results(tmp_path: Path) -> None:
+    bench = [
+        "bench.cases=20",
+        "bench.orders=[3]",
+        "bench.repetitions=1",
+        "bench.p_test_cases=10",
+        "bench.p_test_order=4",
+    ]
+    for script, small in (("fig6", SMALL), ("fig7", ["points=7"]), ("bench_solvers", bench)):
+        done = run(script, *small, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        written = sorted(path.name for path in (tmp_path / "figures").glob(f"{script}.*"))
+        assert written == [f"{script}.{kind}" for kind in ("csv", "json", "pdf", "png")]
 
 
 def test_a_multirun_gives_every_job_its_own_folder(tmp_path: Path) -> None:
@@ -97,7 +113,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", ".*_cache", "data"))
     shutil.copytree(ROOT / "replication" / "data", copy / "replication" / "data")
     shutil.copytree(ROOT / "conf" / "data", copy / "conf" / "data")
-    names = ["fig1", "fig2", "fig3", "fig4", "fig5", "table1"]
+    names = ALL
     for name in names:
         for kind in ("csv", "png", "pdf", "json"):
             (copy / "figures").mkdir(exist_ok=True)
@@ -135,12 +151,15 @@ def touch(checkout: Path, name: str) -> None:
         ("conf/fig3.yaml", ["fig3"]),
         ("scripts/fig4.py", ["fig4"]),
         ("replication/studies/architecture.py", ["fig1"]),
-        ("replication/studies/invertibility.py", ["fig2", "fig3"]),
+        ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6"]),
+        ("replication/studies/verdicts.py", ["fig6"]),
+        ("replication/studies/collision.py", ["fig7"]),
+        ("replication/studies/benchmark.py", []),
         ("replication/studies/families.py", ["table1"]),
         ("replication/studies/recovery.py", ["fig4", "fig5", "table1"]),
         ("weights/mnist-monotone-0.safetensors", ["fig4", "fig5", "table1"]),
         ("weights/mnist-lipschitz-0.safetensors", ["table1"]),
-        ("replication/rectifier.py", ["fig1", "fig2", "fig3", "fig4", "fig5", "table1"]),
+        ("replication/rectifier.py", ALL),
         ("README.md", []),
     ],
 )
@@ -162,5 +181,5 @@ def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: 
 
 def test_help_lists_every_target() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("figures", "fig1", "fig5", "table1", "train", "test", "lint"):
+    for target in ("figures", "fig1", "fig7", "table1", "bench", "train", "test", "lint"):
         assert f"  {target} " in done.stdout

@@ -9,24 +9,29 @@ import torch
 from hydra.utils import instantiate
 from test_config import composed
 
-from replication import Banach, Modulus, RectifierNetwork, ResidualUnit
-from replication.data.ensembles import Gaussian, Gram
-from replication.plots import fig1, fig2, fig3, fig4, fig5, table1
+from replication import Banach, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
+from replication.data.ensembles import Gaussian, Gram, Monotone
+from replication.plots import bench_solvers, fig1, fig2, fig3, fig4, fig5, fig6, fig7, table1
 from replication.plots.fig4 import scientific
 from replication.studies.architecture import architecture
+from replication.studies.benchmark import benchmark
+from replication.studies.collision import grid_images
 from replication.studies.families import family_row, largest_norm
 from replication.studies.invertibility import gamma_grid, recovered, share, sweep
+from replication.studies.lemke_peer import LemkePeer
 from replication.studies.recovery import in_percent, recovery_table, undo
+from replication.studies.verdicts import VERDICTS, verdicts
 
 SWEEP_COLUMNS = [
     "ensemble", "gamma", "quantity", "cases", "count", "percent", "ci_low", "ci_high", "iterations_median",
 ]  # fmt: skip
 SOLVERS = {"proposed": Modulus(), "existing": Banach(patience=20)}
+SWEEP_SOLVERS = SOLVERS | {"newton": Newton(), "exact": Exact()}
 
 
 def small_sweep(kind: str, seed: int = 0) -> pd.DataFrame:
     return sweep(
-        kind, {"gaussian": Gaussian(), "gram": Gram()}, SOLVERS, gamma_grid(0.5, 8, 5), 30, 6, 1e-11, 1e-6, seed
+        kind, {"gaussian": Gaussian(), "gram": Gram()}, SWEEP_SOLVERS, gamma_grid(0.5, 8, 5), 30, 6, 1e-11, 1e-6, seed
     )
 
 
@@ -44,13 +49,17 @@ def network() -> RectifierNetwork:
 def test_sweep_tells_the_truth_about_both_methods(kind: str) -> None:
     table = small_sweep(kind)
     assert list(table.columns) == SWEEP_COLUMNS
-    assert len(table) == 2 * 5 * 4
+    assert len(table) == 2 * 5 * 7
     percent = table.set_index(["ensemble", "quantity", "gamma"])["percent"].sort_index()
     for ensemble in ("gaussian", "gram"):
         assert percent[ensemble, "existing", 0.5] == percent[ensemble, "proposed", 0.5] == 100  # γ < 1
         assert (percent[ensemble, "lipschitz"] == [100, 0, 0, 0, 0]).all()
         assert (percent[ensemble, "proposed"] >= percent[ensemble, "monotone"]).all()  # the condition suffices
-    assert (percent["gram", "proposed"] == 100).all()
+        assert (percent[ensemble, "p_matrix"] >= percent[ensemble, "monotone"]).all()
+        assert (percent[ensemble, "exact"] >= percent[ensemble, "p_matrix"]).all()
+    for quantity in ("proposed", "exact", "p_matrix"):
+        assert (percent["gram", quantity] == 100).all()
+    assert percent["gaussian", "p_matrix", 8] < 20
     assert percent["gram", "existing", 8] < 20
     assert percent["gaussian", "proposed", 8] < 50
     assert (table["ci_low"] <= table["percent"] + 1e-9).all()
@@ -150,14 +159,73 @@ def test_sweep_figures_from_a_small_table(plot: object, ensembles: list[str]) ->
     rows = [
         [ensemble, gamma, quantity, 30, 15, 50.0, 33.2, 66.8, 4.0]
         for ensemble in ensembles
-        for quantity in ("existing", "proposed", "lipschitz", "monotone")
+        for quantity in ("existing", "proposed", "exact", "newton", "lipschitz", "monotone", "p_matrix")
         for gamma in (0.5, 1.0, 2.0)
     ]
     figure = plot.draw(pd.DataFrame(rows, columns=SWEEP_COLUMNS))
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert len(panels) == len(ensembles)
-    assert all(len(axis.lines) == 4 for axis in panels)
+    assert all(len(axis.lines) == 6 for axis in panels)  # Newton's is in the table alone
     assert "30 random cases" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_every_case_has_one_verdict_and_the_exact_inverse_finds_the_invertible_ones() -> None:
+    gamma = gamma_grid(0.5, 4, 3)
+    table = verdicts("linear", {"gaussian": Gaussian()}, SWEEP_SOLVERS, gamma, 25, 5, 1e-11, 1e-6, 0)
+    count = table.pivot(index="gamma", columns="quantity", values="count")
+    assert (count[list(VERDICTS)].sum(axis=1) == 25).all()
+    invertible = count[["lipschitz", "monotone", "h_matrix", "triangular", "p_matrix"]].sum(axis=1)
+    assert (count["exact"] >= invertible).all()
+    assert count["collision"].iloc[-1] > 0
+    swept = sweep("linear", {"gaussian": Gaussian()}, SOLVERS, gamma, 25, 5, 1e-11, 1e-6, 0)
+    assert list(swept[swept["quantity"] == "p_matrix"]["count"]) == invertible.tolist()  # the same cases
+    steps = table[table["quantity"] == "existing"]
+    assert (steps["iterations_p5"] <= steps["iterations_median"]).all()
+    assert (steps["iterations_median"] <= steps["iterations_p95"]).all()
+    assert len(fig6.draw(table).axes) == 2
+
+
+def test_images_of_a_grid_and_of_the_witness() -> None:
+    config = composed("fig7").units
+    table = grid_images(instantiate(config, _convert_="all"), 2.0, 5)
+    assert (table.groupby(["unit", "role"]).size() == 25).sum() == 2
+    witness = table[table["role"] == "witness"]
+    assert list(witness["verdict"].unique()) == ["not invertible"]
+    np.testing.assert_allclose(*witness[["y1", "y2"]].to_numpy(), atol=1e-7)
+    assert np.linalg.norm(np.subtract(*witness[["x1", "x2"]].to_numpy())) > 0.1
+    M, b = np.array(config["invertible"].M), np.array(config["invertible"].bias)
+    part = table[table["unit"] == "invertible"]
+    x = part[["x1", "x2"]].to_numpy()
+    np.testing.assert_allclose(part[["y1", "y2"]], x + np.maximum(x + b, 0) @ (M - np.eye(2)).T)
+    active = x + b > 0
+    expected = [np.linalg.det(np.where(row, M, np.eye(2))) for row in active]
+    np.testing.assert_allclose(part["determinant"], expected)
+    assert len(fig7.draw(table).axes) == 4
+
+
+def test_benchmark_solves_every_p_matrix_and_times_all_methods() -> None:
+    pytest.importorskip("quantecon")
+    ensembles = {"gaussian": Gaussian(), "monotone": Monotone()}
+    solvers = {"existing": Banach(patience=20), "proposed": Modulus(), "exact": Exact()}
+    table = benchmark(ensembles, solvers, [2, 5], [0.9, 5.0], 20, 2, 1e-10, 0, 30, 4)
+    methods = {"exact", "exact, checked", "existing", "proposed", "lcp_lemke"}
+    assert set(table["method"]) == methods | {"p_matrix test"}
+    assert len(table) == 2 * 2 * 2 * 5 + 1
+    always = table[table["method"].isin(["exact", "exact, checked", "lcp_lemke"])]
+    assert (always["p_solved"] == always["p_cases"]).all()
+    assert (table[table["gamma"] == 0.9]["p_cases"] == table[table["gamma"] == 0.9]["cases"]).all()
+    assert (table["seconds_low"] <= table["seconds_median"]).all()
+    lemke = table[table["method"] == "lcp_lemke"]
+    np.testing.assert_allclose(lemke["times_faster_than_lemke"], 1)
+    assert len(bench_solvers.draw(table).axes) == 8
+
+
+def test_a_peer_that_fails_says_why() -> None:
+    with (
+        LemkePeer(np.empty((0, 2, 2)), np.empty((0, 2))) as peer,
+        pytest.raises(RuntimeError, match="process failed: IndexError"),
+    ):
+        peer.run()
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,9 @@ def test_log_determinant_is_that_of_autograds_jacobian(h: int, d: int) -> None:
     jacobians = torch.stack([torch.autograd.functional.jacobian(lambda r: unit(r[None])[0], row) for row in x])
     torch.testing.assert_close(unit.log_abs_det_jacobian(x), torch.linalg.slogdet(jacobians).logabsdet)
     unit.log_abs_det_jacobian(x).sum().backward()
-    expected = torch.autograd.grad(torch.linalg.slogdet(torch.func.vmap(torch.func.jacrev(lambda r: unit(r[None])[0]))(x)).logabsdet.sum(), unit.W2)
+    expected = torch.autograd.grad(
+        torch.linalg.slogdet(torch.func.vmap(torch.func.jacrev(lambda r: unit(r[None])[0]))(x)).logabsdet.sum(), unit.W2
+    )
     torch.testing.assert_close(unit.W2.grad, expected[0])
 
 

@@ -18,7 +18,14 @@ TITLES = {
     "skew": "A = BSBᵀ, S skew",
 }
 NOT_RESCALED = ("entrywise",)  # where γ is not the norm of A, and γ < 1 guarantees nothing
-MARKS = ("proposed", "existing", "monotone", "lipschitz")  # in the order of drawing and of the legend
+MARKS = (
+    "exact",
+    "proposed",
+    "existing",
+    "p_matrix",
+    "monotone",
+    "lipschitz",
+)  # in the order of drawing and of the legend
 
 
 def draw_sweep(table: pd.DataFrame, title: str) -> Figure:
@@ -38,9 +45,9 @@ def draw_sweep(table: pd.DataFrame, title: str) -> Figure:
         for axis in axes[-1]:
             axis.set_xlabel("γ")
         for axis in axes[:, 0]:
-            axis.set_ylabel("invertible cases (%)")
+            axis.set_ylabel("cases recovered or invertible (%)")
         handles, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
         figure.suptitle(title, fontsize=9.5)
     return figure
 

@@ -16,18 +16,24 @@ STYLE_FILE = Path(__file__).with_name("replication.mplstyle")
 COLOURS = {
     "existing": "#D55E00",
     "proposed": "#0072B2",
+    "exact": "#009E73",
+    "lcp_lemke": "#CC79A7",
     "lipschitz": "#E69F00",
     "monotone": "#56B4E9",
+    "p_matrix": "#000000",
     "plain": "#999999",
     "text": "#333333",
 }
 LABELS = {
     "existing": "existing method (Banach)",
     "proposed": "proposed method (modulus)",
+    "exact": "exact (Newton and pivoting)",
+    "lcp_lemke": "QuantEcon's lcp_lemke",
     "lipschitz": "condition: ‖A‖ < 1",
     "monotone": "condition: λmin(sym A) > −1",
+    "p_matrix": "the truth: I + A is a P-matrix",
 }
-LINES = {"existing": "-", "proposed": "-", "lipschitz": ":", "monotone": "--"}
+LINES = {"existing": "-", "proposed": "-", "exact": "-", "lipschitz": ":", "monotone": "--", "p_matrix": "-."}
 
 
 @contextmanager

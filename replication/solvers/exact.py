@@ -9,7 +9,7 @@ from replication.solvers.pieces import PieceWalk
 
 @dataclass(frozen=True)
 class Exact(PieceWalk):
-    """Take Newton's steps; where they cycle or meet a singular piece, pivot until fewer signs disagree than ever before.
+    """Take Newton's steps; where they cycle or meet a singular piece, pivot until fewer signs disagree than before.
 
     Ends on every P-matrix, to machine precision, since the pivoting alone does and the least number of disagreeing
     signs falls each time. Rows whose matrix is not P may fail: they say so as soon as pivoting meets a piece whose

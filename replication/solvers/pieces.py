@@ -50,7 +50,7 @@ class PieceWalk(ABC):
         """
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
-        """Walk for every row, evaluate the unit at the point found, and correct the point where its residual is too large.
+        """Walk for every row, evaluate the unit at the point found, and correct it where its residual is too large.
 
         The correction is one more step in the piece found: x = y − b₂ − W₂z alone loses digits where x is far smaller
         than y.
@@ -120,7 +120,7 @@ def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
         active: the pieces S (rows, n), bool.
     """
     right, members = as_array(c), active.cpu().numpy()
-    rows, n = right.shape
+    n = right.shape[1]
     z = np.empty_like(right)
     solve_rows(as_array(A).reshape(-1, n, n), right, members, z)
     return torch.from_numpy(z).to(c)
@@ -186,8 +186,10 @@ def walk_row(
         How the walk ended, and the number of pieces solved after the first.
     """
     n = c.shape[1]
-    if solve_piece(A, c, row, active, s, members, K, z) == 0:
-        return SINGULAR, 0
+    if solve_piece(A, c, row, active, s, members, K, z) == 0:  # then from S = ∅, whose piece is never singular
+        for i in range(n):
+            active[i] = False
+        solve_piece(A, c, row, active, s, members, K, z)
     smallest, fewest, left = np.inf, n + 1, patience
     single = patience == 0
     anchor_age, anchor_life = 0, 1
@@ -273,7 +275,7 @@ def solve_piece(
     K: np.ndarray,
     z: np.ndarray,
 ) -> int:
-    """Write the solution s[row] of the piece of `active`; return the sign of its determinant, 0 where it is singular."""
+    """Write the solution s[row] of the piece `active`; return the sign of its determinant, 0 where it is singular."""
     unit = min(row, len(A) - 1)
     n, k, others = c.shape[1], 0, 0
     for i in range(n):  # without branches, which could not be predicted: members first, the others from the end
@@ -327,12 +329,12 @@ def eliminate(K: np.ndarray, v: np.ndarray, order: int) -> int:
             for j in range(p + ONE, k):
                 K[q, j] -= factor * K[p, j]
             v[q] -= factor * v[p]
-    for back in range(k):
-        p = k - ONE - back
-        value = v[p]
-        for j in range(p + ONE, k):
-            value -= K[p, j] * v[j]
-        v[p] = value / K[p, p]
+    for back in range(ONE, k + ONE):
+        row = k - back
+        value = v[row]
+        for j in range(row + ONE, k):
+            value -= K[row, j] * v[j]
+        v[row] = value / K[row, row]
     return sign
 
 

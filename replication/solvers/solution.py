@@ -33,8 +33,8 @@ class Solution:
     """What an inversion returns; every field but `value` has the shape of the rows.
 
     Attributes:
-        value: recovered inputs; where a row failed, the best point met: of smallest residual for fixed-point methods, of
-            smallest sign error for walks over linear pieces.
+        value: recovered inputs; where a row failed, the best point met: of smallest residual for fixed-point methods,
+            of smallest sign error for walks over linear pieces.
         codes: index into STATUSES; `status` reads better.
         iterations: steps taken; linear systems solved by walks over linear pieces.
         residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0).

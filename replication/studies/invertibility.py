@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ from replication.solvers.solution import row_norm
 from replication.units import ResidualUnit
 
 CONDITIONS = {"lipschitz": is_lipschitz, "monotone": is_monotone, "p_matrix": is_p_matrix}
-KINDS = {"linear": Ensemble.linear, "residual": Ensemble.residual}
+MEDIAN = {"iterations_median": 0.5}
+KINDS: dict[str, Callable[..., ResidualUnit]] = {"linear": Ensemble.linear, "residual": Ensemble.residual}
 
 
 def gamma_grid(smallest: float, largest: float, values: int) -> Tensor:
@@ -60,15 +61,14 @@ def sweep(
     Raises:
         ValueError: if the kind is unknown.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r} of unit; known are {', '.join(KINDS)}")
+    draw = kind_of_unit(kind)
     rows: list[dict[str, object]] = []
     with Progress() as progress:
         task = progress.add_task(f"γ sweep, {kind} unit", total=len(ensembles) * (len(solvers) + len(CONDITIONS)))
         for name, ensemble in ensembles.items():
             generator = torch.Generator().manual_seed(seed)
             x = normal(cases, d, generator=generator).repeat(len(gamma), 1)
-            units = KINDS[kind](ensemble, cases, d, gamma, generator)
+            units = draw(ensemble, cases, d, gamma, generator)
             for quantity, held, iterations in measure(units, x, solvers, tolerance, recovery):
                 for index, value in enumerate(gamma.tolist()):
                     part = slice(index * cases, (index + 1) * cases)
@@ -76,6 +76,13 @@ def sweep(
                     rows.append({"ensemble": name, "gamma": value, "quantity": quantity} | share(held[part], steps))
                 progress.advance(task)
     return pd.DataFrame(rows)
+
+
+def kind_of_unit(kind: str) -> Callable[..., ResidualUnit]:
+    """Return what draws units of this kind from an ensemble; raise a ValueError if the kind is unknown."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r} of unit; known are {', '.join(KINDS)}")
+    return KINDS[kind]
 
 
 @torch.no_grad()
@@ -90,6 +97,7 @@ def measure(
         yield quantity, condition(A), None
 
 
+@torch.no_grad()
 def recovered(
     units: ResidualUnit, x: Tensor, solver: Solver, tolerance: float, recovery: float
 ) -> tuple[Tensor, Tensor]:
@@ -103,8 +111,14 @@ def recovered(
     return error <= recovery, solution.iterations
 
 
-def share(held: Tensor, iterations: Tensor | None) -> dict[str, object]:
-    """Return the columns of one measurement over cases (cases,), with the Wilson 95 % interval in percent."""
+def share(held: Tensor, iterations: Tensor | None, quantiles: Mapping[str, float] = MEDIAN) -> dict[str, object]:
+    """Return the columns of one measurement over cases (cases,), with the Wilson 95 % interval in percent.
+
+    Args:
+        held: the cases for which it holds (cases,).
+        iterations: of the cases that count, or None for a condition.
+        quantiles: columns of quantiles of the iterations.
+    """
     count, cases = int(held.sum()), len(held)
     interval = binomtest(count, cases).proportion_ci(0.95, method="wilson")
     return {
@@ -113,5 +127,7 @@ def share(held: Tensor, iterations: Tensor | None) -> dict[str, object]:
         "percent": 100 * count / cases,
         "ci_low": 100 * interval.low,
         "ci_high": 100 * interval.high,
-        "iterations_median": None if iterations is None or not count else float(iterations.double().quantile(0.5)),
+    } | {
+        name: None if iterations is None or not count else float(iterations.double().quantile(level))
+        for name, level in quantiles.items()
     }

@@ -31,7 +31,7 @@ class LemkePeer:
 
     def __init__(self, M: np.ndarray, q: np.ndarray) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.solutions = Path(self.folder.name) / "solutions.npz"
+        self.solutions = Path(self.folder.name) / "solutions.npy"
         problems = Path(self.folder.name) / "problems.npz"
         np.savez(problems, M=M, q=q)
         command = [sys.executable, "-I", __file__, str(problems), str(self.solutions)]
@@ -50,12 +50,11 @@ class LemkePeer:
         except (OSError, ValueError):
             raise RuntimeError(f"the lcp_lemke process failed: {self.last_words()}") from None
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """End the process; return z (cases, n) of the last run, and which problems were solved (cases,)."""
-        if self.process.communicate()[1] and self.process.returncode:
-            raise RuntimeError("the lcp_lemke process failed at its end")
-        with np.load(self.solutions) as written:
-            return written["z"], written["success"]
+    def finish(self) -> np.ndarray:
+        """End the process; return z (cases, n) of the last run, NaN where Lemke's method found no solution."""
+        self.process.communicate()
+        z: np.ndarray = np.load(self.solutions)
+        return z
 
     def last_words(self) -> str:
         """Return the last line of the process's errors."""
@@ -66,7 +65,9 @@ class LemkePeer:
     def __enter__(self) -> LemkePeer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.process.kill()
         self.process.communicate()
         self.folder.cleanup()
@@ -79,14 +80,12 @@ def serve(problems: Path, solutions: Path) -> None:
     with np.load(problems) as given:
         M, q = given["M"], given["q"]
     lcp_lemke(M[0], q[0])  # compiles
-    z, success = np.zeros_like(q), np.zeros(len(q), bool)
+    results = []
     for _ in sys.stdin:
         start = time.perf_counter()
         results = [lcp_lemke(M[case], q[case]) for case in range(len(q))]
         print(time.perf_counter() - start, flush=True)
-        z[:] = [result.z for result in results]
-        success[:] = [result.success for result in results]
-    np.savez(solutions, z=z, success=success)
+    np.save(solutions, [result.z if result.success else np.full_like(result.z, np.nan) for result in results])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from replication.rectifier import RectifierMap
 from replication.solvers import Solver, get_solver
@@ -51,8 +51,8 @@ class Inverse(nn.Module):
             failed = Counter(status.name.lower() for status in solution.status.flat if status.name != "CONVERGED")
             ends = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in failed.items())
             raise RuntimeError(
-                f"{failed.total()} of {solution.converged.numel()} rows were not inverted ({ends}); use unit.inverse for "
-                "a status of each row, another solver, or a larger tolerance"
+                f"{failed.total()} of {solution.converged.numel()} rows were not inverted ({ends}); use unit.inverse "
+                "for a status of each row, another solver, or a larger tolerance"
             )
         rows, rectifier_map = self.unit.rows(solution.value)
         residual = rectifier_map(rows) - y.reshape(rows.shape)
@@ -64,7 +64,7 @@ class Inverse(nn.Module):
 
 
 class ImplicitStep(torch.autograd.Function):
-    """x − J⁻¹(f(x) − y) at a solution x, where the residual is zero: x itself, with the gradient −J⁻ᵀ of the residual."""
+    """x − J⁻¹(f(x) − y) at a solution x: x itself, since the residual is zero, with the residual's gradient −J⁻ᵀ."""
 
     @staticmethod
     def forward(ctx: Any, residual: Tensor, x: Tensor, rectifier_map: RectifierMap) -> Tensor:
@@ -81,7 +81,7 @@ class ImplicitStep(torch.autograd.Function):
 
 @torch.no_grad()
 def solve_adjoint(rectifier_map: RectifierMap, x: Tensor, v: Tensor) -> Tensor:
-    """Return J⁻ᵀv = v − W₁ᵀq at x, like v, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and q = 0 elsewhere.
+    """Return J⁻ᵀv = v − W₁ᵀq at x, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and q = 0 elsewhere.
 
     Raises:
         ValueError: if the unit is a convolution with too many hidden numbers for its matrix.

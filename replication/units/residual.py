@@ -47,8 +47,8 @@ class ResidualUnit(RectifierUnit):
         """Whether this is a batch of units."""
         return self.W1.ndim == 3
 
-    def __getitem__(self, index: int) -> ResidualUnit:
-        """Return one unit of a batch."""
+    def __getitem__(self, index: int | slice) -> ResidualUnit:
+        """Return one unit of a batch, or a batch of some of them."""
         if not self.batched:
             raise TypeError("a single unit has no parts")
         return ResidualUnit(self.W1[index], self.b1[index], self.W2[index], self.b2[index])

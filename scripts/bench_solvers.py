@@ -1,0 +1,26 @@
+"""bench_solvers: time and success of the solvers beside QuantEcon's lcp_lemke: python scripts/bench_solvers.py."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import bench_solvers
+from replication.results import Result
+from replication.studies.benchmark import benchmark
+
+
+@hydra.main(config_path="../conf", config_name="bench_solvers", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "bench_solvers",
+        config,
+        study=lambda: Result(benchmark(**instantiate(config.bench))),
+        draw=lambda result: bench_solvers.draw(result.table),
+        dataset="random units",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""fig6: verdicts and steps of one ensemble against γ: python scripts/fig6.py [seed=0] [ensemble=gaussian]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import fig6
+from replication.results import Result
+from replication.studies.verdicts import verdicts
+
+
+@hydra.main(config_path="../conf", config_name="fig6", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "fig6",
+        config,
+        study=lambda: Result(verdicts(**instantiate(config.sweep))),
+        draw=lambda result: fig6.draw(result.table),
+        dataset="random units",
+    )
+
+
+if __name__ == "__main__":
+    main()

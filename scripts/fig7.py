@@ -1,0 +1,26 @@
+"""fig7: a collision made visible: python scripts/fig7.py [points=25]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import fig7
+from replication.results import Result
+from replication.studies.collision import grid_images
+
+
+@hydra.main(config_path="../conf", config_name="fig7", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "fig7",
+        config,
+        study=lambda: Result(grid_images(instantiate(config.units, _convert_="all"), config.extent, config.points)),
+        draw=lambda result: fig7.draw(result.table),
+        dataset="two units of the plane",
+    )
+
+
+if __name__ == "__main__":
+    main()
