@@ -17,8 +17,10 @@ EPSILON = float(np.finfo(np.float64).eps)
 ONE = np.uint64(1)  # unsigned indices are not checked for being negative, so that loops over them are vectorized
 THREAD_WORK = 10**8  # floating-point operations of a batch from which another thread pays
 
-compiled = njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"}, forceinline=True
+# _nrt=False: without Numba's counting of references, which costs small systems half their time. Nothing can be
+# allocated inside then, so the loops are given the arrays they work in.
+compiled = njit(  # type: ignore[call-overload]
+    cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"}, _nrt=False
 )
 
 

@@ -142,7 +142,12 @@ def p_matrix_test(A: Tensor, error: Tensor | None = None) -> PMatrixTest:
     if error is not None:
         bound = bound + as_array(error).reshape(-1, n, n)
     signs, subset = np.empty(len(M), np.int64), np.zeros((len(M), n), np.bool_)
-    spread(lambda own: signs_of_minors(M[own], bound[own], signs[own], subset[own]), len(M), 30.0 * len(M) * 2**n)
+
+    def part(own: slice) -> None:
+        work, doubt, stage = np.empty((n + 1, n, n)), np.empty((n + 1, n, n)), np.empty(n + 1, np.int64)
+        signs_of_minors(M[own], bound[own], signs[own], subset[own], work, doubt, stage)
+
+    spread(part, len(M), 30.0 * len(M) * 2**n)
     batch = A.shape[:-2]
     device = A.device
     return PMatrixTest(
@@ -160,11 +165,17 @@ def is_p_matrix(A: Tensor, error: Tensor | None = None) -> Tensor:
 
 
 @compiled
-def signs_of_minors(M: np.ndarray, bound: np.ndarray, signs: np.ndarray, subset: np.ndarray) -> None:
-    """Run the test for every matrix (cases, n, n), and write signs and subset."""
+def signs_of_minors(
+    M: np.ndarray,
+    bound: np.ndarray,
+    signs: np.ndarray,
+    subset: np.ndarray,
+    work: np.ndarray,
+    error: np.ndarray,
+    stage: np.ndarray,
+) -> None:
+    """Run the test for every matrix (cases, n, n), and write signs and subset; the rest is room to work in."""
     n = M.shape[1]
-    work, error = np.empty((n + 1, n, n)), np.empty((n + 1, n, n))
-    stage = np.empty(n + 1, np.int64)
     for case in range(len(M)):
         for i in range(n):
             for j in range(n):

@@ -36,7 +36,7 @@ def draw(table: pd.DataFrame) -> Figure:
             draw_shares(shares, part)
             draw_steps(steps, part)
             shares.set_title(f"certificates, {TITLES.get(ensemble, ensemble)}")
-            steps.set_title(f"steps to recover x: median, 5–95 %, where {ENOUGH:.0%} of cases come back")
+            steps.set_title("steps to recover x: median, 5–95 % of the cases")
             for axis in (shares, steps):
                 axis.set_xscale("log", base=2)
                 axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -81,4 +81,8 @@ def draw_steps(axis: Axes, table: pd.DataFrame) -> None:
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_ylabel("steps (exact: linear systems)")
     axis.legend(loc="upper left", fontsize=8)
+    axis.text(
+        0.98, 0.02, f"drawn where at least {ENOUGH:.0%} of the cases come back", transform=axis.transAxes, ha="right",
+        va="bottom", fontsize=7.5, color="#777777",
+    )  # fmt: skip
     axis.set_ylim(0, axis.get_ylim()[1] * 30)

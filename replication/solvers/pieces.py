@@ -12,6 +12,7 @@ of many sizes and different for every row, which batched linear algebra is slow 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def walk(
         c: (rows, n).
         patience: as PieceWalk.patience.
         max_steps: bound of the number of pieces solved.
-        start: the first piece of every row (rows, n), bool; by default S = ∅, where s = c.
+        start: the first piece of every row (rows, n), bool; by default S = ∅, or the block step from it.
 
     Returns:
         s like c, how each row ended (rows,), and the number of pieces solved (rows,).
@@ -101,14 +102,21 @@ def walk(
     rows, n = right.shape
     matrices = as_array(A).reshape(-1, n, n)
     s, ends, steps = np.empty_like(right), np.empty(rows, np.int64), np.empty(rows, np.int64)
-    first = np.zeros((rows, n), np.bool_) if start is None else start.cpu().numpy()
+    by_default = right > 0 if patience else np.zeros((rows, n), np.bool_)
+    first = by_default if start is None else start.cpu().numpy()
 
     def part(own: slice) -> None:
         of_rows = matrices if A.ndim == 2 else matrices[own]
-        walk_rows(of_rows, right[own], first[own], patience, max_steps, s[own], ends[own], steps[own])
+        walk_rows(of_rows, right[own], first[own], patience, max_steps, s[own], ends[own], steps[own], *room(n))
 
     spread(part, rows, rows * n**3)
     return torch.from_numpy(s).to(c), torch.from_numpy(ends).to(c.device), torch.from_numpy(steps).to(c.device)
+
+
+def room(n: int) -> tuple[np.ndarray, ...]:
+    """Return what a walk works in: active, members, K, z, and the piece and point to come back to."""
+    piece, point = partial(np.empty, n, np.bool_), partial(np.empty, n)
+    return piece(), np.empty(n + 1, np.uint64), np.empty((n, n)), point(), piece(), piece(), point()
 
 
 def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
@@ -122,15 +130,23 @@ def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
     right, members = as_array(c), active.cpu().numpy()
     n = right.shape[1]
     z = np.empty_like(right)
-    solve_rows(as_array(A).reshape(-1, n, n), right, members, z)
+    solve_rows(as_array(A).reshape(-1, n, n), right, members, z, *room(n)[:4])
     return torch.from_numpy(z).to(c)
 
 
 @compiled
-def solve_rows(A: np.ndarray, c: np.ndarray, pieces: np.ndarray, z: np.ndarray) -> None:
+def solve_rows(
+    A: np.ndarray,
+    c: np.ndarray,
+    pieces: np.ndarray,
+    z: np.ndarray,
+    active: np.ndarray,
+    members: np.ndarray,
+    K: np.ndarray,
+    v: np.ndarray,
+) -> None:
     """Solve the piece of every row, and write z. A has one matrix for each row, or one for all."""
     rows, n = c.shape
-    K, v, active, members = np.empty((n, n)), np.empty(n), np.empty(n, np.bool_), np.empty(n + 1, np.int64)
     for row in range(rows):
         for i in range(n):
             active[i] = pieces[row, i]
@@ -149,16 +165,21 @@ def walk_rows(
     s: np.ndarray,
     ends: np.ndarray,
     steps: np.ndarray,
+    active: np.ndarray,
+    members: np.ndarray,
+    K: np.ndarray,
+    z: np.ndarray,
+    anchor: np.ndarray,
+    best_active: np.ndarray,
+    best: np.ndarray,
 ) -> None:
     """Walk for every row, and write s, ends and steps. A has one matrix for each row, or one for all."""
     rows, n = c.shape
-    K, z, best, members = np.empty((n, n)), np.empty(n), np.empty(n), np.empty(n + 1, np.int64)
-    active, anchor, best_active = np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty(n, np.bool_)
     for row in range(rows):
         for i in range(n):
             active[i] = first[row, i]
         ends[row], steps[row] = walk_row(
-            A, c, row, patience, max_steps, s, best, active, best_active, anchor, members, K, z
+            A, c, row, patience, max_steps, s, active, members, K, z, anchor, best_active, best
         )
 
 
@@ -170,22 +191,25 @@ def walk_row(
     patience: int,
     max_steps: int,
     s: np.ndarray,
-    best: np.ndarray,
     active: np.ndarray,
-    best_active: np.ndarray,
-    anchor: np.ndarray,
     members: np.ndarray,
     K: np.ndarray,
     z: np.ndarray,
+    anchor: np.ndarray,
+    best_active: np.ndarray,
+    best: np.ndarray,
 ) -> tuple[int, int]:
     """Walk from the piece in `active` and leave the point of smallest sign error in s[row].
 
-    Other arguments after `s` are room to work in.
+    Arguments after `s` are room to work in.
 
     Returns:
-        How the walk ended, and the number of pieces solved after the first.
+        How the walk ended, and the number of linear systems solved.
     """
     n = c.shape[1]
+    solved = 0
+    for i in range(n):
+        solved |= active[i]
     if solve_piece(A, c, row, active, s, members, K, z) == 0:  # then from S = ∅, whose piece is never singular
         for i in range(n):
             active[i] = False
@@ -194,17 +218,17 @@ def walk_row(
     single = patience == 0
     anchor_age, anchor_life = 0, 1
     sign = 1
-    for step in range(max_steps + 1):
+    while True:
         error, disagreeing, last = sign_error(s, row, active)
         if disagreeing == 0:
-            return AGREES, step
+            return AGREES, solved
         if error < smallest:
             smallest = error
             for i in range(n):
                 best[i], best_active[i] = s[row, i], active[i]
-        if step == max_steps or (single and sign < 0):
+        if solved >= max_steps or (single and sign < 0):
             copy(s, row, best)
-            return (MAX_STEPS if step == max_steps else NOT_P), step
+            return (NOT_P if single and sign < 0 else MAX_STEPS), solved
 
         if patience > 0:
             if disagreeing < fewest:
@@ -219,6 +243,7 @@ def walk_row(
             for i in range(n):  # zeros stay where they are
                 active[i] = (s[row, i] > 0) | ((s[row, i] == 0) & active[i])
         sign = solve_piece(A, c, row, active, s, members, K, z)
+        solved += 1
         if sign == 0 and not single and patience > 0:  # a singular piece: go on from the best point by single steps
             left, single = 0, True
             copy(s, row, best)
@@ -229,12 +254,12 @@ def walk_row(
             sign = solve_piece(A, c, row, active, s, members, K, z)
         if sign == 0:
             copy(s, row, best)
-            return SINGULAR, step + 1
+            return SINGULAR, solved
 
         if single or patience < 0:  # then the next piece depends on this one alone, so a piece met again is a cycle
             if anchor_age > 0 and same(active, anchor):
                 copy(s, row, best)
-                return CYCLE, step + 1
+                return CYCLE, solved
             if anchor_age == 0:
                 anchor_life = 1
             if anchor_age == 0 or anchor_age == anchor_life:  # Brent's method: a younger anchor, for twice as long
@@ -242,7 +267,6 @@ def walk_row(
                     anchor[i] = active[i]
                 anchor_age, anchor_life = 0, 2 * anchor_life
             anchor_age += 1
-    return MAX_STEPS, max_steps
 
 
 @compiled
