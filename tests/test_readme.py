@@ -14,8 +14,9 @@ TEXT = (ROOT / "README.md").read_text()
 
 def test_its_python_runs() -> None:
     torch.manual_seed(0)
+    shared: dict[str, object] = {}  # later blocks go on from earlier ones
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, "README.md", "exec"), shared)
 
 
 def test_its_files_exist() -> None:

@@ -222,7 +222,7 @@ def test_benchmark_solves_every_p_matrix_and_times_all_methods() -> None:
 
 def test_a_peer_that_fails_says_why() -> None:
     with (
-        LemkePeer(np.empty((0, 2, 2)), np.empty((0, 2))) as peer,
+        LemkePeer([]) as peer,
         pytest.raises(RuntimeError, match="process failed: IndexError"),
     ):
         peer.run()

@@ -99,7 +99,7 @@ def compare(
     exact = solvers["exact"]
     assert isinstance(exact, Exact)
     certified = certified_p(A)
-    with LemkePeer(np.eye(A.shape[-1]) + A.numpy(), -c.numpy()) as peer:
+    with LemkePeer(list(zip(np.eye(A.shape[-1]) + A.numpy(), -c.numpy(), strict=True))) as peer:
         runs: dict[str, Callable[[], Any]] = {
             "exact": lambda: walk(A, c, exact.patience, exact.max_iterations)[0],
             PEER: peer.run,
@@ -108,7 +108,7 @@ def compare(
             label = "exact, checked" if name == "exact" else name
             runs[label] = partial(solver.solve, equation, tolerance)
         times, results = timed(runs, repetitions)
-        z = torch.from_numpy(peer.finish())
+        z = torch.from_numpy(np.stack(peer.finish()))
     results[PEER] = c - torch.bmm(A, z.unsqueeze(-1)).squeeze(-1)
     lemke = float(np.median(times[PEER]))
     for method, result in results.items():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -22,19 +23,18 @@ class LemkePeer:
     Needs the extra `bench`.
 
     Args:
-        M: (cases, n, n).
-        q: (cases, n).
+        problems: pairs of M (n, n) and q (n,), whose n may differ.
 
     Raises:
         RuntimeError: if the process fails, with the last line that it wrote.
     """
 
-    def __init__(self, M: np.ndarray, q: np.ndarray) -> None:
+    def __init__(self, problems: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.solutions = Path(self.folder.name) / "solutions.npy"
-        problems = Path(self.folder.name) / "problems.npz"
-        np.savez(problems, M=M, q=q)
-        command = [sys.executable, "-I", __file__, str(problems), str(self.solutions)]
+        self.solutions = Path(self.folder.name) / "solutions.npz"
+        path = Path(self.folder.name) / "problems.npz"
+        np.savez(path, *(array for problem in problems for array in problem))
+        command = [sys.executable, "-I", __file__, str(path), str(self.solutions)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -50,11 +50,10 @@ class LemkePeer:
         except (OSError, ValueError):
             raise RuntimeError(f"the lcp_lemke process failed: {self.last_words()}") from None
 
-    def finish(self) -> np.ndarray:
-        """End the process; return z (cases, n) of the last run, NaN where Lemke's method found no solution."""
+    def finish(self) -> list[np.ndarray]:
+        """End the process; return z (n,) of every problem in the last run, NaN where Lemke's method found none."""
         self.process.communicate()
-        z: np.ndarray = np.load(self.solutions)
-        return z
+        return arrays(self.solutions)
 
     def last_words(self) -> str:
         """Return the last line of the process's errors."""
@@ -73,19 +72,25 @@ class LemkePeer:
         self.folder.cleanup()
 
 
-def serve(problems: Path, solutions: Path) -> None:
+def arrays(path: Path) -> list[np.ndarray]:
+    """Return the arrays that were written to a file by their position."""
+    with np.load(path) as written:
+        return [written[f"arr_{index}"] for index in range(len(written.files))]
+
+
+def serve(path: Path, solutions: Path) -> None:
     """Be the process."""
     from quantecon.optimize import lcp_lemke
 
-    with np.load(problems) as given:
-        M, q = given["M"], given["q"]
-    lcp_lemke(M[0], q[0])  # compiles
+    given = arrays(path)
+    problems = list(zip(given[::2], given[1::2], strict=True))
+    lcp_lemke(*problems[0])  # compiles
     results = []
     for _ in sys.stdin:
         start = time.perf_counter()
-        results = [lcp_lemke(M[case], q[case]) for case in range(len(q))]
+        results = [lcp_lemke(M, q) for M, q in problems]
         print(time.perf_counter() - start, flush=True)
-    np.save(solutions, [result.z if result.success else np.full_like(result.z, np.nan) for result in results])
+    np.savez(solutions, *(result.z if result.success else np.full_like(result.z, np.nan) for result in results))
 
 
 if __name__ == "__main__":
