@@ -40,12 +40,33 @@ def test_its_numbers_are_those_of_the_committed_tables() -> None:
         sweep = committed(name)
         row = next(line for line in TEXT.splitlines() if line.startswith(f"| {name} "))
         at_two = sweep[sweep["gamma"].round(6) == 2].set_index(["ensemble", "quantity"])
-        for case in (("gram", "existing"), ("gaussian", "existing"), ("gaussian", "proposed")):
+        gaussian = [("gaussian", quantity) for quantity in ("existing", "proposed", "exact", "p_matrix")]
+        for case in (("gram", "existing"), *gaussian):
             percent, low, high = at_two.loc[case, ["percent", "ci_low", "ci_high"]]
             assert f"{percent:.1f} % [{low:.1f}, {high:.1f}]" in row
+        percent = sweep.pivot(index=["ensemble", "gamma"], columns="quantity", values="percent")
+        assert (percent["exact"] >= percent["p_matrix"]).all()
     errors = committed("fig5").groupby("method")["relative_error_percent"]
     assert errors.max()["proposed"] <= 3.8e-7
     assert f"{errors.min()['existing']:.0f} to {errors.max()['existing']:.0f} %" in TEXT
     families = committed("table1").groupby("family")["test_accuracy"]
     for accuracy in (*families.get_group("monotone"), *families.get_group("standard")):
         assert f"{accuracy:.2f}" in TEXT
+
+
+def test_its_benchmark_is_the_committed_one() -> None:
+    table = committed("bench_solvers")
+    shown = table[(table["ensemble"] == "monotone") & (table["gamma"] == 2)].set_index(["n", "method"])
+    for n in (5, 10, 20, 50, 100):
+        row = next(line for line in TEXT.splitlines() if line.startswith(f"| {n} | "))
+        numbers = [float(cell) for cell in row.strip("| ").split(" | ")[1:]]
+        methods = ("existing", "proposed", "lcp_lemke", "exact", "exact, checked")
+        expected = [shown.loc[(n, method), "microseconds_per_case"] for method in methods]
+        assert numbers[:-1] == pytest.approx(expected, rel=6e-3)
+        assert numbers[-1] == pytest.approx(shown.loc[(n, "exact"), "times_faster_than_lemke"], abs=0.051)
+    exact = table[table["method"] == "exact"]
+    assert (exact["p_solved"] == exact["p_cases"]).all()
+    assert f"All of the {exact['p_cases'].sum():,} certified P-matrix cases" in TEXT
+    decided = committed("fig6").query("1.999 < gamma < 2.001").set_index("quantity")["percent"]
+    assert f"{decided['monotone']:.1f} % are monotone, {decided['p_matrix']:.1f} % are P-matrices only" in TEXT
+    assert f"{decided['collision']:.1f} % provably collide" in TEXT
