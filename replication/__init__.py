@@ -2,7 +2,7 @@
 
 from replication.certificates import Certificate, Verdict
 from replication.networks import NetworkSolution, RectifierNetwork
-from replication.solvers import Banach, Exact, Modulus, Newton, Pivoting, Solution, Status
+from replication.solvers import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, Pivoting, Solution, Status
 from replication.units import (
     Inverse,
     LipschitzConvUnit,
@@ -15,8 +15,11 @@ from replication.units import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Anderson",
+    "Auto",
     "Banach",
     "Certificate",
+    "Chebyshev",
     "Exact",
     "Inverse",
     "LipschitzConvUnit",

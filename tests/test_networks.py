@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from replication import MonotoneConvUnit, RectifierNetwork, StandardConvUnit, Status, Verdict
+from replication import LipschitzConvUnit, MonotoneConvUnit, RectifierNetwork, StandardConvUnit, Status, Verdict
 
 
 def network(unit: object = MonotoneConvUnit) -> RectifierNetwork:
@@ -18,7 +18,7 @@ def network(unit: object = MonotoneConvUnit) -> RectifierNetwork:
 def test_images_come_back_from_the_last_hidden_layer() -> None:
     net, images = network(), torch.rand(5, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
-        solution = net.inverse(net.features(images), omega="auto")
+        solution = net.inverse(net.features(images), "modulus", omega="auto")
     assert solution.converged.all()
     torch.testing.assert_close(solution.value, images, rtol=1e-7, atol=1e-7)
     assert [record.title for record in solution.layers] == [layer.title for layer in reversed(net.hidden_layers)]
@@ -54,8 +54,46 @@ def test_certificates_say_which_units_are_invertible() -> None:
         torch.nn.init.constant_(unit.weight1, 1.0)
         return unit
 
-    assert [c.verdict for c in network().certificates()] == [Verdict.INVERTIBLE] * 4
-    assert [c.verdict for c in network(loud).certificates()] == [Verdict.UNKNOWN] * 4
+    certificate = network().certificate()
+    assert certificate.verdict is Verdict.INVERTIBLE
+    assert len(certificate.layers) == len(network().hidden_layers)
+    assert str(certificate).count("monotone  ") == 4
+    certificate = network(loud).certificate()
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certificate.reason.count("standard unit: unknown") == 4
+    assert certificate.inverse_lipschitz == float("inf")
+
+
+def test_one_layer_without_a_certificate_is_named() -> None:
+    net = network()
+    loud = StandardConvUnit(16, 8, image_size=(4, 4)).double()
+    torch.nn.init.constant_(loud.weight1, 1.0)
+    index = next(i for i, layer in enumerate(net.hidden_layers) if layer is net.units[1])
+    net.hidden_layers[index] = loud
+    assert net.certificate().reason == f"Not all hidden layers are certified: {index} (standard unit: unknown)."
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6])
+def test_error_bound_of_the_network_holds(tolerance: float) -> None:
+    net, images = network(), torch.rand(6, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        solution = net.inverse(net.features(images), "modulus", tolerance)
+    error = (solution.value - images).flatten(1).norm(dim=1)
+    assert (error > 1e-12).all()
+    assert (error <= solution.error_bound).all()
+    assert (solution.error_bound < 1e6 * tolerance).all()
+    assert net.inverse(torch.rand(2, 64, 2, 2).double(), "modulus").solver == "modulus"
+
+
+def test_auto_says_what_it_took_in_every_family() -> None:
+    images = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    for unit, method in ((MonotoneConvUnit, "exact"), (partial(LipschitzConvUnit, lipschitz=0.5), "exact")):
+        net = network(unit)
+        with torch.no_grad():
+            solution = net.inverse(net.features(images))
+        assert solution.converged.all()
+        assert solution.solver == method
+        torch.testing.assert_close(solution.value, images, rtol=1e-7, atol=1e-7)
 
 
 def test_training_mode_and_bad_features_are_refused() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from replication.solvers.anderson import Anderson
+from replication.solvers.auto import Auto
 from replication.solvers.banach import Banach
+from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
 from replication.solvers.modulus import Modulus
 from replication.solvers.newton import Newton
@@ -12,7 +15,10 @@ from replication.solvers.pivoting import Pivoting
 from replication.solvers.solution import STATUSES, Solution, Solver, Status
 
 SOLVERS: dict[str, type] = {
+    "anderson": Anderson,
+    "auto": Auto,
     "banach": Banach,
+    "chebyshev": Chebyshev,
     "exact": Exact,
     "modulus": Modulus,
     "newton": Newton,
@@ -39,7 +45,8 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
     known = {field.name for field in fields(SOLVERS[solver])}
     unknown = sorted(set(options) - known)
     if unknown:
-        raise TypeError(f"solver {solver!r} has no option {unknown[0]!r}; its options are {', '.join(sorted(known))}")
+        options_known = f"its options are {', '.join(sorted(known))}" if known else "it has none"
+        raise TypeError(f"solver {solver!r} has no option {unknown[0]!r}; {options_known}")
     made: Solver = SOLVERS[solver](**options)
     return made
 
@@ -47,7 +54,10 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
 __all__ = [
     "SOLVERS",
     "STATUSES",
+    "Anderson",
+    "Auto",
     "Banach",
+    "Chebyshev",
     "Exact",
     "Modulus",
     "Newton",

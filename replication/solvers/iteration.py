@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
-from replication.solvers.solution import CODE, Solution, Status, residual_scale, row_norm
+from replication.solvers.solution import CODE, Solution, Status, name_of, residual_scale, row_norm
 
 RUNNING = -1
 
@@ -96,6 +96,7 @@ def iterate(
 
     rows = torch.arange(len(y), device=y.device)  # the rows still in the work, as indices into y
     state = solver.init(equation) if len(y) else None
+    before = value
     for iteration in range(solver.max_iterations + 1):
         if not len(rows):
             break
@@ -105,7 +106,10 @@ def iterate(
 
         running = codes[rows] == RUNNING
         better = running & (relative < best[rows])
-        value[rows[better]] = x[better]
+        # a best point is written down when the next is no better, so that steady convergence copies nothing
+        passed = running & ~better & (improved_at[rows] == iteration - 1)
+        if passed.any():
+            value[rows[passed]] = before[passed]
         best[rows[better]] = relative[better]
         improved_at[rows[better]] = iteration
         iterations[rows[running]] = iteration
@@ -121,6 +125,8 @@ def iterate(
                 Status.CONVERGED: relative <= tolerance,
             }
         )
+        ended_best = better & (outcome != RUNNING)
+        value[rows[ended_best]] = x[ended_best]
         codes[rows[running]] = outcome[running]
 
         running = codes[rows] == RUNNING
@@ -131,4 +137,5 @@ def iterate(
             rows, equation, state = rows[kept], equation.select(kept), select(state, kept)
             x, residual = x[kept], residual[kept]
         state = solver.step(equation, state, x, residual)
-    return Solution(value, codes, iterations, best, iterations + 1)
+        before = x
+    return Solution(value, codes, iterations, best, iterations + 1, solver=name_of(solver))

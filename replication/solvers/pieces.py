@@ -20,7 +20,7 @@ from torch import Tensor
 
 from replication.compiled import EPSILON, ONE, as_array, compiled, spread
 from replication.rectifier import RectifierEquation
-from replication.solvers.solution import CODE, Solution, Status, residual_scale, row_norm
+from replication.solvers.solution import CODE, Solution, Status, name_of, residual_scale, row_norm
 
 AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P = range(5)  # how a walk ends
 STATUS_OF_END = {
@@ -80,7 +80,7 @@ class PieceWalk(ABC):
             codes[ends == end] = CODE[status]
         codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
         codes[relative <= tolerance] = CODE[Status.CONVERGED]
-        return Solution(value, codes, steps, relative, 1 + inexact.long())
+        return Solution(value, codes, steps, relative, 1 + inexact.long(), solver=name_of(self))
 
 
 def walk(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -41,6 +41,7 @@ class Solution:
         evaluations: evaluations of the unit, one for each residual computed.
         error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
             constant, or None if there is none.
+        solver: the name of the method that was used.
     """
 
     value: Tensor
@@ -49,6 +50,7 @@ class Solution:
     residual: Tensor
     evaluations: Tensor
     error_bound: Tensor | None = None
+    solver: str = ""
 
     @property
     def status(self) -> np.ndarray:
@@ -62,15 +64,20 @@ class Solution:
 
     def reshape(self, *shape: int) -> Solution:
         """Give the rows the shape `shape`."""
-        event = self.value.shape[1:]
-        return Solution(
-            self.value.reshape(*shape, *event),
-            self.codes.reshape(shape),
-            self.iterations.reshape(shape),
-            self.residual.reshape(shape),
-            self.evaluations.reshape(shape),
-            None if self.error_bound is None else self.error_bound.reshape(shape),
+        return replace(
+            self,
+            value=self.value.reshape(*shape, *self.value.shape[1:]),
+            codes=self.codes.reshape(shape),
+            iterations=self.iterations.reshape(shape),
+            residual=self.residual.reshape(shape),
+            evaluations=self.evaluations.reshape(shape),
+            error_bound=None if self.error_bound is None else self.error_bound.reshape(shape),
         )
+
+
+def name_of(solver: object) -> str:
+    """Return the name by which a solver is known: that of its class in lower case."""
+    return type(solver).__name__.lower()
 
 
 def row_norm(v: Tensor) -> Tensor:

@@ -19,6 +19,10 @@ class PlainLayer(nn.Module, ABC):
     def inverse(self, y: Tensor) -> Tensor:
         """Return the input x with forward(x) = y."""
 
+    def inverse_lipschitz(self) -> float:
+        """Bound the Lipschitz constant of the inverse: 1 but for layers that shrink."""
+        return 1.0
+
 
 class ZeroChannels(PlainLayer):
     """Append channels of zeros: injective, undone by dropping them.
@@ -67,14 +71,21 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
     title = "normalisation"
 
     def inverse(self, y: Tensor) -> Tensor:
+        deviation = self.deviation()
+        assert self.running_mean is not None
+        return (y - self.bias[:, None, None]) * deviation[:, None, None] + self.running_mean[:, None, None]
+
+    def inverse_lipschitz(self) -> float:
+        return float(self.deviation().detach().abs().max())
+
+    def deviation(self) -> Tensor:
+        """Return what the inverse multiplies each channel by (channels,)."""
         if self.training:
             raise RuntimeError("normalisation has an inverse in evaluation mode only: call network.eval() first")
         if (self.weight == 0).any():
             raise ValueError("a channel's scale is zero, so the normalisation has no inverse")
         assert self.running_var is not None
-        assert self.running_mean is not None
-        deviation = (self.running_var + self.eps).sqrt() / self.weight
-        return (y - self.bias[:, None, None]) * deviation[:, None, None] + self.running_mean[:, None, None]
+        return (self.running_var + self.eps).sqrt() / self.weight
 
 
 class Orthogonal1x1(PlainLayer):

@@ -36,13 +36,14 @@ class RectifierUnit(nn.Module, ABC):
 
     @torch.no_grad()
     def inverse(
-        self, y: Tensor, solver: str | Solver = "modulus", tolerance: float | None = None, **options: object
+        self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:
         """Recover x from y = f(x), row by row.
 
         Args:
             y: outputs, of the shape and dtype of the unit's inputs.
-            solver: "banach" (the existing method), "modulus" (the proposed one), or a configured solver.
+            solver: a name in `replication.solvers.SOLVERS` ("banach" is the existing method, "modulus" the proposed
+                one, "exact" needs no condition but invertibility, "auto" chooses), or a configured solver.
             tolerance: bound of ‖f(x) − y‖/‖y‖ that counts as converged; by default 1e-10 in float64, 1e-5 in float32.
             options: of the solver named; unknown ones are refused.
 

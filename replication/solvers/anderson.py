@@ -1,0 +1,110 @@
+"""Anderson acceleration of the gradient step x ← x − τ(f(x) − y)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from replication.rectifier import RectifierEquation
+from replication.solvers.iteration import FixedPoint
+from replication.solvers.solution import row_norm
+
+
+@dataclass(frozen=True)
+class AndersonState:
+    """The iterate and what is remembered of each row.
+
+    Attributes:
+        x: like y.
+        changes: of x in the last steps (rows, memory, numbers); zero where nothing is remembered.
+        residual_changes: of f(x) − y in the same steps.
+        last: the last x, and its residual (rows, 2, numbers); NaN before the first step.
+        slot: where the next change goes (rows,).
+    """
+
+    x: Tensor
+    changes: Tensor
+    residual_changes: Tensor
+    last: Tensor
+    slot: Tensor
+
+
+@dataclass(frozen=True)
+class Anderson(FixedPoint):
+    """Take the step that would make the residual smallest if f were affine on the last points, row by row.
+
+    x ← x − τr − (ΔX − τΔR)γ,   γ = argmin ‖r − ΔRγ‖² + ridge·tr(ΔRᵀΔR)·‖γ‖²,   r = f(x) − y
+
+    A row whose residual grows beyond `growth` times the last forgets what it remembers and takes the plain step, which
+    contracts for contractions (τ = 1) and for Gram units (τ = 2/(2 + ‖A‖)). Not to be relied on for units that are
+    neither: nothing is guaranteed there.
+
+    Source: Anderson, J. ACM 12 (1965) 547–560; Walker and Ni, SIAM J. Numer. Anal. 49 (2011) 1715–1735.
+
+    Args:
+        memory: number of changes remembered.
+        damping: τ, or None: 2/(2 + ‖A‖) for Gram units, and 1 for others.
+        ridge: of the least-squares problem, relative.
+        growth: of the residual beyond which a row starts again.
+        max_iterations, patience: as for every fixed point (`FixedPoint`).
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    memory: int = 5
+    damping: float | None = None
+    ridge: float = 1e-12
+    growth: float = 2.0
+    max_iterations: int = 10_000
+    patience: int = 500
+
+    def __post_init__(self) -> None:
+        if self.memory < 1 or self.ridge < 0 or self.growth < 1 or (self.damping is not None and self.damping <= 0):
+            raise ValueError(
+                "memory must be at least 1, damping positive or None, ridge at least 0 and growth at least 1, not "
+                f"{self.memory!r}, {self.damping!r}, {self.ridge!r}, {self.growth!r}"
+            )
+
+    def init(self, equation: RectifierEquation) -> AndersonState:
+        x = equation.y - equation.map.b2
+        rows, numbers = len(x), x[0].numel()
+        none = x.new_zeros(rows, self.memory, numbers)
+        last = x.new_full((rows, 2, numbers), torch.nan)
+        return AndersonState(x, none, none.clone(), last, torch.zeros(rows, dtype=torch.long, device=x.device))
+
+    def point(self, equation: RectifierEquation, state: AndersonState) -> Tensor:
+        return state.x
+
+    def step(self, equation: RectifierEquation, state: AndersonState, x: Tensor, residual: Tensor) -> AndersonState:
+        flat, r = x.flatten(1), residual.flatten(1)
+        tau = self.relaxation(equation)
+        anew = ~(row_norm(r) <= self.growth * row_norm(state.last[:, 1]))  # true before the first step, too
+        rows = torch.arange(len(r), device=r.device)
+        state.changes[rows, state.slot] = flat - state.last[:, 0]
+        state.residual_changes[rows, state.slot] = r - state.last[:, 1]
+        state.changes[anew], state.residual_changes[anew] = 0, 0
+
+        gram = state.residual_changes @ state.residual_changes.mT
+        trace = torch.diagonal(gram, dim1=1, dim2=2).sum(1)[:, None, None]
+        eye = torch.eye(self.memory, dtype=r.dtype, device=r.device)
+        ridge = max(self.ridge, torch.finfo(r.dtype).eps)
+        regular = gram + (ridge * trace + torch.finfo(r.dtype).tiny) * eye
+        gamma = torch.linalg.solve_ex(regular, state.residual_changes @ r.unsqueeze(-1))[0]
+        moved = ((state.changes - tau * state.residual_changes).mT @ gamma).squeeze(-1)
+        new = flat - tau * r - torch.where(torch.isfinite(moved).all(1, keepdim=True), moved, 0)
+        return AndersonState(
+            new.reshape(x.shape),
+            state.changes,
+            state.residual_changes,
+            torch.stack((flat, r), 1),
+            (state.slot + 1) % self.memory,
+        )
+
+    def relaxation(self, equation: RectifierEquation) -> float:
+        """Return τ for this equation."""
+        if self.damping is not None:
+            return self.damping
+        return 2 / (2 + float(equation.map.norm_bound())) if equation.map.gram else 1.0

@@ -1,0 +1,38 @@
+"""The method that suits the unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from replication.operators import Dense
+from replication.rectifier import RectifierEquation, RectifierMap
+from replication.solvers.anderson import Anderson
+from replication.solvers.chebyshev import Chebyshev
+from replication.solvers.exact import Exact
+from replication.solvers.solution import Solution, Solver
+
+SMALL = 256  # hidden numbers up to which a convolution is inverted exactly, by its matrix
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Choose by what is known of the unit; the solution's `solver` says which method was taken.
+
+    - `exact` for dense units, and for convolutions with at most SMALL hidden numbers: it needs no condition but
+      invertibility.
+    - `chebyshev` for larger Gram units: it needs the least work.
+    - `anderson` for other convolutions: with its plain steps it converges for contractions; for units without a
+      guarantee it is the best there is.
+    """
+
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Solve by the chosen method."""
+        return self.choose(equation.map).solve(equation, tolerance)
+
+    def choose(self, rectifier_map: RectifierMap) -> Solver:
+        """Return the method for a unit."""
+        dense = isinstance(rectifier_map.W1, Dense) and isinstance(rectifier_map.W2, Dense)
+        if dense or math.prod(rectifier_map.W1.codomain) <= SMALL:
+            return Exact()
+        return Chebyshev() if rectifier_map.gram else Anderson()

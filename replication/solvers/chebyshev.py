@@ -1,0 +1,74 @@
+"""Chebyshev semi-iteration for Gram units: as few steps as the norm of A allows, and no inner products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from replication.rectifier import RectifierEquation
+from replication.solvers.iteration import FixedPoint
+from replication.solvers.solution import row_norm
+
+
+@dataclass(frozen=True)
+class ChebyshevState:
+    """The iterate, the last change, its weight ρ and the residual at the last start; the rest are bounds.
+
+    Attributes:
+        x: like y.
+        change: like y.
+        weight: ρ (rows,).
+        ceiling: ‖f(x) − y‖ when the row last started (rows,).
+        centre, radius: of the interval [1, 1 + ‖A‖] that holds the eigenvalues of every Jacobian (rows,).
+    """
+
+    x: Tensor
+    change: Tensor
+    weight: Tensor
+    ceiling: Tensor
+    centre: Tensor
+    radius: Tensor
+
+
+@dataclass(frozen=True)
+class Chebyshev(FixedPoint):
+    """Iterate x ← x + ρₖρₖ₋₁·Δx − (2ρₖ/δ)·(f(x) − y), with Chebyshev's weights ρ for the interval [1, 1 + ‖A‖].
+
+    For units with W₂ = W₁ᵀ, whose Jacobians I + W₁ᵀDW₁ are symmetric with eigenvalues in that interval, θ ± δ. Where
+    the piece no longer changes, the error falls by (√κ − 1)/(√κ + 1) a step, κ = 1 + ‖A‖: 1/3 for ‖A‖ = 3. A row
+    whose residual exceeds that of its start, which cannot be within one piece, starts again with a gradient step, which
+    leaves at most ‖A‖/(2 + ‖A‖) of it. ‖A‖ is a rigorous
+    upper bound. Not for other units: it refuses them.
+
+    Source: Golub and Varga, Numer. Math. 3 (1961) 147–156.
+    """
+
+    max_iterations: int = 10_000
+    patience: int = 500
+
+    def init(self, equation: RectifierEquation) -> ChebyshevState:
+        if not equation.map.gram:
+            raise ValueError("the Chebyshev method needs a monotone (Gram) unit, W₂ = W₁ᵀ; use another solver")
+        x = equation.y - equation.map.b2
+        norm = equation.map.norm_bound().to(x).expand(len(x))
+        radius = (norm / 2).clamp_min(torch.finfo(x.dtype).eps)
+        zero = torch.zeros_like(norm)
+        return ChebyshevState(x, torch.zeros_like(x), zero, torch.full_like(zero, torch.inf), 1 + norm / 2, radius)
+
+    def point(self, equation: RectifierEquation, state: ChebyshevState) -> Tensor:
+        return state.x
+
+    def step(self, equation: RectifierEquation, state: ChebyshevState, x: Tensor, residual: Tensor) -> ChebyshevState:
+        size = row_norm(residual)
+        start = state.radius / state.centre
+        anew = ~(size <= state.ceiling) | (state.weight == 0)
+        weight = torch.where(anew, start, 1 / (2 / start - state.weight))
+        keep = torch.where(anew, 0, weight * state.weight)
+        move = torch.where(anew, 1 / state.centre, 2 * weight / state.radius)
+        row = (-1, *[1] * (x.ndim - 1))
+        change = torch.addcmul(keep.reshape(row) * state.change, move.reshape(row), residual, value=-1)
+        return ChebyshevState(
+            x + change, change, weight, torch.where(anew, size, state.ceiling), state.centre, state.radius
+        )
