@@ -10,6 +10,8 @@ from replication.units import (
     RectifierLinear,
     ResidualUnit,
     StandardConvUnit,
+    as_unit,
+    invert,
 )
 
 __version__ = "0.1.0"
@@ -35,4 +37,6 @@ __all__ = [
     "StandardConvUnit",
     "Status",
     "Verdict",
+    "as_unit",
+    "invert",
 ]

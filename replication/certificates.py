@@ -31,6 +31,7 @@ from replication.solvers import Exact
 from replication.solvers.solution import row_norm
 
 EVERY_MINOR_LIMIT = 12  # order up to which all minors are computed one by one where the recursive test is undecided
+TINY = torch.finfo(torch.float64).tiny
 SAMPLES = 512  # inputs tried in the search for a collision
 
 
@@ -59,6 +60,11 @@ class Certificate:
     condition: str | None
     reason: str
     witness: tuple[Tensor, Tensor] | None = None
+
+
+def below_one(value: float) -> str:
+    """Write a number below 1 so that it reads as one."""
+    return f"{value:.6g} < 1" if value < 0.99999 else f"1 − {1 - value:.2g} < 1"
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
     bound = float(W1.norm_bound() * W2.norm_bound())
     if bound < 1:
         return Certificate(
-            Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {bound:.6g} < 1, so the residual branch is a contraction."
+            Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {below_one(bound)}, so the residual branch is a contraction."
         )
     if not (isinstance(W1, Dense) and isinstance(W2, Dense)):
         return Certificate(
@@ -105,7 +111,10 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
 
 def product_error(W1: Dense, W2: Dense) -> Tensor:
     """Bound the rounding error of W₁W₂ in float64 entrywise, (h, h): zero exactly where every product is zero."""
-    return (W1.domain[0] + 1) * EPSILON * (W1.matrix.double().abs() @ W2.matrix.double().abs())
+    first, second = W1.matrix.double(), W2.matrix.double()
+    possible = (first != 0).double() @ (second != 0).double() > 0
+    underflow = possible.double() * (W1.domain[0] * TINY)
+    return (W1.domain[0] + 1) * EPSILON * (first.abs() @ second.abs()) + underflow
 
 
 def decide(A: Tensor, error: Tensor) -> Decision:
@@ -117,7 +126,7 @@ def decide(A: Tensor, error: Tensor) -> Decision:
     """
     norm, minimum = float(spectral_norm(A)), float(symmetric_minimum(A))
     if is_lipschitz(A, error):
-        return Decision("lipschitz", f"‖A‖ = {norm:.6g} < 1.")
+        return Decision("lipschitz", f"‖A‖ = {below_one(norm)}.")
     if is_monotone(A, error):
         return Decision("monotone", f"λmin((A + Aᵀ)/2) = {minimum:.6g} > −1, while ‖A‖ = {norm:.6g}.")
     if is_h_matrix(A, error):
@@ -183,7 +192,7 @@ def negative_reason(subset: Tensor) -> str:
     """Say which minor is negative."""
     rows = (subset.nonzero().squeeze(1) + 1).tolist()
     named = ", ".join(map(str, rows)) if len(rows) <= 8 else f"{', '.join(map(str, rows[:8]))}, …"
-    return f"The principal minor of M = I + A in rows {named} is negative"
+    return f"The principal minor of M = I + A in row{'s' if len(rows) > 1 else ''} {named} is negative"
 
 
 def negative_minor(A: Tensor, error: Tensor) -> Tensor | None:
@@ -226,7 +235,8 @@ def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:
     W1 = rectifier_map.W1
     assert isinstance(W1, Dense)
     h, d = W1.matrix.shape
-    full_rank = h <= d and torch.linalg.svdvals(W1.matrix)[-1] > rounding_margin(W1.matrix)
+    rows = W1.matrix.double() / W1.matrix.double().abs().amax(1, keepdim=True).clamp_min(TINY)  # the rank is the same
+    full_rank = bool(h <= d and torch.linalg.svdvals(rows)[-1] > rounding_margin(rows))
     if decision.subset is not None and full_rank:
         pair, reason = colliding_pair(rectifier_map, decision.subset), f"{decision.reason} and W₁ has full row rank"
     else:
@@ -240,10 +250,8 @@ def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:
             return Certificate(Verdict.NOT_INVERTIBLE, "collision", f"{reason}; {evidence}.", (x1, x2))
     why = decision.reason.removesuffix(".")
     if decision.subset is not None:
-        rank = f"h = {h} > d = {d}" if h > d else "W₁ has no full row rank"
-        why = (
-            "no two colliding inputs were found in floating point" if full_rank else f"{rank}, so this decides nothing"
-        )
+        rank = f"h = {h} > d = {d}" if h > d else "W₁ is not certain to have full row rank"
+        why = "its two inputs do not collide in floating point" if full_rank else f"{rank}, so this decides nothing"
         why = f"{decision.reason}, but {why}"
     return Certificate(Verdict.UNKNOWN, None, f"{why}; no collision was found.")
 

@@ -13,10 +13,17 @@ from torch import Tensor
 
 
 class Operator(ABC):
-    """A linear map from rows of shape `domain` to rows of shape `codomain`."""
+    """A linear map from rows of shape `domain` to rows of shape `codomain`.
+
+    Attributes:
+        weight: what the map is made of, its matrix or kernel.
+        terms: the number of products in the sum of one output.
+    """
 
     domain: tuple[int, ...]
     codomain: tuple[int, ...]
+    weight: Tensor
+    terms: int
 
     @property
     def batched(self) -> bool:
@@ -35,6 +42,10 @@ class Operator(ABC):
     def norm_bound(self) -> Tensor:
         """Bound the spectral norm from above, rounding included; a scalar, or one a row where batched."""
 
+    @abstractmethod
+    def absolute_bound(self) -> Tensor:
+        """Bound the spectral norm of the map of absolute values from above, √(‖·‖₁‖·‖_∞); as `norm_bound`."""
+
     def select(self, rows: Tensor) -> Operator:
         """Keep the maps of these rows; a map that all rows share is kept as it is."""
         return self
@@ -44,7 +55,8 @@ class Dense(Operator):
     """A matrix (h, d) that all rows share, or one matrix a row (rows, h, d)."""
 
     def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
+        self.matrix = self.weight = matrix
+        self.terms = matrix.shape[-1]
         self.codomain, self.domain = (matrix.shape[-2],), (matrix.shape[-1],)
 
     @property
@@ -65,6 +77,10 @@ class Dense(Operator):
     def norm_bound(self) -> Tensor:
         return torch.linalg.matrix_norm(self.matrix, ord=2) + rounding_margin(self.matrix)
 
+    def absolute_bound(self) -> Tensor:
+        size = self.matrix.abs()
+        return (size.sum(-1).amax(-1) * size.sum(-2).amax(-1)).sqrt()
+
 
 class Convolution(Operator):
     """A convolution of stride 1 with zero padding that keeps the image size.
@@ -78,6 +94,7 @@ class Convolution(Operator):
 
     def __init__(self, weight: Tensor, image_size: tuple[int, int]) -> None:
         self.weight, self.image_size = weight, image_size
+        self.terms = weight[0].numel()
         self.codomain, self.domain = (weight.shape[0], *image_size), (weight.shape[1], *image_size)
 
     def __call__(self, v: Tensor) -> Tensor:
@@ -88,6 +105,10 @@ class Convolution(Operator):
 
     def norm_bound(self) -> Tensor:
         return convolution_norm_bound(self.weight, self.image_size)
+
+    def absolute_bound(self) -> Tensor:
+        size = self.weight.abs()
+        return (size.sum((1, 2, 3)).amax() * size.sum((0, 2, 3)).amax()).sqrt()
 
 
 def rounding_margin(matrix: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from oracles import exact_minors, preimages, smallest_singular_value
 from torch import Tensor
 
 from replication import LipschitzConvUnit, MonotoneConvUnit, ResidualUnit, StandardConvUnit, Status, Verdict
+from replication.certificates import inverse_lipschitz
 from replication.conditions import P_MATRIX_LIMIT
 
 KINDS = ["normal", "integer", "zero column", "repeated row", "rectangular block"]
@@ -156,6 +157,19 @@ def test_collisions_keep_the_units_dtype_and_survive_large_biases() -> None:
         assert_collides(unit, certificate.witness)
 
 
+def test_extreme_scales_are_decided_or_left_open() -> None:
+    D = torch.float64
+    zero = torch.zeros(3, dtype=D)
+    W2 = torch.tensor([[0, -1e-170, 0], [0, 0, 1e200], [1e200, 0, 0]], dtype=D)
+    hidden = ResidualUnit(torch.diag(torch.tensor([1e-170, 1, 1], dtype=D)), zero, W2, zero)
+    assert hidden.certificate().verdict is not Verdict.INVERTIBLE  # det M = 1 − 1e60, behind an entry that underflows
+    scales = torch.tensor([1e8, 1e-8, 1], dtype=D)
+    folded = ResidualUnit(torch.diag(scales), zero, -2 * torch.diag(1 / scales), zero).certificate()  # M = −I
+    assert folded.verdict is Verdict.NOT_INVERTIBLE
+    barely = ResidualUnit(torch.eye(3, dtype=D), zero, (1e-9 - 1) * torch.eye(3, dtype=D), zero).certificate()
+    assert "1 − 1e-09 < 1" in barely.reason
+
+
 def test_past_the_limit_large_units_are_decided_by_blocks_or_small_minors_or_not_at_all() -> None:
     n = P_MATRIX_LIMIT + 6
     g = torch.Generator().manual_seed(0)
@@ -224,10 +238,27 @@ def test_error_bound_holds(condition: str, n: int, seed: int) -> None:
     x = 3 * torch.randn(5, n, dtype=torch.float64, generator=g)
     y = unit(x).detach()
     solution = unit.inverse(y, "modulus", tolerance=1e-3)
-    rounding = 1e-12 * (1 + y.norm(dim=1))
     assert solution.error_bound is not None
     assert torch.isfinite(solution.error_bound).all()
+    rounding = 1e-14 * float(inverse_lipschitz(unit.rectifier_map((n,))).detach()) * y.norm(dim=1)  # of y = f(x)
     assert ((solution.value - x).norm(dim=1) <= solution.error_bound + rounding).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solver", ["exact", "modulus"])
+def test_error_bound_holds_down_to_rounding(solver: str, dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(0)
+    checked = 0
+    for _ in range(60):  # dyadic numbers, so that y = f(x) is exact
+        W1, W2, b = (torch.randint(-8, 9, shape, generator=g).to(dtype) for shape in ((3, 3), (3, 3), (3,)))
+        unit = ResidualUnit(W1 / 8, b / 8, W2 / 16, b / 8)
+        x = (torch.randint(-64, 65, (50, 3), generator=g) / 64).to(dtype)
+        solution = unit.inverse(unit(x).detach(), solver)
+        if solution.error_bound is not None:
+            error = (solution.value.double() - x.double()).norm(dim=1)
+            assert (error <= solution.error_bound.double()).all()
+            checked += 1
+    assert checked > 20
 
 
 def test_error_bound_is_none_where_no_constant_is_known() -> None:

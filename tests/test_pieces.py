@@ -61,6 +61,44 @@ def test_finite_methods_solve_murtys_matrix(solver: str, n: int) -> None:
         torch.testing.assert_close(s + s.relu() @ (M - torch.eye(n).double()).T, y, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("norm", [5.0, 1000.0])
+@pytest.mark.parametrize("n", [10, 60, 100])
+def test_exact_solves_strongly_skew_units_in_few_pivots(n: int, norm: float) -> None:
+    N = torch.randn(10, n, n, dtype=torch.float64)
+    A = norm * (N - N.mT) / torch.linalg.matrix_norm(N - N.mT, ord=2, keepdim=True)
+    zero = torch.zeros(10, n, dtype=torch.float64)
+    units = ResidualUnit(torch.eye(n).double().expand(10, n, n), zero, A, zero)
+    x = torch.randn(10, n, dtype=torch.float64)
+    solution = units.inverse(units(x).detach(), "exact")
+    assert solution.converged.all()
+    assert solution.iterations.max() < 10 * n  # Murty's method takes tens of thousands here
+    torch.testing.assert_close(solution.value, x, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", [*FINITE, "newton", "modulus", "banach"])
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float64, 1e-170), (torch.float64, 1e160), (torch.float32, 1e-24)])
+def test_tiny_and_huge_rows_are_solved_and_judged_by_their_own_size(
+    solver: str, dtype: torch.dtype, size: float
+) -> None:
+    values = ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0], [[0.0, -3.0], [3.0, 0.0]], [0.0, 0.0])
+    unit = ResidualUnit(*(torch.tensor(value, dtype=dtype) for value in values))
+    solution = unit.inverse(torch.full((1, 2), size, dtype=dtype), solver)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value / size, torch.tensor([[1.0, -2.0]], dtype=dtype), rtol=1e-4, atol=1e-4)
+
+
+def test_coordinates_of_very_different_size_keep_their_signs() -> None:
+    B = torch.tensor([[0.5, 3.0], [-3.0, 0.5]], dtype=torch.float64)
+    scales = torch.tensor([1e16, 1.0], dtype=torch.float64)
+    zero = torch.zeros(2, dtype=torch.float64)
+    unit = ResidualUnit(torch.diag(scales), zero, B @ torch.diag(1 / scales), zero)
+    x = torch.ones(1, 2, dtype=torch.float64)
+    for solver in ("exact", "newton", "pivoting"):
+        solution = unit.inverse(unit(x).detach(), solver)
+        assert solution.converged.all()
+        torch.testing.assert_close(solution.value, x, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("solver", [*FINITE, "newton"])
 @given(st.integers(2, 8), st.integers(0, 10_000))
 def test_badly_scaled_p_matrices_are_solved_to_the_accuracy_of_their_condition(solver: str, n: int, seed: int) -> None:
@@ -179,6 +217,9 @@ def test_threads_do_not_change_the_answer() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="block_steps must be at least 1, not 0"):
         Exact(block_steps=0)
+    for method in (Exact, Newton, Pivoting):
+        with pytest.raises(ValueError, match="max_iterations must be at least 1, not 0"):
+            method(max_iterations=0)
 
 
 def p_problems() -> list[tuple[np.ndarray, np.ndarray]]:

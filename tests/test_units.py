@@ -140,6 +140,22 @@ def test_inverse_layer_takes_every_unit(unit: object) -> None:
     assert torch.autograd.gradcheck(Inverse(unit, tolerance=1e-13), [y.requires_grad_()])
 
 
+def test_inverse_layer_notices_changes_before_the_backward_pass() -> None:
+    unit = ResidualUnit(torch.randn(3, 3), torch.randn(3), torch.randn(3, 3) / 20, torch.zeros(3)).double()
+    y = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    x = Inverse(unit)(y)
+    expected = torch.autograd.grad(x.sum(), y, retain_graph=True)[0]
+    with torch.no_grad():
+        unit.b1.add_(100)  # does not matter any more
+    torch.testing.assert_close(torch.autograd.grad(x.sum(), y, retain_graph=True)[0], expected)
+    with pytest.raises(RuntimeError, match="can be differentiated once only"):
+        torch.autograd.grad(x.sum(), y, retain_graph=True, create_graph=True)
+    with torch.no_grad():
+        unit.W2.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(x.sum(), y)
+
+
 def test_inverse_layer_refuses_rows_it_cannot_invert() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
     fold = ResidualUnit(one, 0 * one[0], -2 * one, 0 * one[0])  # x − 2·relu(x) is never positive
@@ -213,7 +229,9 @@ def test_bad_input_is_refused_before_any_work(y: object, options: dict, error: t
         ("W2", torch.randn(5, 4), ValueError, r"W2 must have the shape \(4, 5\)"),
         ("b2", torch.randn(4).double(), TypeError, "must have one dtype"),
         ("b2", torch.full((4,), torch.inf), ValueError, "b2 has values that are not finite"),
-        ("W1", torch.ones(5, 4, dtype=torch.int64), TypeError, "W1 must be a floating-point"),
+        ("W1", torch.ones(5, 4, dtype=torch.int64), TypeError, "float32 or float64, not torch.int64"),
+        ("W1", torch.randn(0, 4), ValueError, "must have rows and columns"),
+        ("b1", torch.randn(5).half(), TypeError, "float32 or float64, not torch.float16"),
     ],
 )
 def test_bad_units_are_refused(name: str, value: torch.Tensor, error: type, sentence: str) -> None:

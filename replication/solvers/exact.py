@@ -1,4 +1,4 @@
-"""The exact inverse: Newton's steps, and pivoting for the rows where they cycle."""
+"""The exact inverse: Newton's steps, and Lemke's pivoting for the rows where they cycle."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from replication.solvers.pieces import PieceWalk
 
 @dataclass(frozen=True)
 class Exact(PieceWalk):
-    """Take Newton's steps; where they cycle or meet a singular piece, pivot until fewer signs disagree than before.
+    """Take Newton's steps; hand the rows where they cycle or meet a singular piece to Lemke's method.
 
-    Ends on every P-matrix, to machine precision, since the pivoting alone does and the least number of disagreeing
-    signs falls each time. Rows whose matrix is not P may fail: they say so as soon as pivoting meets a piece whose
-    determinant is not positive.
+    Ends on every P-matrix, to machine precision, as Lemke's method does, whose number of pivots is about n in practice
+    and exponential in the worst case. Rows whose matrix is not P may fail: they say so when Newton's steps lead nowhere
+    after a piece with a negative determinant, or when Lemke's path ends in a ray.
 
-    Source: Júdice and Pires, Computers Oper. Res. 21 (1994) 587–596.
+    Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274; Júdice and Pires, Computers Oper. Res. 21 (1994) 587–596
+    (block steps with a safeguard); Lemke, Management Sci. 11 (1965) 681–689.
 
     Args:
-        block_steps: Newton steps without fewer disagreeing signs before pivoting takes over.
-        max_iterations: bound of the number of pieces solved.
+        block_steps: Newton steps without fewer disagreeing signs before Lemke's method takes over.
+        max_iterations: bound of the number of linear systems solved and pivots made.
 
     Raises:
-        ValueError: if block_steps is not positive.
+        ValueError: if block_steps or max_iterations is not positive.
     """
 
     block_steps: int = 5
     max_iterations: int = 100_000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.block_steps < 1:
             raise ValueError(f"block_steps must be at least 1, not {self.block_steps!r}")
 

@@ -3,7 +3,8 @@
 A piece is a set S of active coordinates, on which relu(s) is taken as s while it is taken as 0 on the others. With
 M = I + A its solution is z_S = M[S,S]⁻¹c_S and z = 0 elsewhere, s_i = z_i on S and s = c − Az elsewhere. It solves
 s + A·relu(s) = c if its signs agree: s ≥ 0 on S, s ≤ 0 elsewhere. A walk starts from S = ∅, where s = c, and changes
-the sides of coordinates whose sign disagrees: of all at once (a block step; this is Newton's step), or of one.
+the sides of coordinates whose sign disagrees: of all at once (a block step; this is Newton's step), or of one. Lemke's
+method instead follows a path of pieces to the solution.
 
 The loops are compiled and run on the CPU in float64, whatever the dtype and device of the unit: the systems are small,
 of many sizes and different for every row, which batched linear algebra is slow at.
@@ -30,22 +31,32 @@ STATUS_OF_END = {
     SINGULAR: Status.NOT_FINITE,
     NOT_P: Status.NOT_P_MATRIX,
 }
-SIGN_SLACK = 4  # signs of |s_i| ≤ SIGN_SLACK·n·ε·max|s|, which is rounding, agree with both sides
+SIGN_SLACK = 4  # signs of |s_i| within SIGN_SLACK·n·ε of what cancels in it, which is rounding, agree with both sides
+PIVOT_SLACK = 1e-11  # entries of Lemke's tableau that count as zero, and ratios that count as ties
+CORRECTIONS = 3
+TINY = float(np.finfo(np.float64).tiny)
 
 
 class PieceWalk(ABC):
     """A method that ends after finitely many pieces: hyper-parameters and its rule.
 
     Attributes:
-        max_iterations: bound of the number of pieces solved.
+        max_iterations: bound of the number of linear systems solved and pivots made.
+
+    Raises:
+        ValueError: if max_iterations is not positive.
     """
 
     max_iterations: int
 
+    def __post_init__(self) -> None:
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1, not {self.max_iterations!r}")
+
     @property
     @abstractmethod
     def patience(self) -> int:
-        """Block steps without fewer disagreeing signs that are allowed before single steps take over.
+        """Block steps without fewer disagreeing signs that are allowed before Lemke's method takes over.
 
         0 means single steps only, −1 block steps only.
         """
@@ -53,7 +64,7 @@ class PieceWalk(ABC):
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         """Walk for every row, evaluate the unit at the point found, and correct it where its residual is too large.
 
-        The correction is one more step in the piece found: x = y − b₂ − W₂z alone loses digits where x is far smaller
+        A correction is one more step in the piece found: x = y − b₂ − W₂z alone loses digits where x is far smaller
         than y.
 
         Raises:
@@ -62,25 +73,28 @@ class PieceWalk(ABC):
         A, c, linear = equation.map.matrix(), equation.c, equation.map
         s, ends, steps = walk(A, c.flatten(1), self.patience, self.max_iterations)
         value = equation.recover(torch.relu(s.reshape(c.shape)))
-        residual = equation.residual(value)
-        scale = residual_scale(equation.y)
+        residual, scale = equation.residual(value), residual_scale(equation.y)
         relative = row_norm(residual) / scale
-
-        inexact = (ends == AGREES) & (relative > tolerance)
-        if inexact.any():
-            right = linear.W1(residual)
-            z = solve_pieces(A, right.flatten(1), s > 0).reshape(c.shape)
+        evaluations = torch.ones_like(steps)
+        for _ in range(CORRECTIONS):
+            inexact = torch.isfinite(relative) & (relative > tolerance)
+            if not inexact.any():
+                break
+            z = solve_pieces(A, linear.W1(residual).flatten(1), s > 0).reshape(c.shape)
             corrected = value - residual + linear.W2(z)
-            corrected_relative = row_norm(equation.residual(corrected)) / scale
+            corrected_residual = equation.residual(corrected)
+            corrected_relative = row_norm(corrected_residual) / scale
             better = inexact & (corrected_relative < relative)
-            value[better], relative[better] = corrected[better], corrected_relative[better]
+            for kept, new in ((value, corrected), (residual, corrected_residual), (relative, corrected_relative)):
+                kept[better] = new[better]
+            evaluations += inexact
 
         codes = torch.empty_like(ends)
         for end, status in STATUS_OF_END.items():
             codes[ends == end] = CODE[status]
         codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
         codes[relative <= tolerance] = CODE[Status.CONVERGED]
-        return Solution(value, codes, steps, relative, 1 + inexact.long(), solver=name_of(self))
+        return Solution(value, codes, steps, relative, evaluations, solver=name_of(self))
 
 
 def walk(
@@ -92,11 +106,11 @@ def walk(
         A: (n, n) for all rows, or one matrix a row (rows, n, n).
         c: (rows, n).
         patience: as PieceWalk.patience.
-        max_steps: bound of the number of pieces solved.
+        max_steps: bound of the number of linear systems solved and pivots made.
         start: the first piece of every row (rows, n), bool; by default S = ∅, or the block step from it.
 
     Returns:
-        s like c, how each row ended (rows,), and the number of pieces solved (rows,).
+        s like c, how each row ended (rows,), and the number of systems and pivots (rows,).
     """
     right = as_array(c)
     rows, n = right.shape
@@ -114,9 +128,10 @@ def walk(
 
 
 def room(n: int) -> tuple[np.ndarray, ...]:
-    """Return what a walk works in: active, members, K, z, and the piece and point to come back to."""
-    piece, point = partial(np.empty, n, np.bool_), partial(np.empty, n)
-    return piece(), np.empty(n + 1, np.uint64), np.empty((n, n)), point(), piece(), piece(), point()
+    """Return what a walk works in: active, members, K, z, slack, best, anchor, tableau and basis."""
+    piece, point, index = partial(np.empty, n, np.bool_), partial(np.empty, n), partial(np.empty, n + 1, np.uint64)
+    square, tableau = np.empty((n, n)), np.empty((n, 2 * n + 2))
+    return piece(), index(), square, point(), point(), point(), piece(), tableau, np.empty(n, np.int64)
 
 
 def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
@@ -130,7 +145,7 @@ def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
     right, members = as_array(c), active.cpu().numpy()
     n = right.shape[1]
     z = np.empty_like(right)
-    solve_rows(as_array(A).reshape(-1, n, n), right, members, z, *room(n)[:4])
+    solve_rows(as_array(A).reshape(-1, n, n), right, members, z, *room(n)[:5])
     return torch.from_numpy(z).to(c)
 
 
@@ -144,13 +159,14 @@ def solve_rows(
     members: np.ndarray,
     K: np.ndarray,
     v: np.ndarray,
+    slack: np.ndarray,
 ) -> None:
     """Solve the piece of every row, and write z. A has one matrix for each row, or one for all."""
     rows, n = c.shape
     for row in range(rows):
         for i in range(n):
             active[i] = pieces[row, i]
-        sign = solve_piece(A, c, row, active, z, members, K, v)
+        sign = solve_piece(A, c, row, active, z, members, K, v, slack)
         for i in range(n):
             z[row, i] = np.nan if sign == 0 else z[row, i] * active[i]
 
@@ -169,9 +185,11 @@ def walk_rows(
     members: np.ndarray,
     K: np.ndarray,
     z: np.ndarray,
-    anchor: np.ndarray,
-    best_active: np.ndarray,
+    slack: np.ndarray,
     best: np.ndarray,
+    anchor: np.ndarray,
+    tableau: np.ndarray,
+    basis: np.ndarray,
 ) -> None:
     """Walk for every row, and write s, ends and steps. A has one matrix for each row, or one for all."""
     rows, n = c.shape
@@ -179,7 +197,7 @@ def walk_rows(
         for i in range(n):
             active[i] = first[row, i]
         ends[row], steps[row] = walk_row(
-            A, c, row, patience, max_steps, s, active, members, K, z, anchor, best_active, best
+            A, c, row, patience, max_steps, s, active, members, K, z, slack, best, anchor, tableau, basis
         )
 
 
@@ -195,96 +213,98 @@ def walk_row(
     members: np.ndarray,
     K: np.ndarray,
     z: np.ndarray,
-    anchor: np.ndarray,
-    best_active: np.ndarray,
+    slack: np.ndarray,
     best: np.ndarray,
+    anchor: np.ndarray,
+    tableau: np.ndarray,
+    basis: np.ndarray,
 ) -> tuple[int, int]:
     """Walk from the piece in `active` and leave the point of smallest sign error in s[row].
 
     Arguments after `s` are room to work in.
 
     Returns:
-        How the walk ended, and the number of linear systems solved.
+        How the walk ended, and the number of linear systems solved and pivots made.
     """
     n = c.shape[1]
-    solved = 0
+    single, negative, lemke_tried = patience == 0, False, False
+    smallest, fewest, left = np.inf, n + 1, patience
+    anchor_age, anchor_life = 0, 1
     for i in range(n):
-        solved |= active[i]
-    if solve_piece(A, c, row, active, s, members, K, z) == 0:  # then from S = ∅, whose piece is never singular
+        best[i] = c[row, i]
+    sign = solve_piece(A, c, row, active, s, members, K, z, slack)
+    solved = 1
+    if sign == 0:  # then from S = ∅, whose piece is never singular
         for i in range(n):
             active[i] = False
-        solve_piece(A, c, row, active, s, members, K, z)
-    smallest, fewest, left = np.inf, n + 1, patience
-    single = patience == 0
-    anchor_age, anchor_life = 0, 1
-    sign = 1
+        sign = solve_piece(A, c, row, active, s, members, K, z, slack)
     while True:
-        error, disagreeing, last = sign_error(s, row, active)
-        if disagreeing == 0:
-            return AGREES, solved
-        if error < smallest:
-            smallest = error
-            for i in range(n):
-                best[i], best_active[i] = s[row, i], active[i]
-        if solved >= max_steps or (single and sign < 0):
-            copy(s, row, best)
-            return (NOT_P if single and sign < 0 else MAX_STEPS), solved
-
-        if patience > 0:
-            if disagreeing < fewest:
-                fewest, left, single, anchor_age = disagreeing, patience, False, 0
-            elif left > 0:
-                left -= 1
-            else:
-                single = True
-        if single:
+        stuck = False
+        if sign != 0:
+            error, disagreeing, last = sign_error(s, row, active, slack)
+            if disagreeing == 0:
+                for i in range(n):  # a wrong sign within the slack is a zero
+                    if s[row, i] < 0 if active[i] else s[row, i] > 0:
+                        s[row, i] = 0
+                return AGREES, solved
+            if error < smallest:
+                smallest = error
+                for i in range(n):
+                    best[i] = s[row, i]
+            negative |= sign < 0
+            if patience > 0 and not lemke_tried:
+                if disagreeing < fewest:
+                    fewest, left = disagreeing, patience
+                else:
+                    left -= 1
+                    stuck = left < 0
+        end = AGREES
+        if solved >= max_steps:
+            end = MAX_STEPS
+        elif negative and (single or stuck):
+            end = NOT_P
+        elif sign == 0 and (patience <= 0 or lemke_tried):
+            end = SINGULAR
+        elif stuck or sign == 0:  # Newton's steps lead nowhere: hand the row to Lemke's method
+            lemke_tried, single = True, True
+            found, pivots = lemke(A, c, row, max_steps - solved, active, tableau, basis)
+            solved += pivots
+            end = AGREES if found else MAX_STEPS if solved >= max_steps else NOT_P
+        elif single:
             active[last] = not active[last]
         else:
             for i in range(n):  # zeros stay where they are
                 active[i] = (s[row, i] > 0) | ((s[row, i] == 0) & active[i])
-        sign = solve_piece(A, c, row, active, s, members, K, z)
-        solved += 1
-        if sign == 0 and not single and patience > 0:  # a singular piece: go on from the best point by single steps
-            left, single = 0, True
-            copy(s, row, best)
+        if end == AGREES and (single or patience < 0):
+            # the next piece depends on this one alone, so a piece met again is a cycle
+            again = anchor_age > 0
             for i in range(n):
-                active[i] = best_active[i]
-            last = sign_error(s, row, active)[2]
-            active[last] = not active[last]
-            sign = solve_piece(A, c, row, active, s, members, K, z)
-        if sign == 0:
-            copy(s, row, best)
-            return SINGULAR, solved
-
-        if single or patience < 0:  # then the next piece depends on this one alone, so a piece met again is a cycle
-            if anchor_age > 0 and same(active, anchor):
-                copy(s, row, best)
-                return CYCLE, solved
-            if anchor_age == 0:
-                anchor_life = 1
+                again &= anchor[i] == active[i]
+            if again:
+                end = CYCLE
             if anchor_age == 0 or anchor_age == anchor_life:  # Brent's method: a younger anchor, for twice as long
                 for i in range(n):
                     anchor[i] = active[i]
                 anchor_age, anchor_life = 0, 2 * anchor_life
             anchor_age += 1
+        if end != AGREES:
+            for i in range(n):
+                s[row, i] = best[i]
+            return end, solved
+        sign = solve_piece(A, c, row, active, s, members, K, z, slack)
+        solved += 1
 
 
 @compiled
-def sign_error(s: np.ndarray, row: int, active: np.ndarray) -> tuple[float, int, int]:
-    """Return the largest |s_i| whose sign disagrees with its side, the number of these, and the last of them."""
-    largest, error = 0.0, 0.0
+def sign_error(s: np.ndarray, row: int, active: np.ndarray, slack: np.ndarray) -> tuple[float, int, int]:
+    """Return the largest |s_i|/slack_i whose sign disagrees with its side, their number, and the last of them."""
+    error, disagreeing, last = 0.0, 0, -1
     for i in range(len(active)):
-        value = s[row, i]
-        wrong = -value if active[i] else value
-        largest = abs(value) if abs(value) > largest else largest
-        error = wrong if wrong > error else error
-    slack = SIGN_SLACK * len(active) * EPSILON * largest
-    disagreeing, last = 0, -1
-    if error > slack:
-        for i in range(len(active)):
-            wrong = -s[row, i] if active[i] else s[row, i]
-            disagreeing += wrong > slack
-            last = i if wrong > slack else last
+        wrong = -s[row, i] if active[i] else s[row, i]
+        if wrong > slack[i]:
+            disagreeing += 1
+            last = i
+            error = max(error, wrong / (slack[i] + TINY))
     return error, disagreeing, last
 
 
@@ -298,8 +318,13 @@ def solve_piece(
     members: np.ndarray,
     K: np.ndarray,
     z: np.ndarray,
+    slack: np.ndarray,
 ) -> int:
-    """Write the solution s[row] of the piece `active`; return the sign of its determinant, 0 where it is singular."""
+    """Write the solution s[row] of the piece `active`, and the rounding to be expected in it, `slack`.
+
+    Returns:
+        The sign of the determinant, 0 where the piece is singular; then s and slack are not written.
+    """
     unit = min(row, len(A) - 1)
     n, k, others = c.shape[1], 0, 0
     for i in range(n):  # without branches, which could not be predicted: members first, the others from the end
@@ -315,14 +340,125 @@ def solve_piece(
     sign = eliminate(K, z, k)
     if sign == 0:
         return 0
-    for p in range(k, n):
-        value = c[row, members[p]]
+    for p in range(n):
+        i = members[p]
+        value, size = c[row, i], abs(c[row, i])
         for q in range(k):
-            value -= A[unit, members[p], members[q]] * z[q]
-        s[row, members[p]] = value
-    for p in range(k):
-        s[row, members[p]] = z[p]
+            part = A[unit, i, members[q]] * z[q]
+            value -= part
+            size += abs(part)
+        if p < k:
+            s[row, i] = z[p]
+            size = (size + abs(z[p])) / max(abs(A[unit, i, i] + 1), TINY)
+        else:
+            s[row, i] = value
+        slack[i] = SIGN_SLACK * n * EPSILON * size
     return sign
+
+
+@compiled
+def lemke(
+    A: np.ndarray, c: np.ndarray, row: int, max_pivots: int, active: np.ndarray, T: np.ndarray, basis: np.ndarray
+) -> tuple[bool, int]:
+    """Find the piece of the solution by Lemke's method, and write it to `active`.
+
+    w − Mz − z₀ = −c with w, z, z₀ ≥ 0 and wᵀz = 0 is followed from large z₀ to z₀ = 0, rows and columns of M scaled to
+    size one. Ties are broken lexicographically, so that the method ends: on P-matrices always at a solution. T holds
+    the columns of w, z and z₀ and the right-hand side.
+
+    Source: Lemke, Management Sci. 11 (1965) 681–689.
+
+    Returns:
+        Whether a solution was found, and the number of pivots.
+    """
+    unit = min(row, len(A) - 1)
+    n = c.shape[1]
+    for i in range(n):
+        size = 0.0
+        for j in range(n):
+            T[i, n + j] = -A[unit, i, j] - (i == j)
+            size = max(size, abs(T[i, n + j]))
+        size = max(size, TINY)
+        for j in range(n):
+            T[i, j] = i == j
+            T[i, n + j] /= size
+        T[i, 2 * n], T[i, 2 * n + 1] = -1.0, -c[row, i] / size
+        basis[i] = i
+    for j in range(n):
+        size = TINY
+        for i in range(n):
+            size = max(size, abs(T[i, n + j]))
+        for i in range(n):
+            T[i, n + j] /= size
+
+    leaving = 0
+    for i in range(n):
+        if T[i, 2 * n + 1] < T[leaving, 2 * n + 1]:
+            leaving = i
+    entering, pivots = 2 * n, 0
+    while pivots < max_pivots:
+        pivot(T, leaving, entering)
+        pivots += 1
+        left = basis[leaving]
+        basis[leaving] = entering
+        if left == 2 * n:
+            for i in range(n):
+                active[i] = False
+            for i in range(n):
+                if basis[i] >= n:
+                    active[basis[i] - n] = True
+            return True, pivots
+        entering = left + n if left < n else left - n
+        leaving = lexicographic_ratio(T, entering, basis)
+        if leaving < 0:
+            return False, pivots
+    return False, pivots
+
+
+@compiled
+def pivot(T: np.ndarray, row: int, column: int) -> None:
+    """Make column `column` of the tableau the unit vector of `row`."""
+    n, width = T.shape
+    factor = 1 / T[row, column]
+    for j in range(width):
+        T[row, j] *= factor
+    for i in range(n):
+        if i != row:
+            factor = T[i, column]
+            if factor != 0:
+                for j in range(width):
+                    T[i, j] -= factor * T[row, j]
+            T[i, column] = 0
+    T[row, column] = 1
+
+
+@compiled
+def lexicographic_ratio(T: np.ndarray, entering: int, basis: np.ndarray) -> int:
+    """Return the row that leaves: of lexicographically smallest (right-hand side, columns of w)/entry; −1 for none.
+
+    z₀ leaves whenever it ties.
+    """
+    n = len(T)
+    found = -1
+    for i in range(n):
+        if T[i, entering] <= PIVOT_SLACK:
+            continue
+        if found < 0:
+            found = i
+            continue
+        difference = T[i, 2 * n + 1] / T[i, entering] - T[found, 2 * n + 1] / T[found, entering]
+        tie = abs(difference) <= PIVOT_SLACK * abs(T[found, 2 * n + 1] / T[found, entering])
+        if tie and (basis[found] == 2 * n or basis[i] == 2 * n):
+            found = i if basis[i] == 2 * n else found
+            continue
+        j = 0
+        while tie and j < n:
+            difference = T[i, j] / T[i, entering] - T[found, j] / T[found, entering]
+            tie = abs(difference) <= PIVOT_SLACK
+            j += 1
+        if difference < 0:
+            found = i
+    return found
 
 
 @compiled
@@ -360,19 +496,3 @@ def eliminate(K: np.ndarray, v: np.ndarray, order: int) -> int:
             value -= K[row, j] * v[j]
         v[row] = value / K[row, row]
     return sign
-
-
-@compiled
-def copy(s: np.ndarray, row: int, source: np.ndarray) -> None:
-    """Copy to s[row]; faster here than a slice assignment."""
-    for i in range(len(source)):
-        s[row, i] = source[i]
-
-
-@compiled
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Return whether two patterns are equal."""
-    for i in range(len(a)):  # noqa: SIM110
-        if a[i] != b[i]:
-            return False
-    return True

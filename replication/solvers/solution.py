@@ -20,8 +20,8 @@ class Status(Enum):
     MAX_ITERATIONS = "The iterations ran out before the relative residual came within the tolerance."
     STAGNATED = "The residual stopped improving above the tolerance: a cycle, or the limit of the floating-point type."
     DIVERGED = "The residual grew far beyond its start: the iteration diverges here."
-    NOT_FINITE = "The iteration met a value that is not finite, or a singular matrix."
-    NOT_P_MATRIX = "The method met a linear piece with determinant ≤ 0: I + A is no P-matrix, so nothing is promised."
+    NOT_FINITE = "The method met a value that is not finite, or a singular matrix."
+    NOT_P_MATRIX = "A determinant was computed as negative, or Lemke's path ended: I + A seems to be no P-matrix."
 
 
 STATUSES = tuple(Status)
@@ -81,8 +81,16 @@ def name_of(solver: object) -> str:
 
 
 def row_norm(v: Tensor) -> Tensor:
-    """Return the Euclidean norm of every row of v (rows, *shape)."""
-    return torch.linalg.vector_norm(v.flatten(1), dim=1)
+    """Return the Euclidean norm of every row of v (rows, *shape), also where squares would over- or underflow."""
+    flat = v.flatten(1)
+    norm = torch.linalg.vector_norm(flat, dim=1)
+    type_range = torch.finfo(v.dtype)
+    extreme = (norm < 1e4 * type_range.tiny**0.5) | torch.isinf(norm)
+    if flat.shape[1] and extreme.any():
+        largest = flat[extreme].abs().amax(1)
+        scale = torch.where((largest > 0) & torch.isfinite(largest), largest, torch.ones_like(largest))
+        norm[extreme] = scale * torch.linalg.vector_norm(flat[extreme] / scale[:, None], dim=1)
+    return norm
 
 
 def residual_scale(y: Tensor) -> Tensor:

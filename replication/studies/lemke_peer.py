@@ -52,7 +52,9 @@ class LemkePeer:
 
     def finish(self) -> list[np.ndarray]:
         """End the process; return z (n,) of every problem in the last run, NaN where Lemke's method found none."""
-        self.process.communicate()
+        errors = self.process.communicate()[1]
+        if self.process.returncode:
+            raise RuntimeError(f"the lcp_lemke process failed: {errors.strip().splitlines()[-1]}")
         return arrays(self.solutions)
 
     def last_words(self) -> str:

@@ -2,6 +2,7 @@
 
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
 from replication.units.inverse import Inverse
+from replication.units.own import as_unit, invert
 from replication.units.plain import ChannelNormalisation, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
@@ -20,4 +21,6 @@ __all__ = [
     "SpaceToDepth",
     "StandardConvUnit",
     "ZeroChannels",
+    "as_unit",
+    "invert",
 ]

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from replication.rectifier import RectifierMap
 from replication.solvers import Solver, get_solver
@@ -20,7 +19,8 @@ class Inverse(nn.Module):
 
         dx = J⁻¹(dy − ∂f/∂θ dθ),   J = I + W₂DW₁ at x
 
-    The gradient is that of the linear piece that x lies in; it costs one linear system a row, whatever the solver did.
+    The gradient is that of the linear piece that x lies in; it costs one linear system a row, whatever the solver did,
+    and can be taken once.
 
     Args:
         unit: f. Its parameters are those of this module too.
@@ -35,7 +35,7 @@ class Inverse(nn.Module):
     """
 
     def __init__(
-        self, unit: RectifierUnit, solver: str | Solver = "exact", tolerance: float | None = None, **options: object
+        self, unit: RectifierUnit, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> None:
         super().__init__()
         self.unit, self.solver, self.tolerance = unit, get_solver(solver, **options), tolerance
@@ -69,24 +69,31 @@ class ImplicitStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, residual: Tensor, x: Tensor, rectifier_map: RectifierMap) -> Tensor:
         ctx.map = rectifier_map
-        ctx.save_for_backward(x)
+        active = rectifier_map.slopes(x).flatten(1) > 0
+        # the weights are saved for autograd to notice if they are changed in place before the backward pass
+        ctx.save_for_backward(active, rectifier_map.W1.weight, rectifier_map.W2.weight)
         return x.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        return -solve_adjoint(ctx.map, x, gradient), None, None
+        if torch.is_grad_enabled():
+            raise RuntimeError("the inverse can be differentiated once only; call without create_graph=True")
+        active, *_ = ctx.saved_tensors
+        return -solve_adjoint(ctx.map, active, gradient), None, None
 
 
 @torch.no_grad()
-def solve_adjoint(rectifier_map: RectifierMap, x: Tensor, v: Tensor) -> Tensor:
-    """Return J⁻ᵀv = v − W₁ᵀq at x, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and q = 0 elsewhere.
+def solve_adjoint(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Tensor:
+    """Return J⁻ᵀv = v − W₁ᵀq, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and q = 0 elsewhere.
+
+    Args:
+        rectifier_map: f.
+        active: the piece S (rows, hidden numbers).
+        v: (rows, *shape).
 
     Raises:
         ValueError: if the unit is a convolution with too many hidden numbers for its matrix.
     """
-    active = rectifier_map.slopes(x).flatten(1) > 0
     right = rectifier_map.W2.adjoint()(v)
     q = solve_pieces(rectifier_map.matrix().mT, right.flatten(1), active).reshape(right.shape)
     return v - rectifier_map.W1.adjoint()(q)

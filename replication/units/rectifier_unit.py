@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from replication.certificates import inverse_lipschitz
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.solvers import Solution, Solver, get_solver
-from replication.solvers.solution import residual_scale
+from replication.solvers.solution import residual_scale, row_norm
+
+ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
 
 
 class RectifierUnit(nn.Module, ABC):
@@ -82,9 +84,25 @@ def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
 
 
 def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
-    """Add the bound ‖value − x‖ ≤ K·‖f(value) − y‖, infinite where no K is known; none if it is known nowhere."""
+    """Add the bound ‖value − x‖ ≤ K·‖f(value) − y‖, infinite where no K is known; none if it is known nowhere.
+
+    The residual counts with the rounding of its own computation.
+    """
     constant = inverse_lipschitz(equation.map)
     if not torch.isfinite(constant).any():
         return solution
-    residual = solution.residual * residual_scale(equation.y)
+    residual = solution.residual * residual_scale(equation.y) + rounding_of_residual(equation, solution.value)
     return replace(solution, error_bound=torch.where(torch.isfinite(constant), constant * residual, torch.inf))
+
+
+def rounding_of_residual(equation: RectifierEquation, x: Tensor) -> Tensor:
+    """Bound the rounding error of f(x) − y (rows,), by the number of terms in each sum times their largest size."""
+    W1, W2, b1, b2 = equation.map.W1, equation.map.W2, equation.map.b1, equation.map.b2
+    size1 = W1.absolute_bound() * row_norm(x) + size_of(b1, W1.codomain)
+    size = row_norm(x) + size_of(b2, W2.codomain) + row_norm(equation.y) + W2.absolute_bound() * size1
+    return ROUNDING * (W1.terms + W2.terms + 4) * torch.finfo(x.dtype).eps * size
+
+
+def size_of(bias: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return ‖bias‖ once it is broadcast to `shape`: (1,), or (rows,) for a bias a row."""
+    return row_norm(bias if bias.ndim > len(shape) else bias.expand(shape).unsqueeze(0))

@@ -117,8 +117,9 @@ class RectifierLinear(ResidualUnit):
 def check_unit(**tensors: Tensor) -> None:
     """Refuse tensors that do not make up a residual unit or a batch of them."""
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point torch.Tensor")
+        if not isinstance(tensor, Tensor) or tensor.dtype not in (torch.float32, torch.float64):
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"{name} must be a torch.Tensor of float32 or float64, not {kind}")
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} has values that are not finite (NaN or infinity)")
     dtypes = {tensor.dtype for tensor in tensors.values()}
@@ -129,6 +130,8 @@ def check_unit(**tensors: Tensor) -> None:
     if W1.ndim not in (2, 3):
         raise ValueError(f"W1 must have the shape (h, d) or (units, h, d), not {tuple(W1.shape)}")
     *units, h, d = W1.shape
+    if min(h, d) == 0:
+        raise ValueError(f"W1 must have rows and columns, not the shape {tuple(W1.shape)}")
     expected = {"b1": (*units, h), "W2": (*units, d, h), "b2": (*units, d)}
     for name, shape in expected.items():
         if tensors[name].shape != shape:
