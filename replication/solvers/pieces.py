@@ -342,17 +342,18 @@ def solve_piece(
         return 0
     for p in range(n):
         i = members[p]
-        value, size = c[row, i], abs(c[row, i])
+        value, size, inherited = c[row, i], abs(c[row, i]), 0.0
         for q in range(k):
-            part = A[unit, i, members[q]] * z[q]
-            value -= part
-            size += abs(part)
+            entry = A[unit, i, members[q]]
+            value -= entry * z[q]
+            size += abs(entry * z[q])
+            inherited += abs(entry) * (slack[members[q]] if p >= k else 0.0)
         if p < k:
             s[row, i] = z[p]
             size = (size + abs(z[p])) / max(abs(A[unit, i, i] + 1), TINY)
         else:
             s[row, i] = value
-        slack[i] = SIGN_SLACK * n * EPSILON * size
+        slack[i] = SIGN_SLACK * n * EPSILON * size + inherited
     return sign
 
 
