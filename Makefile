@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1
-BENCHES := bench_solvers
+BENCHES := bench_solvers bench_network
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -19,6 +19,7 @@ OPTIONS_fig3 := $(FAST_SWEEP)
 OPTIONS_fig6 := $(FAST_SWEEP)
 OPTIONS_fig5 := per_class=2
 OPTIONS_table1 := per_class=1
+OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else
 OUT := figures
@@ -49,6 +50,8 @@ $(MADE)/fig7: $P/studies/collision.py
 $(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py) $P/data/ensembles.py $(VENV)/.installed-bench
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
 $(MADE)/table1: $P/studies/families.py $(INVERSION) $(wildcard weights/*.safetensors)
+$(MADE)/bench_network: $P/studies/network_benchmark.py $P/studies/recovery.py $(NETWORK) $(wildcard conf/solver/*.yaml) \
+	$(wildcard weights/*-0.safetensors)
 
 $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.yaml $P/plots/%.py $(CORE) | $(VENV)/.installed
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
@@ -70,16 +73,16 @@ fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 15 s
 fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 3 to 6 min
 fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
-table1: $(MADE)/table1 ## families of units under one recipe: 3 min
+table1: $(MADE)/table1 ## families of units under one recipe: 5 min
 
-bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it): 5 min
+bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 10 min
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of table1: 75 min
-	@set -e; for seed in 0 1 2; do $(RUN) scripts/train.py data=mnist unit=monotone seed=$$seed; done; \
-	for unit in lipschitz standard; do $(RUN) scripts/train.py data=mnist unit=$$unit; done
+train-all: | $(VENV)/.installed ## train every network of table1: 2 h
+	@set -e; for unit in monotone lipschitz standard; do for seed in 0 1 2; do \
+	$(RUN) scripts/train.py data=mnist unit=$$unit seed=$$seed; done; done
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest

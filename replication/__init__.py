@@ -1,7 +1,7 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
 from replication.certificates import Certificate, Verdict
-from replication.networks import NetworkSolution, RectifierNetwork
+from replication.networks import NetworkCertificate, NetworkSolution, RectifierNetwork
 from replication.solvers import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, Pivoting, Solution, Status
 from replication.units import (
     Inverse,
@@ -27,6 +27,7 @@ __all__ = [
     "LipschitzConvUnit",
     "Modulus",
     "MonotoneConvUnit",
+    "NetworkCertificate",
     "NetworkSolution",
     "Newton",
     "Pivoting",

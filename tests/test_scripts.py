@@ -83,6 +83,10 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
         record = json.loads((tmp_path / "figures" / f"{script}.json").read_text())
         assert "digits" in record["dataset"]
     assert len(pd.read_csv(tmp_path / "figures" / "fig5.csv")) == 40
+    few = ["bench.batches=[1,10]", "bench.repetitions=1", "curve.images=5", "curve.tolerances=[1e-3,1e-6]"]
+    done = run("bench_network", *small, *few, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(pd.read_csv(tmp_path / "figures" / "bench_network.csv")["network"]) == {"monotone", "lipschitz"}
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import torch
 from hydra.utils import instantiate
 from test_config import composed
 
-from replication import Banach, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
+from replication import Anderson, Banach, Chebyshev, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
 from replication.data.ensembles import Gaussian, Gram, Monotone
-from replication.plots import bench_solvers, fig1, fig2, fig3, fig4, fig5, fig6, fig7, table1
+from replication.plots import bench_network, bench_solvers, fig1, fig2, fig3, fig4, fig5, fig6, fig7, table1
 from replication.plots.fig4 import scientific
 from replication.studies.architecture import architecture
 from replication.studies.benchmark import benchmark
@@ -19,6 +19,7 @@ from replication.studies.collision import grid_images
 from replication.studies.families import family_row, largest_norm
 from replication.studies.invertibility import gamma_grid, recovered, share, sweep
 from replication.studies.lemke_peer import LemkePeer
+from replication.studies.network_benchmark import error_curve, network_benchmark
 from replication.studies.recovery import in_percent, recovery_table, undo
 from replication.studies.verdicts import VERDICTS, verdicts
 
@@ -218,6 +219,32 @@ def test_benchmark_solves_every_p_matrix_and_times_all_methods() -> None:
     lemke = table[table["method"] == "lcp_lemke"]
     np.testing.assert_allclose(lemke["times_faster_than_lemke"], 1)
     assert len(bench_solvers.draw(table).axes) == 8
+
+
+def test_network_benchmark_counts_and_times_every_unit(network: RectifierNetwork) -> None:
+    images = torch.rand(20, 1, 8, 8)
+    solvers = {"chebyshev": Chebyshev(), "proposed": Modulus()}
+    table = network_benchmark(network, images, solvers, [1, 6], {"float32": 1e-5, "float64": 1e-9}, 2, {"proposed": 1})
+    units = len(network.units)
+    assert len(table) == 2 * (units + 1) * (2 + 1)  # both solvers for a batch of 1, one for 6
+    whole = table[table["layer"] == "network"]
+    assert (whole["error_max"] < 1e-3).all()
+    layers = table[table["layer"] != "network"].groupby(["dtype", "batch", "solver"])
+    expected = whole.set_index(["dtype", "batch", "solver"])["evaluations"].sort_index()
+    pd.testing.assert_series_equal(layers["evaluations"].sum(), expected, check_names=False)
+    assert (
+        layers["seconds_low"].sum() <= whole.set_index(["dtype", "batch", "solver"])["seconds_high"].sort_index()
+    ).all()
+    np.testing.assert_allclose(whole["forward_passes"], whole["seconds_median"] / whole["forward_seconds"])
+    network.double()
+    curve = error_curve(
+        network, images.double(), {"anderson": Anderson(), "existing": Banach(patience=20)}, [1e-2, 1e-8]
+    )
+    anderson = curve[curve["solver"] == "anderson"]
+    assert anderson["error_max"].is_monotonic_decreasing
+    assert anderson["evaluations"].is_monotonic_increasing
+    both = pd.concat([table.assign(network="monotone"), curve.assign(network="lipschitz")])
+    assert len(bench_network.draw(both, "random images").axes) == 2
 
 
 def test_a_peer_that_fails_says_why() -> None:

@@ -1,5 +1,10 @@
 """Units put together."""
 
-from replication.networks.rectifier_network import LayerRecord, NetworkSolution, RectifierNetwork
+from replication.networks.rectifier_network import (
+    LayerRecord,
+    NetworkCertificate,
+    NetworkSolution,
+    RectifierNetwork,
+)
 
-__all__ = ["LayerRecord", "NetworkSolution", "RectifierNetwork"]
+__all__ = ["LayerRecord", "NetworkCertificate", "NetworkSolution", "RectifierNetwork"]
