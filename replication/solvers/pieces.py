@@ -32,6 +32,7 @@ STATUS_OF_END = {
     NOT_P: Status.NOT_P_MATRIX,
 }
 SIGN_SLACK = 4  # signs of |s_i| within SIGN_SLACK·n·ε of what cancels in it, which is rounding, agree with both sides
+CERTAIN = 1e-8  # wrong signs of |s_i| above CERTAIN·max|s| cannot be rounding, short of pieces that are nearly singular
 PIVOT_SLACK = 1e-11  # entries of Lemke's tableau that count as zero, and ratios that count as ties
 CORRECTIONS = 3
 TINY = float(np.finfo(np.float64).tiny)
@@ -145,7 +146,7 @@ def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
     right, members = as_array(c), active.cpu().numpy()
     n = right.shape[1]
     z = np.empty_like(right)
-    solve_rows(as_array(A).reshape(-1, n, n), right, members, z, *room(n)[:5])
+    solve_rows(as_array(A).reshape(-1, n, n), right, members, z, *room(n)[:4])
     return torch.from_numpy(z).to(c)
 
 
@@ -159,14 +160,13 @@ def solve_rows(
     members: np.ndarray,
     K: np.ndarray,
     v: np.ndarray,
-    slack: np.ndarray,
 ) -> None:
     """Solve the piece of every row, and write z. A has one matrix for each row, or one for all."""
     rows, n = c.shape
     for row in range(rows):
         for i in range(n):
             active[i] = pieces[row, i]
-        sign = solve_piece(A, c, row, active, z, members, K, v, slack)
+        sign = solve_piece(A, c, row, active, z, members, K, v)
         for i in range(n):
             z[row, i] = np.nan if sign == 0 else z[row, i] * active[i]
 
@@ -232,16 +232,16 @@ def walk_row(
     anchor_age, anchor_life = 0, 1
     for i in range(n):
         best[i] = c[row, i]
-    sign = solve_piece(A, c, row, active, s, members, K, z, slack)
+    sign = solve_piece(A, c, row, active, s, members, K, z)
     solved = 1
     if sign == 0:  # then from S = ∅, whose piece is never singular
         for i in range(n):
             active[i] = False
-        sign = solve_piece(A, c, row, active, s, members, K, z, slack)
+        sign = solve_piece(A, c, row, active, s, members, K, z)
     while True:
         stuck = False
         if sign != 0:
-            error, disagreeing, last = sign_error(s, row, active, slack)
+            error, disagreeing, last = sign_error(A, c, row, s, active, members, slack)
             if disagreeing == 0:
                 for i in range(n):  # a wrong sign within the slack is a zero
                     if s[row, i] < 0 if active[i] else s[row, i] > 0:
@@ -291,21 +291,63 @@ def walk_row(
             for i in range(n):
                 s[row, i] = best[i]
             return end, solved
-        sign = solve_piece(A, c, row, active, s, members, K, z, slack)
+        sign = solve_piece(A, c, row, active, s, members, K, z)
         solved += 1
 
 
 @compiled
-def sign_error(s: np.ndarray, row: int, active: np.ndarray, slack: np.ndarray) -> tuple[float, int, int]:
-    """Return the largest |s_i|/slack_i whose sign disagrees with its side, their number, and the last of them."""
-    error, disagreeing, last = 0.0, 0, -1
+def sign_error(
+    A: np.ndarray, c: np.ndarray, row: int, s: np.ndarray, active: np.ndarray, members: np.ndarray, slack: np.ndarray
+) -> tuple[float, int, int]:
+    """Compare the signs of s[row] with the sides of its coordinates.
+
+    Returns:
+        The largest wrong |s_i| relative to all of s, the number of coordinates that disagree, and the last of them.
+    """
+    largest, wrongest, doubtful = 0.0, 0.0, np.inf
     for i in range(len(active)):
         wrong = -s[row, i] if active[i] else s[row, i]
-        if wrong > slack[i]:
-            disagreeing += 1
-            last = i
-            error = max(error, wrong / (slack[i] + TINY))
-    return error, disagreeing, last
+        largest = max(largest, abs(wrong))
+        wrongest = max(wrongest, wrong)
+        doubtful = wrong if 0 < wrong < doubtful else doubtful
+    if wrongest <= 0:
+        return 0.0, 0, -1
+    if doubtful > CERTAIN * largest:  # no wrong sign can be rounding, which is the usual case
+        for i in range(len(active)):
+            slack[i] = 0.0
+    else:
+        expect_rounding(A, c, row, s, active, members, slack)
+    disagreeing, last = 0, -1
+    for i in range(len(active)):
+        wrong = -s[row, i] if active[i] else s[row, i]
+        disagreeing += wrong > slack[i]
+        last = i if wrong > slack[i] else last
+    return wrongest / largest, disagreeing, last
+
+
+@compiled
+def expect_rounding(
+    A: np.ndarray, c: np.ndarray, row: int, s: np.ndarray, active: np.ndarray, members: np.ndarray, slack: np.ndarray
+) -> None:
+    """Write how much rounding is to be expected in every coordinate of a piece's solution s[row].
+
+    SIGN_SLACK·n·ε times the sum of what cancels in it, divided by the diagonal of M for active coordinates; inactive
+    ones inherit what is expected in the active ones.
+    """
+    unit = min(row, len(A) - 1)
+    n, k = len(active), 0
+    for i in range(n):
+        k += active[i]
+    for p in range(n):
+        i = members[p]
+        size, inherited = abs(c[row, i]), 0.0
+        for q in range(k):
+            j = members[q]
+            size += abs(A[unit, i, j] * s[row, j])
+            inherited += abs(A[unit, i, j]) * slack[j] if p >= k else 0.0
+        if p < k:
+            size = (size + abs(s[row, i])) / max(abs(A[unit, i, i] + 1), TINY)
+        slack[i] = SIGN_SLACK * n * EPSILON * size + inherited
 
 
 @compiled
@@ -318,12 +360,11 @@ def solve_piece(
     members: np.ndarray,
     K: np.ndarray,
     z: np.ndarray,
-    slack: np.ndarray,
 ) -> int:
-    """Write the solution s[row] of the piece `active`, and the rounding to be expected in it, `slack`.
+    """Write the solution s[row] of the piece `active`, and its coordinates to `members`, the active ones first.
 
     Returns:
-        The sign of the determinant, 0 where the piece is singular; then s and slack are not written.
+        The sign of the determinant, 0 where the piece is singular; then s is not written.
     """
     unit = min(row, len(A) - 1)
     n, k, others = c.shape[1], 0, 0
@@ -340,20 +381,13 @@ def solve_piece(
     sign = eliminate(K, z, k)
     if sign == 0:
         return 0
-    for p in range(n):
-        i = members[p]
-        value, size, inherited = c[row, i], abs(c[row, i]), 0.0
+    for p in range(k, n):
+        value = c[row, members[p]]
         for q in range(k):
-            entry = A[unit, i, members[q]]
-            value -= entry * z[q]
-            size += abs(entry * z[q])
-            inherited += abs(entry) * (slack[members[q]] if p >= k else 0.0)
-        if p < k:
-            s[row, i] = z[p]
-            size = (size + abs(z[p])) / max(abs(A[unit, i, i] + 1), TINY)
-        else:
-            s[row, i] = value
-        slack[i] = SIGN_SLACK * n * EPSILON * size + inherited
+            value -= A[unit, members[p], members[q]] * z[q]
+        s[row, members[p]] = value
+    for p in range(k):
+        s[row, members[p]] = z[p]
     return sign
 
 
