@@ -75,7 +75,7 @@ fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
 table1: $(MADE)/table1 ## families of units under one recipe: 5 min
 
-bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 10 min
+bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 14 min
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist

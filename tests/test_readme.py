@@ -70,3 +70,10 @@ def test_its_benchmark_is_the_committed_one() -> None:
     decided = committed("fig6").query("1.999 < gamma < 2.001").set_index("quantity")["percent"]
     assert f"{decided['monotone']:.1f} % are monotone, {decided['p_matrix']:.1f} % are P-matrices only" in TEXT
     assert f"{decided['collision']:.1f} % provably collide" in TEXT
+    network = committed("bench_network")
+    whole = network[(network["network"] == "monotone") & (network["layer"] == "network")]
+    passes = whole.set_index(["dtype", "batch", "solver"])["forward_passes"]
+    assert f"{passes['float32', 1000, 'chebyshev']:.0f} forward passes with `chebyshev`" in TEXT
+    curve = network[(network["network"] == "lipschitz") & (network["tolerance"] == 1e-10)]
+    evaluations = curve.set_index("solver")["evaluations"]
+    assert f"{evaluations['existing']:.0f} against {evaluations['anderson']:.0f} evaluations" in TEXT
