@@ -41,7 +41,7 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         grid.set_fontsize(8.5)
         for (row_index, _), cell in grid.get_celld().items():
             cell.visible_edges = "B" if row_index == 0 else ""
-            cell.set_height(0.34 if row_index == 0 else 0.16)
+            cell.set_height((2 if row_index == 0 else 1) / (len(table) + 2))
         axis.set_title(
             f"{dataset}: families of units under one training recipe\n"
             f"(recovered: relative error at most 10⁻⁶ in float64, {table['images'].iloc[0]} test images; "

@@ -121,21 +121,20 @@ def compare(
 def timed(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Run every method in turns; return its seconds, and its last result.
 
-    A run that returns a float has timed itself. The first turn compiles and warms up and is not counted, but for
-    methods that take longer than SLOW, which are run three times in all.
+    A run that returns a float has timed itself. The first turn compiles and warms up and is never counted; methods that
+    take longer than SLOW in the second are run three times in all.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     results: dict[str, Any] = {}
     for turn in range(repetitions + 1):
         for name, run in runs.items():
-            slow = bool(times[name]) and times[name][0] > SLOW
-            if slow and turn > 2:
+            if turn > 2 and times[name][1] > SLOW:
                 continue
             start = time.perf_counter()
             results[name] = run()
             own = results[name]
             times[name].append(own if isinstance(own, float) else time.perf_counter() - start)
-    return {name: own if own[0] > SLOW else own[1:] for name, own in times.items()}, results
+    return {name: own[1:] for name, own in times.items()}, results
 
 
 def satisfies(A: Tensor, c: Tensor, s: Tensor, tolerance: float) -> Tensor:
