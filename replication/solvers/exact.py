@@ -11,9 +11,9 @@ from replication.solvers.pieces import PieceWalk
 class Exact(PieceWalk):
     """Take Newton's steps; hand the rows where they cycle or meet a singular piece to Lemke's method.
 
-    Ends on every P-matrix, to machine precision, as Lemke's method does, whose number of pivots is about n in practice
-    and exponential in the worst case. Rows whose matrix is not P may fail: they say so when Newton's steps lead nowhere
-    after a piece with a negative determinant, or when Lemke's path ends in a ray.
+    Ends on every P-matrix, as Lemke's method does, with the accuracy that the matrix's condition allows. Pivots are
+    a few times n in practice, exponentially many in the worst case. Rows whose matrix is not P may fail: they say so
+    when Newton's steps lead nowhere after a piece with a negative determinant, or when Lemke's path ends in a ray.
 
     Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274; Júdice and Pires, Computers Oper. Res. 21 (1994) 587–596
     (block steps with a safeguard); Lemke, Management Sci. 11 (1965) 681–689.

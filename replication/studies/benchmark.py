@@ -59,8 +59,9 @@ def benchmark(
 
     Returns:
         A row for each ensemble, γ, n and method: ensemble, gamma, n, method, cases, solved, p_cases (certified
-        P-matrices), p_solved (solved among them), seconds_median, seconds_low, seconds_high (of all cases; extremes of
-        the repetitions), microseconds_per_case, times_faster_than_lemke, peak_memory_mb (of this process so far).
+        P-matrices), p_solved (solved among them), repetitions, seconds_median, seconds_low, seconds_high (of all cases;
+        extremes of the repetitions), microseconds_per_case, times_faster_than_lemke, peak_memory_mb (of this process so
+        far).
 
     Raises:
         RuntimeError: if lcp_lemke's process fails; without the extra `bench` it does.
