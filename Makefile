@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 table1
 BENCHES := bench_solvers bench_network
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -18,7 +18,8 @@ OPTIONS_fig2 := $(FAST_SWEEP)
 OPTIONS_fig3 := $(FAST_SWEEP)
 OPTIONS_fig6 := $(FAST_SWEEP)
 OPTIONS_fig5 := per_class=2
-OPTIONS_table1 := per_class=1
+OPTIONS_table1 := per_class=1 cost.per_class=2 cost.repetitions=1
+OPTIONS_fig8 := per_class=2 repetitions=1
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else
@@ -35,7 +36,7 @@ $(shell mkdir -p $(MADE); \
 	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
 
 P := replication
-CORE := $(addprefix $P/,rectifier.py operators.py compiled.py conditions.py certificates.py results.py entry.py \
+CORE := $(addprefix $P/,rectifier.py operators.py resolvents.py conjugate_gradients.py compiled.py conditions.py certificates.py results.py entry.py \
 	plots/style.py plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
 SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
@@ -49,8 +50,10 @@ $(MADE)/fig6: $P/studies/verdicts.py $(SWEEP)
 $(MADE)/fig7: $P/studies/collision.py
 $(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py) $P/data/ensembles.py $(VENV)/.installed-bench
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
-$(MADE)/table1: $P/studies/families.py $(INVERSION) $(wildcard weights/*.safetensors)
-$(MADE)/bench_network: $P/studies/network_benchmark.py $P/studies/recovery.py $(NETWORK) $(wildcard conf/solver/*.yaml) \
+$(MADE)/table1: $(addprefix $P/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
+$(MADE)/fig8: $(addprefix $P/studies/,caps.py cost.py families.py invertibility.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
+	$(wildcard weights/*-monotone*-0.safetensors)
+$(MADE)/bench_network: $(addprefix $P/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-0.safetensors)
 
 $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.yaml $P/plots/%.py $(CORE) | $(VENV)/.installed
@@ -73,6 +76,7 @@ fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 15 s
 fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 3 to 6 min
 fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
+fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 10 min
 table1: $(MADE)/table1 ## families of units under one recipe: 5 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 14 min
@@ -80,9 +84,12 @@ bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of table1: 2 h
+train-all: | $(VENV)/.installed ## train every network of table1 and fig8: 4 h
 	@set -e; for unit in monotone lipschitz standard; do for seed in 0 1 2; do \
 	$(RUN) scripts/train.py data=mnist unit=$$unit seed=$$seed; done; done
+	@set -e; for cap in 0.9 1.5 6 12; do \
+	$(RUN) scripts/train.py data=mnist unit.family=monotone-cap$$cap unit.make.norm_cap=$$cap; done
+	@$(RUN) scripts/train.py data=mnist unit.family=monotone-uncapped unit.make.norm_cap=null
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest

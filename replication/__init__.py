@@ -2,7 +2,19 @@
 
 from replication.certificates import Certificate, Verdict
 from replication.networks import NetworkCertificate, NetworkSolution, RectifierNetwork
-from replication.solvers import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, Pivoting, Solution, Status
+from replication.solvers import (
+    Anderson,
+    Auto,
+    Banach,
+    Chebyshev,
+    Exact,
+    Modulus,
+    Newton,
+    NewtonCG,
+    Pivoting,
+    Solution,
+    Status,
+)
 from replication.units import (
     Inverse,
     LipschitzConvUnit,
@@ -30,6 +42,7 @@ __all__ = [
     "NetworkCertificate",
     "NetworkSolution",
     "Newton",
+    "NewtonCG",
     "Pivoting",
     "RectifierLinear",
     "RectifierNetwork",

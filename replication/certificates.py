@@ -111,7 +111,7 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
 
 def product_error(W1: Dense, W2: Dense) -> Tensor:
     """Bound the rounding error of W₁W₂ in float64 entrywise, (h, h): zero exactly where every product is zero."""
-    first, second = W1.matrix.double(), W2.matrix.double()
+    first, second = W1.weight.double(), W2.weight.double()
     possible = (first != 0).double() @ (second != 0).double() > 0
     underflow = possible.double() * (W1.domain[0] * TINY)
     return (W1.domain[0] + 1) * EPSILON * (first.abs() @ second.abs()) + underflow
@@ -234,8 +234,8 @@ def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:
     """Certify that the unit is not invertible by two inputs with the same output, or say why nothing is known."""
     W1 = rectifier_map.W1
     assert isinstance(W1, Dense)
-    h, d = W1.matrix.shape
-    rows = W1.matrix.double() / W1.matrix.double().abs().amax(1, keepdim=True).clamp_min(TINY)  # the rank is the same
+    h, d = W1.weight.shape
+    rows = W1.weight.double() / W1.weight.double().abs().amax(1, keepdim=True).clamp_min(TINY)  # the rank is the same
     full_rank = bool(h <= d and torch.linalg.svdvals(rows)[-1] > rounding_margin(rows))
     if decision.subset is not None and full_rank:
         pair, reason = colliding_pair(rectifier_map, decision.subset), f"{decision.reason} and W₁ has full row rank"
@@ -276,8 +276,8 @@ def colliding_pair(rectifier_map: RectifierMap, subset: Tensor) -> tuple[Tensor,
     v[rows] = (1 + rectifier_map.b1.abs().max()) * vectors[:, lowest].real  # any length will do; b₁ must not drown it
     u = M @ v
     s1 = torch.where(v > 0, v, torch.where(v < 0, -u, torch.minimum(torch.zeros_like(u), -u)))
-    x1 = torch.linalg.pinv(W1.matrix.double()) @ (s1 - rectifier_map.b1.double())
-    dtype = W1.matrix.dtype
+    x1 = torch.linalg.pinv(W1.weight.double()) @ (s1 - rectifier_map.b1.double())
+    dtype = W1.weight.dtype
     return x1.to(dtype), (x1 + W2(v.to(dtype)[None])[0].double()).to(dtype)
 
 
@@ -291,13 +291,13 @@ def sampled_pair(rectifier_map: RectifierMap) -> tuple[Tensor, Tensor] | None:
     assert isinstance(W1, Dense)
     assert isinstance(W2, Dense)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(SAMPLES, *W1.domain, generator=generator).to(W1.matrix)
-    size = 1 + b1.norm() / W1.matrix.norm()
+    x = torch.randn(SAMPLES, *W1.domain, generator=generator).to(W1.weight)
+    size = 1 + b1.norm() / W1.weight.norm()
     x = x * size * torch.logspace(-1, 1, SAMPLES).to(x)[:, None]
     solution = Exact(max_iterations=1000).solve(RectifierEquation.of(rectifier_map, rectifier_map(x)), 1e-10)
     s = rectifier_map.preactivation(x)
     inside = (s.abs() > math.sqrt(torch.finfo(x.dtype).eps) * row_norm(s)[:, None]).all(1)
-    jacobian = (W2.matrix * rectifier_map.slopes(x)[:, None, :]) @ W1.matrix
+    jacobian = (W2.weight * rectifier_map.slopes(x)[:, None, :]) @ W1.weight
     jacobian = jacobian.double() + torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
     slack = 4 * x.shape[1] * torch.finfo(x.dtype).eps * (1 + W1.norm_bound() * W2.norm_bound())
     certain = inside & (torch.linalg.svdvals(jacobian)[:, -1] > slack)

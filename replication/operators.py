@@ -1,9 +1,13 @@
-"""The linear maps behind a rectifier unit: products, adjoints, matrices and norms, dense or convolutional."""
+"""The linear maps behind a rectifier unit: products, adjoints, matrices and norms, dense or convolutional.
+
+`replication.resolvents` solves with them.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,24 +15,19 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
+MATRIX_NUMBERS = 8192**2  # a matrix of so many numbers takes 512 MiB in float64
+
 
 class Operator(ABC):
     """A linear map from rows of shape `domain` to rows of shape `codomain`.
 
     Attributes:
-        weight: what the map is made of, its matrix or kernel.
-        terms: the number of products in the sum of one output.
+        symmetric: whether it is known to be its own adjoint.
     """
 
     domain: tuple[int, ...]
     codomain: tuple[int, ...]
-    weight: Tensor
-    terms: int
-
-    @property
-    def batched(self) -> bool:
-        """Whether every row has a map of its own."""
-        return False
+    symmetric = False
 
     @abstractmethod
     def __call__(self, v: Tensor) -> Tensor:
@@ -42,73 +41,169 @@ class Operator(ABC):
     def norm_bound(self) -> Tensor:
         """Bound the spectral norm from above, rounding included; a scalar, or one a row where batched."""
 
+    def matrix(self, like: Tensor) -> Tensor:
+        """Return the matrix (numbers out, numbers in) of a map that all rows share, of the dtype and device of `like`.
+
+        Raises:
+            ValueError: if it has more than MATRIX_NUMBERS entries.
+        """
+        order = math.prod(self.domain)
+        if order * math.prod(self.codomain) > MATRIX_NUMBERS:
+            raise ValueError(
+                f"the matrix of a map of images of {order} numbers is too large; use another solver, or smaller images"
+            )
+        identity = torch.eye(order, dtype=like.dtype, device=like.device)
+        return self(identity.reshape(order, *self.domain)).flatten(1).mT
+
+
+class Weighted(Operator):
+    """A map that is one layer of a network.
+
+    Attributes:
+        weight: what the map is made of, its matrix or kernel.
+        terms: the number of products in the sum of one output.
+    """
+
+    weight: Tensor
+    terms: int
+
+    @property
+    def batched(self) -> bool:
+        """Whether every row has a map of its own."""
+        return False
+
+    @abstractmethod
+    def adjoint(self) -> Weighted:
+        """Return the adjoint map, from `codomain` to `domain`."""
+
     @abstractmethod
     def absolute_bound(self) -> Tensor:
         """Bound the spectral norm of the map of absolute values from above, √(‖·‖₁‖·‖_∞); as `norm_bound`."""
 
-    def select(self, rows: Tensor) -> Operator:
+    def select(self, rows: Tensor) -> Weighted:
         """Keep the maps of these rows; a map that all rows share is kept as it is."""
         return self
 
 
-class Dense(Operator):
+class Dense(Weighted):
     """A matrix (h, d) that all rows share, or one matrix a row (rows, h, d)."""
 
     def __init__(self, matrix: Tensor) -> None:
-        self.matrix = self.weight = matrix
+        self.weight = matrix
         self.terms = matrix.shape[-1]
         self.codomain, self.domain = (matrix.shape[-2],), (matrix.shape[-1],)
 
     @property
     def batched(self) -> bool:
-        return self.matrix.ndim == 3
+        return self.weight.ndim == 3
 
     def __call__(self, v: Tensor) -> Tensor:
         if self.batched:
-            return torch.bmm(self.matrix, v.unsqueeze(-1)).squeeze(-1)
-        return v @ self.matrix.mT
+            return torch.bmm(self.weight, v.unsqueeze(-1)).squeeze(-1)
+        return v @ self.weight.mT
 
     def adjoint(self) -> Dense:
-        return Dense(self.matrix.mT)
+        return Dense(self.weight.mT)
 
     def select(self, rows: Tensor) -> Dense:
-        return Dense(self.matrix[rows]) if self.batched else self
+        return Dense(self.weight[rows]) if self.batched else self
 
     def norm_bound(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.matrix, ord=2) + rounding_margin(self.matrix)
+        return torch.linalg.matrix_norm(self.weight, ord=2) + rounding_margin(self.weight)
 
     def absolute_bound(self) -> Tensor:
-        size = self.matrix.abs()
+        size = self.weight.abs()
         return (size.sum(-1).amax(-1) * size.sum(-2).amax(-1)).sqrt()
 
 
-class Convolution(Operator):
-    """A convolution of stride 1 with zero padding that keeps the image size.
+class Convolution(Weighted):
+    """A convolution of stride 1 that keeps the image size.
 
     Source: design of the network, assumption A6.
 
     Args:
         weight: kernel (out, in, k, k), k odd.
         image_size: (height, width) of the images it acts on.
+        padding: of k//2 points on every side, with "zeros" or "circular".
+
+    Raises:
+        ValueError: if the padding is neither, or circular and larger than the image.
     """
 
-    def __init__(self, weight: Tensor, image_size: tuple[int, int]) -> None:
-        self.weight, self.image_size = weight, image_size
+    def __init__(self, weight: Tensor, image_size: tuple[int, int], padding: str = "zeros") -> None:
+        check_padding(padding, weight.shape[-1], image_size)
+        self.weight, self.image_size, self.padding = weight, image_size, padding
         self.terms = weight[0].numel()
         self.codomain, self.domain = (weight.shape[0], *image_size), (weight.shape[1], *image_size)
 
     def __call__(self, v: Tensor) -> Tensor:
-        return F.conv2d(v, self.weight, padding=self.weight.shape[-1] // 2)
+        radius = self.weight.shape[-1] // 2
+        if self.padding == "zeros":
+            return F.conv2d(v, self.weight, padding=radius)
+        return F.conv2d(F.pad(v, [radius] * 4, mode="circular"), self.weight)
 
     def adjoint(self) -> Convolution:
-        return Convolution(adjoint_kernel(self.weight), self.image_size)
+        return Convolution(adjoint_kernel(self.weight), self.image_size, self.padding)
 
     def norm_bound(self) -> Tensor:
-        return convolution_norm_bound(self.weight, self.image_size)
+        return convolution_norm_bound(self.weight, self.image_size, self.padding)
 
     def absolute_bound(self) -> Tensor:
         size = self.weight.abs()
         return (size.sum((1, 2, 3)).amax() * size.sum((0, 2, 3)).amax()).sqrt()
+
+
+class Product(Operator):
+    """The map v ↦ outer(inner(v)).
+
+    Args:
+        outer, inner: maps that all rows share.
+    """
+
+    def __init__(self, outer: Operator, inner: Operator) -> None:
+        self.outer, self.inner = outer, inner
+        self.domain, self.codomain = inner.domain, outer.codomain
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self.outer(self.inner(v))
+
+    def adjoint(self) -> Product:
+        return Product(self.inner.adjoint(), self.outer.adjoint())
+
+    def norm_bound(self) -> Tensor:
+        return self.outer.norm_bound() * self.inner.norm_bound()
+
+
+class Gram(Product):
+    """The symmetric, positive semi-definite map v ↦ Wᵀ(Wv).
+
+    Args:
+        W: a map that all rows share.
+    """
+
+    symmetric = True
+
+    def __init__(self, W: Operator) -> None:
+        super().__init__(W.adjoint(), W)
+
+    def adjoint(self) -> Gram:
+        return self
+
+    def norm_bound(self) -> Tensor:
+        return self.inner.norm_bound() ** 2
+
+
+PADDINGS = ("zeros", "circular")
+
+
+def check_padding(padding: str, kernel_size: int, image_size: tuple[int, int] | None) -> None:
+    """Refuse unknown paddings, and circular ones that would wrap an image more than once."""
+    if padding not in PADDINGS:
+        raise ValueError(f'padding must be "zeros" or "circular", not {padding!r}')
+    if padding == "circular" and image_size is not None and kernel_size // 2 > min(image_size):
+        raise ValueError(
+            f"circular padding of {kernel_size // 2} points needs images of at least that size, not {image_size}"
+        )
 
 
 def rounding_margin(matrix: Tensor) -> Tensor:
@@ -120,31 +215,54 @@ def rounding_margin(matrix: Tensor) -> Tensor:
 
 
 def adjoint_kernel(weight: Tensor) -> Tensor:
-    """Return the kernel (in, out, k, k) of the adjoint of a zero-padded convolution with kernel (out, in, k, k)."""
+    """Return the kernel (in, out, k, k) of the adjoint of a convolution with kernel (out, in, k, k), k odd."""
     return weight.transpose(0, 1).flip(-2, -1)
 
 
-def convolution_norm_bound(weight: Tensor, image_size: tuple[int, int], iterations: int = 5) -> Tensor:
-    """Bound the spectral norm of a zero-padded convolution from above, differentiably.
+def spectrum(weight: Tensor, torus: Sequence[int]) -> Tensor:
+    """Return the symbols (height, width//2 + 1, out, in) of the circular convolution on a torus, up to phase factors.
 
-    The zero-padded convolution of an n×n image is a compression of the circular one on a torus of n + k//2 points a
-    side (no wrapped tap reaches the image), whose norm is the largest norm of its symbol over the torus frequencies.
-    Each symbol's norm is bounded by ‖G‖_F^(1/2^(t+1)), where G is the Gram matrix of the symbol squared t times: at
-    most a factor rank^(1/2^(t+2)) above the exact value.
+    Taps past the torus are wrapped around it.
+    """
+    if any(taps > n for taps, n in zip(weight.shape[2:], torus, strict=True)):
+        folds = [
+            torch.eye(n, dtype=weight.dtype, device=weight.device).repeat(taps // n + 1, 1)[:taps]
+            for taps, n in zip(weight.shape[2:], torus, strict=True)
+        ]
+        weight = folds[0].mT @ weight @ folds[1]
+    return torch.fft.rfft2(weight, s=tuple(torus)).permute(2, 3, 0, 1)
+
+
+def convolution_norm_bound(
+    weight: Tensor, image_size: tuple[int, int], padding: str = "zeros", iterations: int = 5
+) -> Tensor:
+    """Bound the spectral norm of a convolution from above, differentiably.
+
+    With circular padding it is the largest norm of the convolution's symbol over the frequencies of the image. With
+    zero padding the convolution is a compression of the circular one on a torus with k//2 points to spare a side, where
+    no wrapped tap reaches the image. Each symbol's norm is bounded by ‖G‖_F^(1/2^(t+1)), where G is the Gram matrix of
+    the symbol squared t times: at most a factor rank^(1/2^(t+2)) above the exact value.
 
     Source: Delattre et al., ICML 2023, arXiv 2305.16173 (Gram iteration).
 
     Args:
         weight: kernel (out, in, k, k).
         image_size: (height, width).
+        padding: "zeros" or "circular".
         iterations: number t of squarings.
 
     Returns:
         A scalar.
     """
-    radius = weight.shape[-1] // 2
-    torus = [n + radius for n in image_size]
-    symbols = torch.fft.rfft2(weight, s=torus).flatten(2).permute(2, 0, 1)
+    torus = image_size
+    if padding == "zeros":
+        radius = weight.shape[-1] // 2
+        top, left = (
+            max(0, radius - n + 1) for n in image_size
+        )  # taps before these, and after their mirrors, meet zeros
+        weight = weight[:, :, top : weight.shape[2] - top, left : weight.shape[3] - left]
+        torus = (image_size[0] + radius - top, image_size[1] + radius - left)
+    symbols = spectrum(weight, torus).flatten(0, 1)
     with torch.no_grad():
         largest = gram_norm_bound(symbols, iterations).argmax()
     bound = gram_norm_bound(symbols[largest : largest + 1], iterations)[0]  # the gradient goes through this one alone
@@ -168,22 +286,20 @@ def gram_norm_bound(matrices: Tensor, iterations: int) -> Tensor:
     return ((log_scale + squared.log() / 2) / 2 ** (iterations + 1)).exp()
 
 
-def norm_estimate(*factors: Operator) -> float:
-    """Estimate the spectral norm of a product of maps, first factor applied last, by Lanczos iteration.
+def norm_estimate(linear: Operator) -> float:
+    """Estimate the spectral norm of a float64 map by Lanczos iteration.
 
     Converged from below to about six digits: an estimate to report, never a certificate.
     """
 
-    def product(maps: list[Operator], v: np.ndarray) -> np.ndarray:
-        rows = torch.as_tensor(v.reshape(1, *maps[0].domain), dtype=torch.float64)
-        for linear in maps:
-            rows = linear(rows)
-        return rows.detach().numpy().reshape(-1)
+    def numbers(apply: Operator, v: np.ndarray) -> np.ndarray:
+        return apply(torch.as_tensor(v.reshape(1, *apply.domain))).detach().numpy().reshape(-1)
 
-    forward = list(reversed(factors))
-    backward = [factor.adjoint() for factor in factors]
-    shape = (math.prod(factors[0].codomain), math.prod(factors[-1].domain))
+    adjoint = linear.adjoint()
     operator = LinearOperator(
-        shape, matvec=lambda v: product(forward, v), rmatvec=lambda v: product(backward, v), dtype=np.float64
+        (math.prod(linear.codomain), math.prod(linear.domain)),
+        matvec=lambda v: numbers(linear, v),
+        rmatvec=lambda v: numbers(adjoint, v),
+        dtype=np.float64,
     )
     return float(svds(operator, k=1, return_singular_vectors=False, rng=np.random.default_rng(0))[0])

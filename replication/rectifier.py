@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from replication.operators import Dense, Operator
+from replication.operators import Dense, Gram, Operator, Product, Weighted
+from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
 
-DENSE_LIMIT = 8192  # a square float64 matrix of this order takes 512 MiB
 MATRIX_LIMIT = 2048  # order of A up to which methods that take apart a matrix of its own for every row make sense
 
 
@@ -31,9 +31,9 @@ class RectifierMap:
         gram: whether W₂ = W₁ᵀ, so that A is symmetric positive semi-definite.
     """
 
-    W1: Operator
+    W1: Weighted
     b1: Tensor
-    W2: Operator
+    W2: Weighted
     b2: Tensor
     gram: bool = False
 
@@ -64,10 +64,15 @@ class RectifierMap:
         assert isinstance(W1, Dense)
         assert isinstance(W2, Dense)
         D = self.slopes(x)
-        h, d = W1.matrix.shape[-2:]
-        change = (W2.matrix * D[:, None, :]) @ W1.matrix if d <= h else D[:, :, None] * (W1.matrix @ W2.matrix)
+        h, d = W1.weight.shape[-2:]
+        change = (W2.weight * D[:, None, :]) @ W1.weight if d <= h else D[:, :, None] * (W1.weight @ W2.weight)
         identity = torch.eye(min(h, d), dtype=x.dtype, device=x.device)
         return torch.linalg.slogdet(identity + change).logabsdet
+
+    @property
+    def order(self) -> int:
+        """The number of hidden coordinates h, which is the order of A."""
+        return math.prod(self.W1.codomain)
 
     def matrix(self) -> Tensor:
         """Return A = W₁W₂ in float64: (h, h), or (rows, h, h) where W1 is batched.
@@ -76,21 +81,18 @@ class RectifierMap:
             ValueError: if the unit is a convolution with more than MATRIX_LIMIT hidden numbers.
         """
         if isinstance(self.W1, Dense) and isinstance(self.W2, Dense):
-            return self.W1.matrix.double() @ self.W2.matrix.double()
-        order = math.prod(self.W1.codomain)
-        if order > MATRIX_LIMIT:
+            return self.W1.weight.double() @ self.W2.weight.double()
+        if self.order > MATRIX_LIMIT:
             raise ValueError(
-                f"a unit with {order} hidden numbers is too large for methods and certificates that take its matrix "
-                f"apart (at most {MATRIX_LIMIT}); use another solver, or smaller images"
+                f"a unit with {self.order} hidden numbers is too large for methods and certificates that take its "
+                f"matrix apart (at most {MATRIX_LIMIT}); use another solver, or smaller images"
             )
-        identity = torch.eye(order, dtype=self.b1.dtype, device=self.b1.device)
-        columns = self.W1(self.W2(identity.reshape(order, *self.W1.codomain)))
-        return columns.reshape(order, order).mT.double()
+        return Product(self.W1, self.W2).matrix(self.b1).double()
 
     def norm_bound(self) -> Tensor:
         """Bound ‖A‖₂ from above: exactly (to rounding) for matrices, by ‖W₁‖·‖W₂‖ for convolutions."""
         if isinstance(self.W1, Dense) and isinstance(self.W2, Dense):
-            return torch.linalg.matrix_norm(self.W1.matrix @ self.W2.matrix, ord=2)
+            return torch.linalg.matrix_norm(self.W1.weight @ self.W2.weight, ord=2)
         return self.W1.norm_bound() ** 2 if self.gram else self.W1.norm_bound() * self.W2.norm_bound()
 
 
@@ -126,77 +128,13 @@ class RectifierEquation:
         return self.y - self.map.b2 - self.map.W2(z)
 
     def resolvent(self, shift: float) -> Resolvent:
-        """Factorize v ↦ (shift·I + A)⁻¹v once, to apply it often.
+        """Return v ↦ (shift·I + A)⁻¹v, to be applied often.
 
         Raises:
-            ValueError: if the unit is a convolution whose inputs have more than DENSE_LIMIT numbers.
+            ValueError: if the unit is a large convolution that is neither circular nor a Gram unit.
         """
         W1, W2 = self.map.W1, self.map.W2
         if isinstance(W1, Dense) and isinstance(W2, Dense):
-            return DenseResolvent.of(W1.matrix @ W2.matrix, shift)
-        return WoodburyResolvent.of(W1, W2, shift, like=self.y)
-
-
-@dataclass(frozen=True)
-class DenseResolvent:
-    """(shift·I + A)⁻¹ as an explicit matrix, one a row where the units are batched.
-
-    One product applies it; what an explicit inverse loses in accuracy shows in the residual, which the loop checks.
-    """
-
-    inverse: Dense
-    shift: float
-
-    @staticmethod
-    def of(A: Tensor, shift: float) -> DenseResolvent:
-        identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-        return DenseResolvent(Dense(inverse_or_nan(A + shift * identity)), shift)
-
-    def __call__(self, v: Tensor) -> Tensor:
-        return self.inverse(v)
-
-    def select(self, rows: Tensor) -> DenseResolvent:
-        return DenseResolvent(self.inverse.select(rows), self.shift)
-
-
-@dataclass(frozen=True)
-class WoodburyResolvent:
-    """(shift·I + W₁W₂)⁻¹ = (I − W₁(shift·I + W₂W₁)⁻¹W₂)/shift, with the inner inverse as an explicit matrix.
-
-    The inner matrix has the order of the input, which a convolution with more hidden than input channels makes the
-    smaller one.
-    """
-
-    W1: Operator
-    W2: Operator
-    inner: Dense
-    shift: float
-
-    @staticmethod
-    def of(W1: Operator, W2: Operator, shift: float, like: Tensor) -> WoodburyResolvent:
-        order = math.prod(W1.domain)
-        if order > DENSE_LIMIT:
-            raise ValueError(
-                f"an input of {order} numbers is too large for the modulus method, which factorizes a matrix of that "
-                f"order (at most {DENSE_LIMIT}); use another solver, or smaller images"
-            )
-        identity = torch.eye(order, dtype=like.dtype, device=like.device)
-        columns = W2(W1(identity.reshape(order, *W1.domain))).reshape(order, order)
-        return WoodburyResolvent(W1, W2, Dense(inverse_or_nan(columns.mT + shift * identity)), shift)
-
-    def __call__(self, v: Tensor) -> Tensor:
-        image = self.W2(v)
-        solved = self.inner(image.flatten(1)).reshape(image.shape)
-        return (v - self.W1(solved)) / self.shift
-
-    def select(self, rows: Tensor) -> WoodburyResolvent:
-        return self  # all rows share it
-
-
-Resolvent = DenseResolvent | WoodburyResolvent
-
-
-def inverse_or_nan(matrix: Tensor) -> Tensor:
-    """Invert square matrices (..., n, n); a singular one becomes NaN, which the loop reports as not finite."""
-    inverse, singular = torch.linalg.inv_ex(matrix)
-    return torch.where((singular != 0)[..., None, None], torch.nan, inverse)
+            return resolvent(Dense(W1.weight @ W2.weight), shift, like=self.y)
+        inner: Operator = Gram(W1) if self.map.gram else Product(W2, W1)
+        return WoodburyResolvent(W1, W2, resolvent(inner, shift, like=self.y))

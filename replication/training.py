@@ -116,7 +116,7 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         The path of the weights.
 
     Raises:
-        ValueError: if an interrupted run is there whose configuration differs.
+        ValueError: if an interrupted run is there whose configuration differs, or weights of another unit.
     """
     code = commit()
     silence_lightning()
@@ -125,6 +125,8 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
     network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
     module = instantiate(config.training, network=network)
     name = run_name(config, data)
+    path = weights_dir / f"{name}.safetensors"
+    refuse_other_unit(path, config)
     checkpoints = run_dir / name / "checkpoints"
     resume = checkpoint_to_resume(checkpoints, recipe(config))
 
@@ -152,7 +154,6 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         resumed=resume is not None,
         recipe=recipe(config),
     )
-    path = weights_dir / f"{name}.safetensors"
     # the record first, so that weights never stand without one
     write_atomically(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomically(path, save({key: value.contiguous() for key, value in network.state_dict().items()}))
@@ -220,13 +221,24 @@ def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir
         raise ValueError(
             f"the weights in {path} cannot be used ({reason}); restore the file, or delete it to train anew"
         ) from error
-    trained_as = load_record(path)["recipe"]["unit"]
+    refuse_other_unit(path, config)
+    return network.eval().requires_grad_(False)
+
+
+def refuse_other_unit(weights: Path, config: DictConfig) -> None:
+    """Refuse weights, where there are any, that belong to another unit than the configuration's.
+
+    Raises:
+        ValueError: if they do.
+    """
+    if not weights.is_file():
+        return
+    trained_as = load_record(weights)["recipe"]["unit"]
     if trained_as != OmegaConf.to_container(config.unit, resolve=True):
         raise ValueError(
-            f"the weights in {path} were trained with unit {trained_as}, not with this configuration's; "
-            "choose another paths.weights_dir to train anew"
+            f"the weights in {weights} were trained with unit {trained_as}, not with this configuration's; give the "
+            "unit a name of its own (unit.family=...), or choose another paths.weights_dir"
         )
-    return network.eval().requires_grad_(False)
 
 
 def load_record(weights: Path) -> dict[str, Any]:

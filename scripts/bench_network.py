@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from replication.entry import command, make_figure, trained
 from replication.plots import bench_network
 from replication.results import Result
-from replication.studies.network_benchmark import error_curve, network_benchmark
+from replication.studies.network_benchmark import contractive_unit, error_curve, network_benchmark
 
 
 @hydra.main(config_path="../conf", config_name="bench_network", version_base="1.3")
@@ -23,9 +23,13 @@ def main(config: DictConfig) -> None:
 
     def study() -> Result:
         curve = instantiate(config.curve)
+        solvers, tolerances = curve["solvers"], curve["tolerances"]
         few = images[:: max(1, len(images) // curve["images"])].double()
         tables = {
-            "lipschitz": error_curve(lipschitz, few, curve["solvers"], curve["tolerances"]),
+            "lipschitz": error_curve(lipschitz, few, solvers, tolerances),
+            "contraction": error_curve(
+                *contractive_unit(**curve["contractive"], seed=config.seed), solvers, tolerances
+            ),
             "monotone": network_benchmark(monotone, images, **instantiate(config.bench)),
         }
         parts = [table.assign(network=name) for name, table in tables.items()]

@@ -1,6 +1,8 @@
 """fig5: relative errors of recovered test images by class: python scripts/fig5.py [seed=0] [per_class=100]."""
 
 import hydra
+import pandas as pd
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -18,8 +20,13 @@ def main(config: DictConfig) -> None:
     network = trained(config, data)
 
     def study() -> Result:
-        solutions = undo(network, images.double(), instantiate(config.solvers), config.tolerance)
-        return Result(in_percent(recovery_table(solutions, images.double(), labels, indices)))
+        tables = []
+        for name, tolerance in config.tolerances.items():
+            dtype = getattr(torch, name)
+            own = images.to(dtype)
+            solutions = undo(network.to(dtype), own, instantiate(config.solvers), tolerance)
+            tables.append(recovery_table(solutions, own, labels, indices))
+        return Result(in_percent(pd.concat(tables, ignore_index=True)))
 
     make_figure(
         "fig5",

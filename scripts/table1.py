@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from replication.entry import command, folders, make_figure, trained
 from replication.plots import table1
 from replication.results import Result
-from replication.studies.families import family_row
+from replication.studies.families import certified_cost, family_row
 from replication.studies.recovery import undo
 from replication.training import load_record, run_name
 
@@ -18,6 +18,7 @@ from replication.training import load_record, run_name
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
     images = data.balanced_test(config.per_class)[0].double()
+    many = data.balanced_test(config.cost.per_class)[0]
 
     def row(family: str, seed: int) -> dict[str, object]:
         run = config.copy()
@@ -25,7 +26,9 @@ def main(config: DictConfig) -> None:
         network = trained(run, data)
         record = load_record(folders(run).weights / run_name(run, data))
         solutions = undo(network, images, instantiate(config.solvers), config.tolerance)
-        return family_row(network, record, images, solutions, config.recovery)
+        options = {key: value for key, value in instantiate(config.cost).items() if key != "per_class"}
+        cost = certified_cost(network, many, **options)
+        return family_row(network, record, images, solutions, config.recovery, cost)
 
     make_figure(
         "table1",

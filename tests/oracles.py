@@ -58,13 +58,15 @@ def naive_modulus(
     return y - b2 - W2 @ np.maximum(s, 0)
 
 
-def convolution_matrix(weight: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The matrix of a zero-padded convolution of stride 1, tap by tap."""
+def convolution_matrix(weight: np.ndarray, height: int, width: int, padding: str = "zeros") -> np.ndarray:
+    """The matrix of a convolution of stride 1 with zero or circular padding, tap by tap."""
     out, into, k, _ = weight.shape
     r = k // 2
     matrix = np.zeros((out, height, width, into, height, width))
     for i, j, a, b in itertools.product(range(height), range(width), range(k), range(k)):
         p, q = i + a - r, j + b - r
+        if padding == "circular":
+            p, q = p % height, q % width
         if 0 <= p < height and 0 <= q < width:
             matrix[:, i, j, :, p, q] += weight[:, :, a, b]
     return matrix.reshape(out * height * width, into * height * width)

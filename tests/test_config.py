@@ -21,6 +21,7 @@ ENTRY_POINTS = [
     "fig5",
     "fig6",
     "fig7",
+    "fig8",
     "table1",
     "bench_solvers",
     "bench_network",

@@ -5,7 +5,15 @@ from functools import partial
 import pytest
 import torch
 
-from replication import LipschitzConvUnit, MonotoneConvUnit, RectifierNetwork, StandardConvUnit, Status, Verdict
+from replication import (
+    Inverse,
+    LipschitzConvUnit,
+    MonotoneConvUnit,
+    RectifierNetwork,
+    StandardConvUnit,
+    Status,
+    Verdict,
+)
 
 
 def network(unit: object = MonotoneConvUnit) -> RectifierNetwork:
@@ -94,6 +102,35 @@ def test_auto_says_what_it_took_in_every_family() -> None:
         assert solution.converged.all()
         assert solution.solver == method
         torch.testing.assert_close(solution.value, images, rtol=1e-7, atol=1e-7)
+
+
+def test_gradients_pass_through_the_networks_inverse() -> None:
+    net = network()
+    images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    features = net.features(images).detach().requires_grad_()
+    layer = Inverse(net, tolerance=1e-13)
+    torch.testing.assert_close(layer(features), images, rtol=0, atol=1e-9)
+    # the derivative of inverse(features(x)) = x is the identity
+    v = torch.randn_like(images)
+    _, forward = torch.autograd.functional.jvp(net.features, images, v)
+    (backward,) = torch.autograd.grad(layer(features), features, v)
+    torch.testing.assert_close((forward * backward).sum(), v.square().sum())
+    assert torch.autograd.gradcheck(layer, [features], fast_mode=True)
+
+    def loss() -> torch.Tensor:
+        return (layer(features.detach()) * v).sum()
+
+    parameter = net.units[0].bias1
+    (gradient,) = torch.autograd.grad(loss(), parameter)
+    steps = torch.zeros_like(gradient)
+    for i in range(len(parameter)):
+        with torch.no_grad():
+            parameter[i] += 1e-6
+            above = loss()
+            parameter[i] -= 2e-6
+            steps[i] = (above - loss()) / 2e-6
+            parameter[i] += 1e-6
+    torch.testing.assert_close(gradient, steps, rtol=1e-5, atol=1e-6)
 
 
 def test_training_mode_and_bad_features_are_refused() -> None:

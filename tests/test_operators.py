@@ -1,43 +1,151 @@
-"""Linear maps: against their dense matrices, adjoints, and norm bounds that are never too small."""
+"""Linear maps and their resolvents: against dense matrices, and norm bounds that are never too small."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from oracles import convolution_matrix
 
-from replication.operators import Convolution, Dense, convolution_norm_bound, norm_estimate
+from replication import resolvents
+from replication.conjugate_gradients import conjugate_gradients
+from replication.operators import (
+    PADDINGS,
+    Convolution,
+    Dense,
+    Gram,
+    Operator,
+    Product,
+    convolution_norm_bound,
+    norm_estimate,
+)
+from replication.resolvents import FourierResolvent, ImageResolvent, IterativeResolvent, resolvent
 
-SHAPES = [(1, 1, 1, 4, 4), (2, 3, 3, 5, 4), (3, 2, 5, 4, 6), (4, 4, 3, 2, 2), (2, 2, 5, 3, 3)]
+SIZES = [(4, 4), (5, 4), (3, 7), (2, 2)]
+DTYPES = [torch.float32, torch.float64]
+kinds = pytest.mark.parametrize("padding", PADDINGS)
+kernels = pytest.mark.parametrize("k", [1, 3, 5])
+sizes = pytest.mark.parametrize("size", SIZES, ids="{0[0]}x{0[1]}".format)
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
-@pytest.mark.parametrize(("out", "into", "k", "height", "width"), SHAPES)
-def test_convolution_agrees_with_its_matrix(out: int, into: int, k: int, height: int, width: int) -> None:
-    weight = torch.randn(out, into, k, k, dtype=torch.float64)
-    matrix = torch.as_tensor(convolution_matrix(weight.numpy(), height, width))
-    v = torch.randn(3, into, height, width, dtype=torch.float64)
-    torch.testing.assert_close(Convolution(weight, (height, width))(v).flatten(1), v.flatten(1) @ matrix.T)
+def convolution(k: int, size: tuple[int, int], padding: str, dtype: torch.dtype, channels: int = 2) -> Convolution:
+    """A convolution from `channels` to three channels."""
+    g = torch.Generator().manual_seed(k + size[0])
+    return Convolution(torch.randn(3, channels, k, k, dtype=torch.float64, generator=g).to(dtype), size, padding)
 
 
-@pytest.mark.parametrize(("out", "into", "k", "height", "width"), SHAPES)
-def test_adjoint_satisfies_its_identity(out: int, into: int, k: int, height: int, width: int) -> None:
-    linear = Convolution(torch.randn(out, into, k, k, dtype=torch.float64), (height, width))
-    v = torch.randn(1, *linear.domain, dtype=torch.float64)
-    w = torch.randn(1, *linear.codomain, dtype=torch.float64)
-    torch.testing.assert_close((linear(v) * w).sum(), (v * linear.adjoint()(w)).sum())
+def operators(
+    k: int, size: tuple[int, int], padding: str, dtype: torch.dtype
+) -> dict[str, tuple[Operator, np.ndarray]]:
+    """Every kind of map, with its matrix in float64 by the oracle."""
+    W, V = convolution(k, size, padding, dtype), convolution(k, size, padding, dtype, channels=3)
+    matrices = [convolution_matrix(map.weight.double().numpy(), *size, padding) for map in (W, V)]
+    dense = Dense(torch.randn(7, 4, dtype=dtype, generator=torch.Generator().manual_seed(k)))
+    return {
+        "convolution": (W, matrices[0]),
+        "gram": (Gram(W), matrices[0].T @ matrices[0]),
+        "product": (Product(V, W), matrices[1] @ matrices[0]),
+        "dense": (dense, dense.weight.double().numpy()),
+        "gram of a matrix": (Gram(dense), dense.weight.double().numpy().T @ dense.weight.double().numpy()),
+    }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("out", "into", "k", "height", "width"), SHAPES)
+@kinds
+@kernels
+@sizes
+@dtypes
+def test_operators_agree_with_their_matrices(padding: str, k: int, size: tuple[int, int], dtype: torch.dtype) -> None:
+    for name, (linear, matrix) in operators(k, size, padding, dtype).items():
+        v, w = torch.randn(3, *linear.domain, dtype=dtype), torch.randn(3, *linear.codomain, dtype=dtype)
+        close = {"rtol": 0, "atol": 100 * torch.finfo(dtype).eps * np.linalg.norm(matrix), "msg": name}
+        expected = torch.as_tensor(matrix)
+        torch.testing.assert_close(linear.matrix(v).double(), expected, **close)
+        torch.testing.assert_close(linear(v).flatten(1).double(), v.flatten(1).double() @ expected.T, **close)
+        torch.testing.assert_close(linear.adjoint()(w).flatten(1).double(), w.flatten(1).double() @ expected, **close)
+        torch.testing.assert_close(linear.adjoint().adjoint()(v), linear(v), **close)
+        assert linear.symmetric == name.startswith("gram")
+
+
+@kinds
+@kernels
+@sizes
+@dtypes
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_norm_bound_is_never_below_the_exact_norm_and_close(
-    out: int, into: int, k: int, height: int, width: int, dtype: torch.dtype
+    padding: str, k: int, size: tuple[int, int], dtype: torch.dtype, scale: float
 ) -> None:
-    for scale in (1e-8, 1.0, 1e8):
-        weight = scale * torch.randn(out, into, k, k, dtype=dtype)
-        exact = np.linalg.norm(convolution_matrix(weight.double().numpy(), height, width), 2)
-        bound = float(Convolution(weight, (height, width)).norm_bound())
-        assert exact <= bound <= 2 * exact  # the torus has frequencies that the small image lacks
-        estimate = norm_estimate(Convolution(weight.double(), (height, width)))
-        assert estimate == pytest.approx(exact, rel=1e-6)
+    for name, (linear, matrix) in operators(k, size, padding, dtype).items():
+        if isinstance(linear, Product) and scale != 1:
+            continue
+        factor = 1.0
+        if not isinstance(linear, Product):
+            linear.weight = linear.weight * scale
+            factor = scale
+        exact = factor * np.linalg.norm(matrix, 2) * (1 - 1e-6 * (dtype == torch.float32))
+        bound = float(linear.norm_bound())
+        # zero padding: the torus has frequencies that a small image lacks; products: their factors need not align
+        loose = 2 if padding == "zeros" else 1.2
+        assert exact <= bound <= exact * (4 * loose**2 if name == "product" else loose**2), name
+        if dtype == torch.float64:
+            assert norm_estimate(linear) == pytest.approx(exact, rel=1e-6)
+
+
+@kinds
+@kernels
+@sizes
+@dtypes
+@pytest.mark.parametrize("shift", [0.7, 3.0])
+def test_resolvents_solve_with_the_shifted_matrix(
+    padding: str, k: int, size: tuple[int, int], dtype: torch.dtype, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    W = convolution(k, size, padding, dtype)
+    gram = torch.as_tensor(operators(k, size, padding, dtype)["gram"][1])
+    matrix = gram + shift * torch.eye(len(gram), dtype=torch.float64)
+    v = torch.randn(3, *W.domain, dtype=dtype)
+    expected = torch.linalg.solve(matrix, v.flatten(1).double().T).T
+    chosen = resolvent(Gram(W), shift, like=v)
+    assert isinstance(chosen, FourierResolvent if padding == "circular" else ImageResolvent)
+    monkeypatch.setattr(resolvents, "FACTORIZED", 0)
+    monkeypatch.setattr(resolvents, "ROW_SHARE", 0)
+    iterative = resolvent(Gram(W), shift, like=v)
+    assert isinstance(iterative, FourierResolvent if padding == "circular" else IterativeResolvent)
+    condition = float(torch.linalg.cond(matrix))
+    for method in (chosen, iterative, IterativeResolvent(Gram(W), shift)):
+        solved = method(v).flatten(1).double()
+        torch.testing.assert_close(solved, expected, rtol=0, atol=100 * condition * torch.finfo(dtype).eps)
+
+
+def test_circular_resolvents_of_products_that_are_not_symmetric_are_exact() -> None:
+    outer = Convolution(torch.randn(2, 3, 5, 5, dtype=torch.float64), (5, 6), "circular")
+    K = Product(outer, convolution(3, (5, 6), "circular", torch.float64))
+    v = torch.randn(4, 2, 5, 6, dtype=torch.float64)
+    solver = resolvent(K, 2.0, like=v)
+    assert isinstance(solver, FourierResolvent)
+    torch.testing.assert_close(2 * solver(v) + K(solver(v)), v)
+
+
+@given(st.integers(1, 8), st.floats(0, 6), st.integers(0, 10_000))
+def test_conjugate_gradients_solve_every_row_to_its_own_tolerance(n: int, digits: float, seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    B = torch.randn(n, n, dtype=torch.float64, generator=g)
+    K, right = B @ B.T + torch.eye(n), torch.randn(5, n, dtype=torch.float64, generator=g)
+    right[0] = 0
+    tolerance = torch.tensor([1e-12, 1e-12, 10**-digits, 0.5, torch.inf], dtype=torch.float64)
+    x, products = conjugate_gradients(lambda v: v @ K, right, tolerance)
+    missing = (right - x @ K).norm(dim=1)
+    assert (missing <= (tolerance + 1e-12) * right.norm(dim=1)).all()
+    assert products[0] == products[-1] == 0
+    assert products.max() <= 3 * n + 5
+
+
+def test_operators_refuse_what_they_cannot_do() -> None:
+    with pytest.raises(ValueError, match='"zeros" or "circular", not \'reflect\''):
+        Convolution(torch.ones(1, 1, 3, 3), (4, 4), "reflect")
+    with pytest.raises(ValueError, match="circular padding of 3 points needs images of at least that size"):
+        Convolution(torch.ones(1, 1, 7, 7), (2, 9), "circular")
+    with pytest.raises(ValueError, match="too large; use another solver, or smaller images"):
+        Convolution(torch.ones(1, 1, 3, 3), (100, 100)).matrix(torch.ones(1))
 
 
 def test_norm_bound_is_tight_on_large_images() -> None:
@@ -57,11 +165,11 @@ def test_norm_bound_has_the_right_gradient() -> None:
 
 def test_dense_norm_bound_is_never_below_the_exact_norm() -> None:
     matrix = torch.randn(50, 6, 9)
-    exact = np.linalg.norm(matrix.double().numpy(), 2, axis=(1, 2))
+    exact = np.linalg.norm(matrix.numpy(), 2, axis=(1, 2))
     assert (Dense(matrix).norm_bound().numpy() >= exact).all()
 
 
 def test_norm_estimate_of_a_product_is_that_of_its_matrix() -> None:
     first, second = Dense(torch.randn(4, 6, dtype=torch.float64)), Dense(torch.randn(6, 5, dtype=torch.float64))
-    exact = float(torch.linalg.matrix_norm(first.matrix @ second.matrix, 2))
-    assert norm_estimate(first, second) == pytest.approx(exact, rel=1e-9)
+    exact = float(torch.linalg.matrix_norm(first.weight @ second.weight, 2))
+    assert norm_estimate(Product(first, second)) == pytest.approx(exact, rel=1e-9)

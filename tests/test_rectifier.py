@@ -20,7 +20,7 @@ def test_preactivation_of_x_solves_the_equation_and_gives_x_back(h: int, d: int,
     x = torch.randn(3, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     equation = RectifierEquation.of(f, f(x))
     s = f.preactivation(x)
-    A = f.W1.matrix @ f.W2.matrix
+    A = f.W1.weight @ f.W2.weight
     torch.testing.assert_close(s + torch.relu(s) @ A.T, equation.c)
     torch.testing.assert_close(equation.recover(torch.relu(s)), x)
 
@@ -29,7 +29,7 @@ def test_preactivation_of_x_solves_the_equation_and_gives_x_back(h: int, d: int,
 def test_dense_resolvent_inverts_the_shifted_matrix(h: int, d: int, shift: float, seed: int) -> None:
     f = random_map(h, d, seed)
     equation = RectifierEquation.of(f, torch.zeros(2, d, dtype=torch.float64))
-    shifted = f.W1.matrix @ f.W2.matrix + shift * torch.eye(h, dtype=torch.float64)
+    shifted = f.W1.weight @ f.W2.weight + shift * torch.eye(h, dtype=torch.float64)
     v = torch.randn(2, h, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     tolerance = 1e-12 * float(torch.linalg.cond(shifted))  # what an explicit inverse keeps
     torch.testing.assert_close(equation.resolvent(shift)(v) @ shifted.T, v, rtol=tolerance, atol=tolerance)

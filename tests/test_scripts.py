@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "table1"]
+ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "table1"]
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,11 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
         assert done.returncode == 0, done.stderr
         record = json.loads((tmp_path / "figures" / f"{script}.json").read_text())
         assert "digits" in record["dataset"]
-    assert len(pd.read_csv(tmp_path / "figures" / "fig5.csv")) == 40
+    assert len(pd.read_csv(tmp_path / "figures" / "fig5.csv")) == 80
+    runs = "runs=[{family:monotone,norm_cap:3.0,seed:0},{family:monotone-uncapped,norm_cap:null,seed:0}]"
+    done = run("fig8", *small, runs, "per_class=1", "repetitions=1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(pd.read_csv(tmp_path / "figures" / "fig8.csv")["norm_cap"].isna()) == [False, False, True, True]
     few = ["bench.batches=[1,10]", "bench.repetitions=1", "curve.images=5", "curve.tolerances=[1e-3,1e-6]"]
     done = run("bench_network", *small, *few, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -155,13 +159,15 @@ def touch(checkout: Path, name: str) -> None:
         ("conf/fig3.yaml", ["fig3"]),
         ("scripts/fig4.py", ["fig4"]),
         ("replication/studies/architecture.py", ["fig1"]),
-        ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6"]),
+        ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6", "fig8"]),
         ("replication/studies/verdicts.py", ["fig6"]),
         ("replication/studies/collision.py", ["fig7"]),
         ("replication/studies/benchmark.py", []),
-        ("replication/studies/families.py", ["table1"]),
-        ("replication/studies/recovery.py", ["fig4", "fig5", "table1"]),
-        ("weights/mnist-monotone-0.safetensors", ["fig4", "fig5", "table1"]),
+        ("replication/studies/families.py", ["fig8", "table1"]),
+        ("replication/studies/cost.py", ["fig8", "table1"]),
+        ("replication/studies/recovery.py", ["fig4", "fig5", "fig8", "table1"]),
+        ("weights/mnist-monotone-0.safetensors", ["fig4", "fig5", "fig8", "table1"]),
+        ("weights/mnist-monotone-cap6-0.safetensors", ["fig8", "table1"]),
         ("weights/mnist-lipschitz-0.safetensors", ["table1"]),
         ("replication/rectifier.py", ALL),
         ("README.md", []),
@@ -180,7 +186,7 @@ def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: 
     later.touch()
     (checkout / "figures" / "fig2.pdf").touch()
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == ["fig1", "fig4", "fig5", "table1"]
+    assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == ["fig1", "fig4", "fig5", "fig8", "table1"]
 
 
 def test_help_lists_every_target() -> None:

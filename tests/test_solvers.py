@@ -17,12 +17,16 @@ from replication import (
     LipschitzConvUnit,
     Modulus,
     MonotoneConvUnit,
+    NewtonCG,
     ResidualUnit,
     Status,
+    resolvents,
 )
 from replication.conditions import is_monotone
-from replication.rectifier import RectifierEquation
+from replication.operators import Convolution, Dense, norm_estimate
+from replication.rectifier import RectifierEquation, RectifierMap
 from replication.solvers import get_solver
+from replication.studies.network_benchmark import contractive_unit
 
 SOLVERS = ["banach", "modulus", "anderson"]
 
@@ -250,7 +254,7 @@ def gram_unit(norm: float, dtype: torch.dtype = torch.float64, size: tuple[int, 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("norm", [0.3, 3.0, 30.0])
-@pytest.mark.parametrize("solver", ["chebyshev", "anderson"])
+@pytest.mark.parametrize("solver", ["chebyshev", "anderson", "newton_cg"])
 def test_accelerated_methods_invert_gram_units(solver: str, norm: float, dtype: torch.dtype, device: str) -> None:
     unit = gram_unit(norm, dtype).to(device)
     x = torch.randn(20, 6, 7, 6, dtype=dtype, device=device)
@@ -302,20 +306,73 @@ def test_anderson_beats_the_existing_method_on_its_own_ground() -> None:
     torch.testing.assert_close(anderson.value, existing.value, rtol=1e-7, atol=1e-7)
 
 
-def test_chebyshev_refuses_other_units() -> None:
+def test_anderson_saves_most_where_the_branch_contracts_by_just_0_9() -> None:
+    unit, x = contractive_unit((8, 6, 9, 9), hidden=9, contraction=0.9, seed=0)
+    assert norm_estimate(Convolution(unit.weight1.detach(), (9, 9))) ** 2 == pytest.approx(0.9, rel=1e-5)
+    y = unit(x).detach()
+    existing, anderson = (unit.inverse(y, solver, tolerance=1e-10) for solver in ("banach", "anderson"))
+    errors = [(solution.value - x).flatten(1).norm(dim=1).max() for solution in (existing, anderson)]
+    assert errors[1] <= 1.5 * errors[0]
+    assert 3 * anderson.evaluations.double().mean() <= existing.evaluations.double().mean()
+
+
+@pytest.mark.parametrize("solver", ["chebyshev", "newton_cg"])
+def test_methods_for_gram_units_refuse_others(solver: str) -> None:
     with pytest.raises(ValueError, match="needs a monotone"):
-        random_unit(3, 3, 0.5, seed=0).inverse(torch.zeros(1, 3).double(), "chebyshev")
+        random_unit(3, 3, 0.5, seed=0).inverse(torch.zeros(1, 3).double(), solver)
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.floats(0.01, 1e4), st.integers(0, 10_000))
+def test_newton_with_conjugate_gradients_solves_every_gram_equation(h: int, d: int, norm: float, seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    W = torch.randn(h, d, dtype=torch.float64, generator=g)
+    W *= (norm / torch.linalg.matrix_norm(W @ W.mT, 2)) ** 0.5
+    b1, b2 = torch.randn(h, dtype=torch.float64, generator=g), torch.randn(d, dtype=torch.float64, generator=g)
+    gram = RectifierMap(Dense(W), b1, Dense(W.mT), b2, gram=True)
+    x = torch.randn(5, d, dtype=torch.float64, generator=g)
+    equation = RectifierEquation.of(gram, gram(x))
+    solution = NewtonCG(max_iterations=200).solve(equation, 1e-12)
+    assert solution.converged.all()
+    error = (solution.value - x).norm(dim=1)
+    assert (error <= 2e-12 * equation.y.norm(dim=1) + 1e-13 * (1 + norm)).all()  # its inverse is 1-Lipschitz
+    assert (solution.evaluations > solution.iterations).all()
+
+
+def test_newton_takes_large_gram_units_without_their_matrix() -> None:
+    unit = gram_unit(30.0, size=(20, 20))  # 3600 hidden numbers
+    x = torch.randn(3, 6, 20, 20).double()
+    solution = unit.inverse(unit(x).detach(), "newton", tolerance=1e-12)
+    assert solution.solver == "newton_cg"
+    torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="forcing must lie between 0 and 1"):
+        NewtonCG(forcing=1.0)
+
+
+@pytest.mark.parametrize("method", ["FourierResolvent", "IterativeResolvent", "ImageResolvent"])
+def test_modulus_takes_convolutions_of_every_kind(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    padding = "circular" if method == "FourierResolvent" else "zeros"
+    if method == "IterativeResolvent":
+        monkeypatch.setattr(resolvents, "FACTORIZED", 0)
+        monkeypatch.setattr(resolvents, "ROW_SHARE", 0)
+    unit = MonotoneConvUnit(3, 5, image_size=(7, 6), padding=padding, norm_cap=9.0).double()
+    x = torch.randn(4, 3, 7, 6).double()
+    equation = RectifierEquation.of(unit.rectifier_map((3, 7, 6)), unit(x).detach())
+    assert type(equation.resolvent(2.0).inner).__name__ == method
+    solution = unit.inverse(unit(x).detach(), "modulus", omega="auto", tolerance=1e-12)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-9)
 
 
 def test_auto_takes_the_method_that_suits_the_unit() -> None:
     large = (16, 16)
     units = {
         "exact": random_unit(5, 5, 4.0, seed=1),
-        "chebyshev": MonotoneConvUnit(2, 3, image_size=large).double(),
+        "chebyshev": MonotoneConvUnit(2, 3, image_size=large, norm_cap=3.0).double(),
+        "newton_cg": gram_unit(2000.0, size=large),
         "anderson": LipschitzConvUnit(2, 3, image_size=large).double(),
     }
     for method, unit in units.items():
-        y = torch.zeros(1, 5).double() if method == "exact" else torch.zeros(1, 2, *large).double()
+        y = torch.zeros(1, 5).double() if method == "exact" else torch.zeros(1, unit.channels, *large).double()
         assert unit.inverse(y).solver == method
     with pytest.raises(TypeError, match="'auto' has no option 'omega'; it has none"):
         get_solver("auto", omega=1.0)

@@ -9,17 +9,18 @@ import torch
 from hydra.utils import instantiate
 from test_config import composed
 
-from replication import Anderson, Banach, Chebyshev, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
+from replication import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
 from replication.data.ensembles import Gaussian, Gram, Monotone
-from replication.plots import bench_network, bench_solvers, fig1, fig2, fig3, fig4, fig5, fig6, fig7, table1
+from replication.plots import bench_network, bench_solvers, fig1, fig2, fig3, fig4, fig5, fig6, fig7, fig8, table1
 from replication.plots.fig4 import scientific
 from replication.studies.architecture import architecture
 from replication.studies.benchmark import benchmark
+from replication.studies.caps import cap_rows
 from replication.studies.collision import grid_images
-from replication.studies.families import family_row, largest_norm
+from replication.studies.families import certified_cost, family_row, largest_norm
 from replication.studies.invertibility import gamma_grid, recovered, share, sweep
 from replication.studies.lemke_peer import LemkePeer
-from replication.studies.network_benchmark import error_curve, network_benchmark
+from replication.studies.network_benchmark import contractive_unit, error_curve, network_benchmark
 from replication.studies.recovery import in_percent, recovery_table, undo
 from replication.studies.verdicts import VERDICTS, verdicts
 
@@ -102,7 +103,7 @@ def test_recovery_table_and_its_figures(network: RectifierNetwork) -> None:
     labels, indices = torch.arange(10).repeat_interleave(2), torch.arange(20)
     solutions = undo(network, images, SOLVERS, 1e-10)
     table = recovery_table(solutions, images, labels, indices)
-    assert list(table.columns) == ["digit", "index", "method", "relative_error", "status", "iterations"]
+    assert list(table.columns) == ["digit", "index", "method", "dtype", "relative_error", "status", "iterations"]
     assert len(table) == 40
     proposed = table[table["method"] == "proposed"]
     assert (proposed["status"] == "converged").all()
@@ -115,7 +116,11 @@ def test_recovery_table_and_its_figures(network: RectifierNetwork) -> None:
     assert len(fig4.draw(table, pixels, "random images").axes) == 80
     percent = in_percent(table)
     np.testing.assert_allclose(percent["relative_error_percent"], 100 * table["relative_error"])
-    title = fig5.draw(percent, "random images").axes[0].get_title()
+    single = undo(network.float(), images.float(), SOLVERS, 1e-5)
+    network.double()
+    both = pd.concat([percent, in_percent(recovery_table(single, images.float(), labels, indices))])
+    assert list(both["dtype"].unique()) == ["float64", "float32"]
+    title = fig5.draw(both, "random images").axes[0].get_title()
     assert "random images: 20 test images, 2 a class" in title
     assert "reconstructed" in title
 
@@ -126,15 +131,51 @@ def test_family_row_has_its_columns(network: RectifierNetwork) -> None:
         "recipe": {"unit": {"family": "monotone"}, "seed": 3}, "test_accuracy": 0.5, "parameters": 7, "epochs": 1,
         "seconds": 2.0,
     }  # fmt: skip
-    row = family_row(network, record, images, undo(network, images, SOLVERS, 1e-10), 1e-6)
+    cost = certified_cost(network, images, Chebyshev(), "float32", 1e-5, 2)
+    row = family_row(network, record, images, undo(network, images, SOLVERS, 1e-10), 1e-6, cost)
     assert list(row) == [
         "family", "seed", "test_accuracy", "certified_units", "units", "max_norm_A", "recovered_percent_existing",
         "recovered_percent_proposed", "inverse_evaluations", "parameters", "epochs", "seconds", "images",
+        "inverse_method", "inverse_forward_passes", "inverse_error_max",
     ]  # fmt: skip
     assert (row["test_accuracy"], row["certified_units"], row["units"]) == (50.0, 2, 2)
     assert row["recovered_percent_proposed"] == 100
+    assert row["inverse_method"] == "chebyshev"
+    assert row["inverse_forward_passes"] > 0
+    assert network.classifier.weight.dtype == torch.float64
     assert 0 < largest_norm(network) <= 3.0001  # the cap
-    assert "random" in table1.draw(pd.DataFrame([row]), "random images").axes[0].get_title()
+    free = row | {"family": "standard", "inverse_forward_passes": None}
+    table = pd.DataFrame([row, row | {"seed": 4, "test_accuracy": 52.0}, free])
+    axis = table1.draw(table, "random images").axes[0]
+    assert "random" in axis.get_title()
+    cells = {place: cell.get_text().get_text() for place, cell in axis.tables[0].get_celld().items()}
+    assert cells[3, 1] == "mean"
+    assert cells[3, 2] == "51.00 ± 1.41"
+    assert cells[4, 8] == "–"
+
+
+def test_a_network_that_is_not_certified_has_no_cost() -> None:
+    torch.manual_seed(0)
+    config = composed("train", "data=digits", "network.units_per_stage=1", "unit=standard")
+    loud = instantiate(config.network, image_shape=(1, 8, 8), classes=10).eval()
+    assert certified_cost(loud, torch.rand(2, 1, 8, 8), Chebyshev(), "float32", 1e-5, 1) == {}
+
+
+def test_rows_of_caps_and_their_figure(network: RectifierNetwork) -> None:
+    images = torch.rand(4, 1, 8, 8)
+    rows = []
+    for norm_cap in (3.0, None):
+        record = {"recipe": {"unit": {"make": {"norm_cap": norm_cap}}, "seed": 3}, "test_accuracy": 0.5}
+        tolerances = {"float32": 1e-5, "float64": 1e-10}
+        rows += list(cap_rows(network, record, 40, images, Auto(), tolerances, 1))
+    table = pd.DataFrame(rows)
+    assert list(table["dtype"]) == ["float32", "float64"] * 2
+    assert (table["converged"] == 1).all()
+    assert (table["error_max"] < [1e-3, 1e-8] * 2).all()
+    assert table["accuracy_low"].iloc[0] == pytest.approx(35.20, abs=0.01)  # Wilson, 20 of 40
+    figure = fig8.draw(table, "random images")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3", "none"]
+    assert "reconstructed" in figure.get_suptitle()
 
 
 def test_architecture_is_read_off_the_network(network: RectifierNetwork) -> None:
@@ -240,11 +281,16 @@ def test_network_benchmark_counts_and_times_every_unit(network: RectifierNetwork
     curve = error_curve(
         network, images.double(), {"anderson": Anderson(), "existing": Banach(patience=20)}, [1e-2, 1e-8]
     )
+    unit, x = contractive_unit((2, 2, 4, 4), hidden=3, contraction=0.9, seed=0)
+    hard = error_curve(unit, x, {"existing": Banach()}, [1e-2, 1e-8])
+    assert hard["evaluations"].iloc[1] > 100
     anderson = curve[curve["solver"] == "anderson"]
     assert anderson["error_max"].is_monotonic_decreasing
     assert anderson["evaluations"].is_monotonic_increasing
-    both = pd.concat([table.assign(network="monotone"), curve.assign(network="lipschitz")])
-    assert len(bench_network.draw(both, "random images").axes) == 2
+    both = pd.concat(
+        [table.assign(network="monotone"), curve.assign(network="lipschitz"), hard.assign(network="contraction")]
+    )
+    assert len(bench_network.draw(both, "random images").axes) == 3
 
 
 def test_a_peer_that_fails_says_why() -> None:

@@ -131,6 +131,9 @@ def test_corrupt_weights_and_records_are_one_sentence(config: DictConfig, tmp_pa
     capped = composed("train", *FAST, "unit.make.norm_cap=7")
     with pytest.raises(ValueError, match="not with this configuration's"):
         load_network(capped, data, tmp_path, tmp_path)
+    with pytest.raises(ValueError, match=r"give the unit a name of its own"):
+        train(capped, tmp_path, tmp_path)  # would write over the weights of another unit
+    assert path.read_bytes() == good
     path.with_suffix(".json").write_text("{")
     with pytest.raises(ValueError, match=r"record .* is missing or unreadable"):
         load_network(config, data, tmp_path, tmp_path)

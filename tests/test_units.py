@@ -9,7 +9,14 @@ from oracles import convolution_matrix, forward
 from torch import nn
 
 from replication import Inverse, LipschitzConvUnit, MonotoneConvUnit, RectifierLinear, ResidualUnit, StandardConvUnit
-from replication.units import ChannelNormalisation, ConvRectifierUnit, Orthogonal1x1, SpaceToDepth, ZeroChannels
+from replication.units import (
+    ChannelNormalisation,
+    ConvRectifierUnit,
+    Orthogonal1x1,
+    SpaceToDepth,
+    ZeroChannels,
+    inverse,
+)
 
 DTYPES = [torch.float32, torch.float64]
 SIZE = (6, 5)
@@ -138,6 +145,39 @@ def test_inverse_layer_takes_every_unit(unit: object) -> None:
         W = torch.randn(3, 4, 4, dtype=torch.float64) / 9
         unit, y = RectifierLinear(W, torch.randn(3, 4).double()), torch.randn(3, 6, 4, dtype=torch.float64)
     assert torch.autograd.gradcheck(Inverse(unit, tolerance=1e-13), [y.requires_grad_()])
+
+
+@pytest.mark.parametrize("padding", ["zeros", "circular"])
+@pytest.mark.parametrize("family", [MonotoneConvUnit, StandardConvUnit])
+def test_gradients_of_large_units_are_those_by_their_matrix(
+    family: type, padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = family(2, 3, padding=padding).double()
+    with torch.no_grad():
+        unit.weight1 /= 2
+        unit.bias1.normal_()
+    y = unit(torch.randn(3, 2, 5, 6).double()).detach().requires_grad_()
+
+    def gradients() -> tuple[torch.Tensor, ...]:
+        x = Inverse(unit, tolerance=1e-13)(y)
+        return torch.autograd.grad(x.square().sum(), (y, *unit.parameters()))
+
+    expected = gradients()
+    monkeypatch.setattr(inverse, "MATRIX_LIMIT", 0)
+    for large, small in zip(gradients(), expected, strict=True):
+        torch.testing.assert_close(large, small, rtol=1e-9, atol=1e-9)
+    assert torch.autograd.gradcheck(Inverse(unit, tolerance=1e-13), [y])
+
+
+def test_gradients_at_a_singular_piece_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = StandardConvUnit(1, 1, kernel_size=1).double()
+    with torch.no_grad():
+        unit.weight1.fill_(1)
+        unit.weight2.fill_(-1)  # x − relu(x) is zero wherever x > 0
+    x = torch.rand(1, 1, 2, 2).double().requires_grad_()
+    monkeypatch.setattr(inverse, "MATRIX_LIMIT", 0)
+    with pytest.raises(RuntimeError, match="the Jacobian of a row is singular or nearly so"):
+        inverse.solve_adjoint(unit.rectifier_map((1, 2, 2)), torch.ones(1, 4, dtype=torch.bool), x)
 
 
 def test_inverse_layer_notices_changes_before_the_backward_pass() -> None:

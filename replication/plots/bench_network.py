@@ -9,14 +9,17 @@ from matplotlib.figure import Figure
 
 from replication.plots.style import COLOURS, LABELS, style
 
+CURVES = {"lipschitz": "Lipschitz network", "contraction": "a unit that contracts by 0.9"}
+
 
 def draw(table: pd.DataFrame, dataset: str) -> Figure:
     """Draw bench_network.csv: forward passes by batch on the left, the error curve on the right."""
     whole = table[table["layer"] == "network"]
     with style():
-        figure, (cost, curve) = plt.subplots(1, 2, figsize=(8.8, 3.9), width_ratios=(1.3, 1))
-        draw_cost(cost, whole[whole["network"] == "monotone"])
-        draw_curve(curve, whole[whole["network"] == "lipschitz"])
+        figure, (cost, *curves) = plt.subplots(1, 3, figsize=(11.5, 3.9), width_ratios=(1.7, 1, 1))
+        draw_cost(cost, whole[(whole["network"] == "monotone") & (whole["device"] == "cpu")])
+        for axis, (network, title) in zip(curves, CURVES.items(), strict=True):
+            draw_curve(axis, whole[whole["network"] == network], title)
         figure.suptitle(
             f"{dataset}: recovering images from the last hidden layer's output (reconstructed: A4–A6)", fontsize=9.5
         )
@@ -47,7 +50,7 @@ def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
     axis.legend(loc="upper left", fontsize=8)
 
 
-def draw_curve(axis: Axes, table: pd.DataFrame) -> None:
+def draw_curve(axis: Axes, table: pd.DataFrame, title: str) -> None:
     """Draw evaluations of all units against the largest true error."""
     for solver in table["solver"].unique():
         part = table[table["solver"] == solver]
@@ -55,7 +58,7 @@ def draw_curve(axis: Axes, table: pd.DataFrame) -> None:
     axis.set_xscale("log")
     axis.invert_xaxis()
     axis.set_ylim(0, None)
-    axis.set_xlabel("largest relative error of an image")
+    axis.set_xlabel("largest relative error")
     axis.set_ylabel("evaluations of units, per image")
-    axis.set_title("Lipschitz network, float64")
+    axis.set_title(title)
     axis.legend(loc="upper left", fontsize=8)

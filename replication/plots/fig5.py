@@ -10,21 +10,21 @@ from matplotlib.figure import Figure
 
 from replication.plots.style import COLOURS, LABELS, style
 
-METHODS = ("existing", "proposed")
+SHOWN = (("existing", "float64"), ("proposed", "float32"), ("proposed", "float64"))
 
 
 def draw(table: pd.DataFrame, dataset: str) -> Figure:
     """Draw fig5.csv: every image a point, medians as bars, and the share of images that failed.
 
     Args:
-        table: digit, index, method, relative_error_percent, status, iterations.
+        table: digit, index, method, dtype, relative_error_percent, status, iterations.
         dataset: its title.
     """
-    images, classes = int((table["method"] == METHODS[0]).sum()), table["digit"].nunique()
+    images, classes = table["index"].nunique(), table["digit"].nunique()
     with style():
-        figure, axis = plt.subplots(figsize=(7.2, 4.0))
-        for method in METHODS:
-            draw_method(axis, table[table["method"] == method], method)
+        figure, axis = plt.subplots(figsize=(7.2, 5.0))
+        for method, dtype in SHOWN:
+            draw_method(axis, table[(table["method"] == method) & (table["dtype"] == dtype)], method, dtype)
         axis.set_yscale("log")
         axis.set_xticks(range(classes))
         axis.set_xlabel("digit (bars: medians)")
@@ -34,12 +34,12 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         axis.set_ylim(low / 3, high * 300)
         axis.set_title(
             f"{dataset}: {images} test images, {images // classes} a class,\n"
-            "recovered from the last hidden layer's output alone in float64 (reconstructed: A4–A6)"
+            "recovered from the last hidden layer's output alone (reconstructed: A4–A6)"
         )
     return figure
 
 
-def draw_method(axis: Axes, table: pd.DataFrame, method: str) -> None:
+def draw_method(axis: Axes, table: pd.DataFrame, method: str, dtype: str) -> None:
     """Draw one method's points and medians, with a label above them."""
     colour = COLOURS[method]
     for position, (_, part) in enumerate(table.groupby("digit")):
@@ -51,4 +51,4 @@ def draw_method(axis: Axes, table: pd.DataFrame, method: str) -> None:
     statuses = dict.fromkeys(("converged", "diverged", *shares.index))
     ends = ", ".join(f"{status.replace('_', ' ')} {shares.get(status, 0):.3g} %" for status in statuses)
     worst = table["relative_error_percent"].max()
-    axis.text(-0.5, worst * 2, f"{LABELS[method]}\n{ends}", color=colour, va="bottom")
+    axis.text(-0.5, worst * 2, f"{LABELS[method]}, {dtype}\n{ends}", color=colour, va="bottom")

@@ -17,34 +17,57 @@ COLUMNS = {
     "recovered_percent_existing": ("recovered (%)\nby existing", "{:.0f}"),
     "recovered_percent_proposed": ("recovered (%)\nby proposed", "{:.0f}"),
     "inverse_evaluations": ("evaluations\nper unit", "{:.1f}"),
+    "inverse_forward_passes": ("inverse\n(forward passes)", "{:.1f}"),
     "parameters": ("parameters", "{:,}"),
     "epochs": ("epochs", "{}"),
     "seconds": ("training\n(s)", "{:.0f}"),
 }
+AVERAGED = ("test_accuracy", "inverse_forward_passes")
 
 
 def draw(table: pd.DataFrame, dataset: str) -> Figure:
-    """Draw table1.csv as a table.
+    """Draw table1.csv as a table, with the mean and standard deviation over the seeds of each family.
 
     Args:
         table: the columns of `replication.studies.families.family_row`.
         dataset: its title.
     """
-    cells = [[form.format(row[name]) for name, (_, form) in COLUMNS.items()] for _, row in table.iterrows()]
-    for line, (_, row) in zip(cells, table.iterrows(), strict=True):
-        line[list(COLUMNS).index("certified_units")] = f"{row['certified_units']} of {row['units']}"
+    cells, means = [], []
+    for family, runs in table.groupby("family", sort=False):
+        cells += [run_cells(row) for _, row in runs.iterrows()]
+        if len(runs) > 1:
+            cells.append([mean_cell(name, str(family), runs) for name in COLUMNS])
+            means.append(len(cells))
     with style():
-        figure, axis = plt.subplots(figsize=(11, 1.5 + 0.28 * len(table)))
+        figure, axis = plt.subplots(figsize=(12, 1.5 + 0.28 * len(cells)))
         axis.set_axis_off()
         grid = axis.table(cells, colLabels=[title for title, _ in COLUMNS.values()], loc="center", cellLoc="center")
         grid.auto_set_font_size(False)
         grid.set_fontsize(8.5)
         for (row_index, _), cell in grid.get_celld().items():
-            cell.visible_edges = "B" if row_index == 0 else ""
-            cell.set_height((2 if row_index == 0 else 1) / (len(table) + 2))
+            cell.visible_edges = "B" if row_index == 0 or row_index in means else ""
+            cell.set_height((2 if row_index == 0 else 1) / (len(cells) + 2))
+            if row_index in means:
+                cell.set_text_props(weight="bold")
         axis.set_title(
-            f"{dataset}: families of units under one training recipe\n"
-            f"(recovered: relative error at most 10⁻⁶ in float64, {table['images'].iloc[0]} test images; "
-            "reconstructed: A4–A6)"
+            f"{dataset}: families of units under one training recipe, mean ± standard deviation over seeds\n"
+            f"(recovered: relative error at most 10⁻⁶ in float64, {table['images'].iloc[0]} test images; inverse: all "
+            "hidden layers in float32, where certified; reconstructed: A4–A6)"
         )
     return figure
+
+
+def run_cells(row: pd.Series) -> list[str]:
+    """Return the cells of one run."""
+    cells = {name: "–" if pd.isna(row[name]) else form.format(row[name]) for name, (_, form) in COLUMNS.items()}
+    return list((cells | {"certified_units": f"{row['certified_units']} of {row['units']}"}).values())
+
+
+def mean_cell(name: str, family: str, runs: pd.DataFrame) -> str:
+    """Return the cell of a column in the row of a family's means."""
+    if name in ("family", "seed"):
+        return family if name == "family" else "mean"
+    if name not in AVERAGED or runs[name].isna().any():
+        return ""
+    form = COLUMNS[name][1]
+    return f"{form.format(runs[name].mean())} ± {form.format(runs[name].std())}"

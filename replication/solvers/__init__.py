@@ -11,6 +11,7 @@ from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
 from replication.solvers.modulus import Modulus
 from replication.solvers.newton import Newton
+from replication.solvers.newton_cg import NewtonCG
 from replication.solvers.pivoting import Pivoting
 from replication.solvers.solution import STATUSES, Solution, Solver, Status
 
@@ -22,6 +23,7 @@ SOLVERS: dict[str, type] = {
     "exact": Exact,
     "modulus": Modulus,
     "newton": Newton,
+    "newton_cg": NewtonCG,
     "pivoting": Pivoting,
 }
 
@@ -61,6 +63,7 @@ __all__ = [
     "Exact",
     "Modulus",
     "Newton",
+    "NewtonCG",
     "Pivoting",
     "Solution",
     "Solver",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from replication.operators import Dense
@@ -10,9 +9,11 @@ from replication.rectifier import RectifierEquation, RectifierMap
 from replication.solvers.anderson import Anderson
 from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
+from replication.solvers.newton_cg import NewtonCG
 from replication.solvers.solution import Solution, Solver
 
 SMALL = 256  # hidden numbers up to which a convolution is inverted exactly, by its matrix
+LARGE_NORM = 200.0  # ‖A‖ from which Newton's method with conjugate gradients takes fewer products, as measured
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Auto:
 
     - `exact` for dense units, and for convolutions with at most SMALL hidden numbers: it needs no condition but
       invertibility.
-    - `chebyshev` for larger Gram units: it needs the least work.
+    - `chebyshev` for larger Gram units: it needs the least work. `newton_cg` where ‖A‖ may exceed LARGE_NORM.
     - `anderson` for other convolutions: with its plain steps it converges for contractions; for units without a
       guarantee it is the best there is.
     """
@@ -33,6 +34,8 @@ class Auto:
     def choose(self, rectifier_map: RectifierMap) -> Solver:
         """Return the method for a unit."""
         dense = isinstance(rectifier_map.W1, Dense) and isinstance(rectifier_map.W2, Dense)
-        if dense or math.prod(rectifier_map.W1.codomain) <= SMALL:
+        if dense or rectifier_map.order <= SMALL:
             return Exact()
-        return Chebyshev() if rectifier_map.gram else Anderson()
+        if not rectifier_map.gram:
+            return Anderson()
+        return Chebyshev() if float(rectifier_map.norm_bound()) <= LARGE_NORM else NewtonCG()

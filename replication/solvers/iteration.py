@@ -38,6 +38,10 @@ class FixedPoint(ABC):
     def step(self, equation: RectifierEquation, state: Any, x: Tensor, residual: Tensor) -> Any:
         """Return the next state, given the current point x and its residual f(x) − y."""
 
+    def work(self, state: Any) -> Tensor | int:
+        """Return what the last step took beyond the residual, in evaluations of the unit: a number, or (rows,)."""
+        return 0
+
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         """Iterate every row until it converges or is known to fail (`iterate`)."""
         return iterate(equation, self, tolerance)
@@ -89,6 +93,7 @@ def iterate(
     scale = residual_scale(y)
     codes = torch.full_like(scale, RUNNING, dtype=torch.long)
     iterations = torch.zeros_like(codes)
+    evaluations = torch.ones_like(codes)
     improved_at = torch.zeros_like(codes)
     best = torch.full_like(scale, torch.inf)
     first = torch.full_like(scale, torch.inf)
@@ -137,5 +142,6 @@ def iterate(
             rows, equation, state = rows[kept], equation.select(kept), select(state, kept)
             x, residual = x[kept], residual[kept]
         state = solver.step(equation, state, x, residual)
+        evaluations[rows] += torch.where(codes[rows] == RUNNING, 1 + solver.work(state), 0)
         before = x
-    return Solution(value, codes, iterations, best, iterations + 1, solver=name_of(solver))
+    return Solution(value, codes, iterations, best, evaluations, solver=name_of(solver))

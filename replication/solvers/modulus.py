@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from replication.rectifier import RectifierEquation, Resolvent
+from replication.rectifier import RectifierEquation
+from replication.resolvents import Resolvent
 from replication.solvers.iteration import FixedPoint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
@@ -38,7 +39,8 @@ class Solution:
         codes: index into STATUSES; `status` reads better.
         iterations: steps taken; linear systems solved by walks over linear pieces.
         residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0).
-        evaluations: evaluations of the unit, one for each residual computed.
+        evaluations: evaluations of the unit or products with its Jacobian: one for each residual computed, and more for
+            methods that solve linear systems by such products.
         error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
             constant, or None if there is none.
         solver: the name of the method that was used.
@@ -76,8 +78,8 @@ class Solution:
 
 
 def name_of(solver: object) -> str:
-    """Return the name by which a solver is known: that of its class in lower case."""
-    return type(solver).__name__.lower()
+    """Return the name by which a solver is known: that of its class in lower case, words joined by underscores."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(solver).__name__).lower()
 
 
 def row_norm(v: Tensor) -> Tensor:

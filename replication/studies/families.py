@@ -8,14 +8,25 @@ from torch import Tensor
 
 from replication.certificates import Verdict
 from replication.networks import NetworkSolution, RectifierNetwork
-from replication.operators import norm_estimate
+from replication.operators import Product, norm_estimate
+from replication.solvers import Solver
+from replication.studies.cost import whole_cost
 from replication.studies.recovery import relative_error
 
 
 def largest_norm(network: RectifierNetwork) -> float:
     """Estimate the largest ‖A‖ = ‖W₁W₂‖ of the network's units, converged from below to about six digits."""
     maps = [unit.rectifier_map(unit.input_shape) for unit in network.units]
-    return max(norm_estimate(rectifier_map.W1, rectifier_map.W2) for rectifier_map in maps)
+    return max(norm_estimate(Product(rectifier_map.W1, rectifier_map.W2)) for rectifier_map in maps)
+
+
+def certified_cost(
+    network: RectifierNetwork, images: Tensor, solver: Solver, dtype: str, tolerance: float, repetitions: int
+) -> dict[str, object]:
+    """Return the cost of the inverse (`whole_cost`), or nothing for a network that is not certified."""
+    if network.certificate().verdict is not Verdict.INVERTIBLE:
+        return {}
+    return whole_cost(network, images, solver, dtype, tolerance, repetitions)
 
 
 def family_row(
@@ -24,6 +35,7 @@ def family_row(
     images: Tensor,
     solutions: dict[str, NetworkSolution],
     recovery: float,
+    cost: dict[str, object],
 ) -> dict[str, object]:
     """Return one row of table1.
 
@@ -33,11 +45,13 @@ def family_row(
         images: the images that were sent through and undone (rows, *image_shape).
         solutions: of the methods "existing" and "proposed".
         recovery: largest relative error that counts as recovered.
+        cost: as `certified_cost` returns it.
 
     Returns:
         The columns family, seed, test_accuracy (percent), certified_units, units, max_norm_A (estimate),
         recovered_percent_existing, recovered_percent_proposed, inverse_evaluations (of a unit by the proposed method,
-        mean over images and units), parameters, epochs, seconds (of training), images.
+        mean over images and units), parameters, epochs, seconds (of training), images, inverse_method,
+        inverse_forward_passes, inverse_error_max (None for networks that are not certified).
     """
     certified = [unit.certificate().verdict is Verdict.INVERTIBLE for unit in network.units]
     recovered = {
@@ -58,4 +72,7 @@ def family_row(
         "epochs": record["epochs"],
         "seconds": record["seconds"],
         "images": len(images),
+        "inverse_method": cost.get("method"),
+        "inverse_forward_passes": cost.get("forward_passes"),
+        "inverse_error_max": cost.get("error_max"),
     }

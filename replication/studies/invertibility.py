@@ -111,6 +111,12 @@ def recovered(
     return error <= recovery, solution.iterations
 
 
+def wilson(count: int, cases: int) -> tuple[float, float]:
+    """Return the Wilson 95 % interval of a share, in percent."""
+    interval = binomtest(count, cases).proportion_ci(0.95, method="wilson")
+    return 100 * interval.low, 100 * interval.high
+
+
 def share(held: Tensor, iterations: Tensor | None, quantiles: Mapping[str, float] = MEDIAN) -> dict[str, object]:
     """Return the columns of one measurement over cases (cases,), with the Wilson 95 % interval in percent.
 
@@ -120,13 +126,13 @@ def share(held: Tensor, iterations: Tensor | None, quantiles: Mapping[str, float
         quantiles: columns of quantiles of the iterations.
     """
     count, cases = int(held.sum()), len(held)
-    interval = binomtest(count, cases).proportion_ci(0.95, method="wilson")
+    low, high = wilson(count, cases)
     return {
         "cases": cases,
         "count": count,
         "percent": 100 * count / cases,
-        "ci_low": 100 * interval.low,
-        "ci_high": 100 * interval.high,
+        "ci_low": low,
+        "ci_high": high,
     } | {
         name: None if iterations is None or not count else float(iterations.double().quantile(level))
         for name, level in quantiles.items()

@@ -1,23 +1,20 @@
-"""What inverting a whole network costs: wall time and evaluations, layer by layer, beside a forward pass."""
+"""Inverses of whole networks, by solver, batch and precision, and the work against the error."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 from rich.progress import Progress
 from torch import Tensor
-from torch.nn.utils import parametrize
 
-from replication.networks import LayerRecord, NetworkSolution, RectifierNetwork
+from replication.networks import RectifierNetwork
+from replication.operators import Convolution, adjoint_kernel, norm_estimate
 from replication.solvers import Solver
-from replication.studies.recovery import relative_error
-
-TOTAL = "network"
+from replication.studies.cost import TOTAL, inverse_cost, outcome
+from replication.units import StandardConvUnit
+from replication.units.rectifier_unit import RectifierUnit
 
 
 def network_benchmark(
@@ -29,7 +26,7 @@ def network_benchmark(
     repetitions: int,
     largest_batch: Mapping[str, int],
 ) -> pd.DataFrame:
-    """Time the forward pass and the inverse of all hidden layers, in turns.
+    """Time the forward pass and the inverse of all hidden layers, on the CPU and, where there is one, on a GPU.
 
     Args:
         network: trained, in evaluation mode.
@@ -41,111 +38,76 @@ def network_benchmark(
         largest_batch: for solvers that are too slow for larger ones.
 
     Returns:
-        A row for each dtype, batch, solver and layer that is solved, and one for the whole network: dtype, batch,
-        solver, tolerance, layer (its index, or "network"), evaluations (mean over images), seconds_median, seconds_low,
-        seconds_high, forward_seconds, forward_passes (median over the forward pass's), error_max (relative, of the
-        images; for the network), device.
+        dtype, batch, tolerance and the columns of `inverse_cost`.
     """
     rows: list[dict[str, object]] = []
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     with Progress() as progress:
-        task = progress.add_task("network benchmark", total=len(tolerances) * len(batches) * len(solvers))
-        for name, tolerance in tolerances.items():
-            dtype = getattr(torch, name)
-            network = network.to(dtype)
-            for batch in batches:
-                own = images[:batch].to(dtype)
-                for method, solver in solvers.items():
-                    if batch <= largest_batch.get(method, batch):
-                        about = {"dtype": name, "batch": batch, "solver": method, "tolerance": tolerance}
-                        timings = time_inverse(network, own, solver, tolerance, repetitions)
-                        rows += [about | row for row in timings]
+        task = progress.add_task("network benchmark", total=len(devices) * len(tolerances) * len(batches))
+        for device in devices:
+            for name, tolerance in tolerances.items():
+                network = network.to(device, getattr(torch, name))
+                for batch in batches:
+                    own = images[:batch].to(device, getattr(torch, name))
+                    able = {
+                        method: solver
+                        for method, solver in solvers.items()
+                        if batch <= largest_batch.get(method, batch)
+                    }
+                    about = {"dtype": name, "batch": batch, "tolerance": tolerance}
+                    rows += [about | row for row in inverse_cost(network, own, able, tolerance, repetitions)]
                     progress.advance(task)
+    network.cpu()
     return pd.DataFrame(rows)
 
 
 def error_curve(
-    network: RectifierNetwork, images: Tensor, solvers: Mapping[str, Solver], tolerances: Sequence[float]
+    layer: RectifierNetwork | RectifierUnit, x: Tensor, solvers: Mapping[str, Solver], tolerances: Sequence[float]
 ) -> pd.DataFrame:
     """Invert at falling tolerances, for evaluations against the true error.
 
+    Args:
+        layer: a network, inverted from its features, or a unit.
+        x: its inputs (rows, *shape).
+        solvers: by name.
+        tolerances: relative residuals of every unit.
+
     Returns:
-        A row for each solver and tolerance: dtype, batch, solver, tolerance, layer ("network"), evaluations (mean over
-        images, of all units), error_max, device.
+        A row for each solver and tolerance: dtype, batch, solver, tolerance, layer ("network"), and the columns of
+        `outcome`.
     """
-    features = network.features(images)
-    rows = []
-    for method, solver in solvers.items():
-        for tolerance in tolerances:
-            solution = network.inverse(features, solver, tolerance)
-            rows.append(
-                {"dtype": str(images.dtype).removeprefix("torch."), "batch": len(images), "solver": method}
-                | {"tolerance": tolerance, "layer": TOTAL}
-                | outcome(solution, images)
-            )
-    return pd.DataFrame(rows)
-
-
-def outcome(solution: NetworkSolution, images: Tensor) -> dict[str, object]:
-    """Return evaluations, the largest relative error and the device."""
-    return {
-        "evaluations": float(solution.evaluations.double().mean()),
-        "error_max": float(relative_error(solution.value, images).max()),
-        "device": images.device.type,
-    }
+    with torch.no_grad():
+        y = layer.features(x) if isinstance(layer, RectifierNetwork) else layer(x)
+    about = {"dtype": str(x.dtype).removeprefix("torch."), "batch": len(x), "layer": TOTAL}
+    return pd.DataFrame(
+        [
+            about | {"solver": name, "tolerance": tolerance} | outcome(layer.inverse(y, solver, tolerance), x)
+            for name, solver in solvers.items()
+            for tolerance in tolerances
+        ]
+    )
 
 
 @torch.no_grad()
-def time_inverse(
-    network: RectifierNetwork, images: Tensor, solver: Solver, tolerance: float, repetitions: int
-) -> Iterator[dict[str, object]]:
-    """Yield the columns of every unit and of the whole network."""
-    forward: list[float] = []
-    whole: list[float] = []
-    layers: dict[int, list[float]] = {}
-    for _ in range(repetitions + 1):
-        with parametrize.cached():
-            features, seconds = timed_forward(network, images)
-        forward.append(seconds)
-        marks = [clock(images)]
-        solution = network.inverse(features, solver, tolerance, progress=partial(mark, marks, images))
-        whole.append(clock(images) - marks[0])
-        for record, start, end in zip(solution.layers, marks, marks[1:], strict=False):
-            layers.setdefault(record.index, []).append(end - start)
-    pass_seconds = float(np.median(forward[1:]))
-    for record in reversed(solution.layers):
-        if record.solution is not None:
-            evaluations = float(record.solution.evaluations.double().mean())
-            yield {"layer": str(record.index), "evaluations": evaluations} | spread(layers[record.index], pass_seconds)
-    yield {"layer": TOTAL} | outcome(solution, images) | spread(whole, pass_seconds)
+def contractive_unit(shape: Sequence[int], hidden: int, contraction: float, seed: int) -> tuple[RectifierUnit, Tensor]:
+    """Make a unit x − W₁ᵀ·relu(W₁x + b₁) whose branch contracts by just this factor, and inputs for it, in float64.
 
+    ‖W₁‖² is the contraction (to six digits), and the biases are so large that every ReLU is active at every input: the
+    Lipschitz constant is attained, as it is not for kernels drawn at random or trained.
 
-def mark(marks: list[float], images: Tensor, record: LayerRecord) -> None:
-    """Note the time at which a layer is undone."""
-    marks.append(clock(images))
-
-
-def timed_forward(network: RectifierNetwork, images: Tensor) -> tuple[Tensor, float]:
-    """Return the features of images, and the seconds they took."""
-    start = clock(images)
-    features = network.features(images)
-    return features, clock(images) - start
-
-
-def clock(images: Tensor) -> float:
-    """Return the time, once the device has done its work."""
-    if images.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def spread(seconds: Sequence[float], forward: float) -> dict[str, object]:
-    """Return the columns of a run's seconds, the first run left out."""
-    counted = seconds[1:]
-    median = float(np.median(counted))
-    return {
-        "seconds_median": median,
-        "seconds_low": min(counted),
-        "seconds_high": max(counted),
-        "forward_seconds": forward,
-        "forward_passes": median / forward,
-    }
+    Args:
+        shape: of the inputs (rows, channels, height, width), standard normal.
+        hidden: number of channels between the convolutions.
+        contraction: Lipschitz constant of the branch, below 1.
+        seed: of the random numbers.
+    """
+    g = torch.Generator().manual_seed(seed)
+    rows, channels, height, width = shape
+    unit = StandardConvUnit(channels, hidden, image_size=(height, width)).double()
+    weight = torch.randn(unit.weight1.shape, generator=g, dtype=torch.float64)
+    weight *= contraction**0.5 / norm_estimate(Convolution(weight, (height, width)))
+    unit.weight1.copy_(weight)
+    unit.weight2.copy_(-adjoint_kernel(weight))
+    x = torch.randn(rows, channels, height, width, generator=g, dtype=torch.float64)
+    unit.bias1.fill_(1 + unit.rectifier_map(tuple(x.shape[1:])).preactivation(x).abs().max())
+    return unit, x

@@ -49,7 +49,7 @@ def relative_error(value: Tensor, images: Tensor) -> Tensor:
 def recovery_table(
     solutions: Mapping[str, NetworkSolution], images: Tensor, labels: Tensor, indices: Tensor
 ) -> pd.DataFrame:
-    """Return a row for each method and image: digit, index, method, relative_error, status, iterations.
+    """Return a row for each method and image: digit, index, method, dtype, relative_error, status, iterations.
 
     Source: paper A, Figs. 4 and 5.
 
@@ -65,6 +65,7 @@ def recovery_table(
                 "digit": labels.numpy(),
                 "index": indices.numpy(),
                 "method": method,
+                "dtype": str(images.dtype).removeprefix("torch."),
                 "relative_error": relative_error(solution.value, images).numpy(),
                 "status": [status.name.lower() for status in solution.status],
                 "iterations": solution.iterations.numpy(),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, certify
-from replication.operators import Convolution, adjoint_kernel, convolution_norm_bound
+from replication.operators import Convolution, adjoint_kernel, check_padding, convolution_norm_bound
 from replication.rectifier import RectifierMap
 from replication.units.rectifier_unit import RectifierUnit
 
@@ -18,28 +18,29 @@ from replication.units.rectifier_unit import RectifierUnit
 class NormCap(nn.Module):
     """Scale a convolution kernel down so that its spectral norm is at most `cap`: a parametrization.
 
-    The norm is a rigorous upper bound on images of `image_size` and below, so the cap always holds.
+    The norm is a rigorous upper bound on images of `image_size` (with zero padding, on smaller ones too).
     """
 
-    def __init__(self, cap: float, image_size: tuple[int, int]) -> None:
+    def __init__(self, cap: float, image_size: tuple[int, int], padding: str) -> None:
         super().__init__()
-        self.cap, self.image_size = cap, image_size
+        self.cap, self.image_size, self.padding = cap, image_size, padding
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight * (self.cap / convolution_norm_bound(weight, self.image_size)).clamp_max(1)
+        return weight * (self.cap / convolution_norm_bound(weight, self.image_size, self.padding)).clamp_max(1)
 
     def extra_repr(self) -> str:
         return f"cap={self.cap:g}, image_size={self.image_size}"
 
 
 class ConvRectifierUnit(RectifierUnit):
-    """y = x + conv₂(relu(conv₁(x))), stride 1, zero padding k//2 on every side (assumption A6).
+    """y = x + conv₂(relu(conv₁(x))), stride 1, padding k//2 on every side (assumption A6).
 
     Args:
         channels: channels c of the images.
         hidden: channels h between the convolutions.
         kernel_size: odd size k of the kernels.
         image_size: (height, width); needed for norms, and so for a cap and for the certificate.
+        padding: "zeros", or "circular".
 
     Inputs have the shape (rows, c, height, width).
     """
@@ -48,15 +49,21 @@ class ConvRectifierUnit(RectifierUnit):
     gram = False
 
     def __init__(
-        self, channels: int, hidden: int, kernel_size: int = 3, image_size: tuple[int, int] | None = None
+        self,
+        channels: int,
+        hidden: int,
+        kernel_size: int = 3,
+        image_size: tuple[int, int] | None = None,
+        padding: str = "zeros",
     ) -> None:
         super().__init__()
         if min(channels, hidden, kernel_size) < 1 or kernel_size % 2 == 0:
             raise ValueError(
                 f"channels and hidden must be positive and kernel_size odd, not {channels}, {hidden}, {kernel_size}"
             )
-        self.channels, self.hidden, self.kernel_size = channels, hidden, kernel_size
+        self.channels, self.hidden, self.kernel_size, self.padding = channels, hidden, kernel_size, padding
         self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+        check_padding(padding, kernel_size, self.image_size)
         self.weight1 = nn.Parameter(initial_kernel(hidden, channels, kernel_size))
         self.bias1 = nn.Parameter(torch.zeros(hidden))
         self.bias2 = nn.Parameter(torch.zeros(channels))
@@ -71,7 +78,8 @@ class ConvRectifierUnit(RectifierUnit):
         size = (shape[1], shape[2])
         weight1, weight2 = self.kernels()
         bias1, bias2 = self.bias1[:, None, None], self.bias2[:, None, None]
-        return RectifierMap(Convolution(weight1, size), bias1, Convolution(weight2, size), bias2, self.gram)
+        W1, W2 = Convolution(weight1, size, self.padding), Convolution(weight2, size, self.padding)
+        return RectifierMap(W1, bias1, W2, bias2, self.gram)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -94,10 +102,11 @@ class ConvRectifierUnit(RectifierUnit):
 
     def cap(self, name: str, norm: float) -> None:
         """Keep the norm of the kernel `name` at most `norm` from now on."""
-        parametrize.register_parametrization(self, name, NormCap(norm, self.input_shape[1:]))
+        parametrize.register_parametrization(self, name, NormCap(norm, self.input_shape[1:], self.padding))
 
     def extra_repr(self) -> str:
-        return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}"
+        padding = "" if self.padding == "zeros" else f", padding={self.padding}"
+        return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}{padding}"
 
 
 class StandardConvUnit(ConvRectifierUnit):
@@ -109,9 +118,14 @@ class StandardConvUnit(ConvRectifierUnit):
     title = "standard unit"
 
     def __init__(
-        self, channels: int, hidden: int, kernel_size: int = 3, image_size: tuple[int, int] | None = None
+        self,
+        channels: int,
+        hidden: int,
+        kernel_size: int = 3,
+        image_size: tuple[int, int] | None = None,
+        padding: str = "zeros",
     ) -> None:
-        super().__init__(channels, hidden, kernel_size, image_size)
+        super().__init__(channels, hidden, kernel_size, image_size, padding)
         self.weight2 = nn.Parameter(initial_kernel(channels, hidden, kernel_size))
 
     def kernels(self) -> tuple[Tensor, Tensor]:
@@ -125,15 +139,22 @@ class LipschitzConvUnit(StandardConvUnit):
 
     Args:
         lipschitz: upper bound of ‖W₁‖·‖W₂‖.
-        channels, hidden, kernel_size, image_size: as ConvRectifierUnit.
+        channels, hidden, kernel_size, image_size, padding: as ConvRectifierUnit.
     """
 
     title = "Lipschitz unit"
 
     def __init__(
-        self, channels: int, hidden: int, kernel_size: int = 3, *, image_size: tuple[int, int], lipschitz: float = 0.9
+        self,
+        channels: int,
+        hidden: int,
+        kernel_size: int = 3,
+        *,
+        image_size: tuple[int, int],
+        padding: str = "zeros",
+        lipschitz: float = 0.9,
     ) -> None:
-        super().__init__(channels, hidden, kernel_size, image_size)
+        super().__init__(channels, hidden, kernel_size, image_size, padding)
         if not 0 < lipschitz < 1:
             raise ValueError(f"lipschitz must lie between 0 and 1, not {lipschitz!r}")
         self.cap("weight1", math.sqrt(lipschitz))
@@ -151,7 +172,7 @@ class MonotoneConvUnit(ConvRectifierUnit):
 
     Args:
         norm_cap: upper bound of ‖A‖, or None for none.
-        channels, hidden, kernel_size, image_size: as ConvRectifierUnit.
+        channels, hidden, kernel_size, image_size, padding: as ConvRectifierUnit.
     """
 
     title = "monotone unit"
@@ -163,9 +184,10 @@ class MonotoneConvUnit(ConvRectifierUnit):
         hidden: int,
         kernel_size: int = 3,
         image_size: tuple[int, int] | None = None,
+        padding: str = "zeros",
         norm_cap: float | None = None,
     ) -> None:
-        super().__init__(channels, hidden, kernel_size, image_size)
+        super().__init__(channels, hidden, kernel_size, image_size, padding)
         if norm_cap is not None:
             if not norm_cap > 0:
                 raise ValueError(f"norm_cap must be positive or None, not {norm_cap!r}")

@@ -1,17 +1,28 @@
-"""The inverse of a unit as a layer: differentiable by the implicit function theorem, without unrolled iterations."""
+"""The inverse of a unit or network as a layer: differentiable by the implicit function theorem, nothing unrolled."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from replication.rectifier import RectifierMap
+from replication.conjugate_gradients import conjugate_gradients
+from replication.rectifier import MATRIX_LIMIT, RectifierMap
 from replication.solvers import Solver, get_solver
 from replication.solvers.pieces import solve_pieces
+from replication.solvers.solution import residual_scale, row_norm
+from replication.units.plain import PlainLayer
 from replication.units.rectifier_unit import RectifierUnit
+
+
+@runtime_checkable
+class HasHiddenLayers(Protocol):
+    """A network of layers that can be undone one by one."""
+
+    hidden_layers: nn.ModuleList
 
 
 class Inverse(nn.Module):
@@ -23,7 +34,8 @@ class Inverse(nn.Module):
     and can be taken once.
 
     Args:
-        unit: f. Its parameters are those of this module too.
+        unit: f, a rectifier unit, or a network whose `hidden_layers`, such units and layers undone by a formula, are
+            undone one by one. Its parameters are those of this module too.
         solver, tolerance, options: as for `unit.inverse`.
 
     >>> from replication import ResidualUnit
@@ -35,7 +47,7 @@ class Inverse(nn.Module):
     """
 
     def __init__(
-        self, unit: RectifierUnit, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
+        self, unit: nn.Module, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> None:
         super().__init__()
         self.unit, self.solver, self.tolerance = unit, get_solver(solver, **options), tolerance
@@ -46,7 +58,19 @@ class Inverse(nn.Module):
         Raises:
             RuntimeError: if a row is not inverted; `unit.inverse` gives the other rows and a status for each.
         """
-        solution = self.unit.inverse(y.detach(), self.solver, self.tolerance)
+        layers = list(self.unit.hidden_layers) if isinstance(self.unit, HasHiddenLayers) else [self.unit]
+        with parametrize.cached():
+            for layer in reversed(layers):
+                if isinstance(layer, RectifierUnit):
+                    y = self.undo(layer, y)
+                else:
+                    assert isinstance(layer, PlainLayer)
+                    y = layer.inverse(y)
+        return y
+
+    def undo(self, unit: RectifierUnit, y: Tensor) -> Tensor:
+        """Return x with unit(x) = y, differentiably."""
+        solution = unit.inverse(y.detach(), self.solver, self.tolerance)
         if not solution.converged.all():
             failed = Counter(status.name.lower() for status in solution.status.flat if status.name != "CONVERGED")
             ends = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in failed.items())
@@ -54,7 +78,7 @@ class Inverse(nn.Module):
                 f"{failed.total()} of {solution.converged.numel()} rows were not inverted ({ends}); use unit.inverse "
                 "for a status of each row, another solver, or a larger tolerance"
             )
-        rows, rectifier_map = self.unit.rows(solution.value)
+        rows, rectifier_map = unit.rows(solution.value)
         residual = rectifier_map(rows) - y.reshape(rows.shape)
         x: Tensor = ImplicitStep.apply(residual, rows, rectifier_map)
         return x.reshape(y.shape)
@@ -84,16 +108,43 @@ class ImplicitStep(torch.autograd.Function):
 
 @torch.no_grad()
 def solve_adjoint(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Tensor:
-    """Return J⁻ᵀv = v − W₁ᵀq, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and q = 0 elsewhere.
+    """Return u with Jᵀu = v, J = I + W₂DW₁, on the piece where D is 1 on the active coordinates and 0 elsewhere.
+
+    Units small enough to have a matrix: u = v − W₁ᵀq, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and
+    q = 0 elsewhere. Larger ones: by conjugate gradients, on J itself where it is symmetric, else on JᵀJ.
 
     Args:
         rectifier_map: f.
-        active: the piece S (rows, hidden numbers).
+        active: the piece (rows, hidden numbers).
         v: (rows, *shape).
 
     Raises:
-        ValueError: if the unit is a convolution with too many hidden numbers for its matrix.
+        RuntimeError: if conjugate gradients fail, because the piece is singular or nearly so.
     """
-    right = rectifier_map.W2.adjoint()(v)
-    q = solve_pieces(rectifier_map.matrix().mT, right.flatten(1), active).reshape(right.shape)
-    return v - rectifier_map.W1.adjoint()(q)
+    W1, W2 = rectifier_map.W1, rectifier_map.W2
+    W1_adjoint, W2_adjoint = W1.adjoint(), W2.adjoint()
+    if rectifier_map.order <= MATRIX_LIMIT:
+        right = W2_adjoint(v)
+        q = solve_pieces(rectifier_map.matrix().mT, right.flatten(1), active).reshape(right.shape)
+        return v - W1_adjoint(q)
+
+    D = active.to(v).reshape(-1, *W1.codomain)
+
+    def jacobian(u: Tensor) -> Tensor:
+        return u + W2(D * W1(u))
+
+    def adjoint(u: Tensor) -> Tensor:
+        return u + W1_adjoint(D * W2_adjoint(u))
+
+    accuracy = 4 * torch.finfo(v.dtype).eps
+    if rectifier_map.gram:
+        u, _ = conjugate_gradients(jacobian, v, accuracy)
+    else:
+        u = jacobian(conjugate_gradients(lambda w: adjoint(jacobian(w)), v, accuracy)[0])
+    missing = row_norm(adjoint(u) - v) / residual_scale(v)
+    if not (missing <= torch.finfo(v.dtype).eps ** 0.5).all():
+        raise RuntimeError(
+            f"the gradient cannot be computed: the Jacobian of a row is singular or nearly so (its linear system is "
+            f"solved to {float(missing.max()):.1e} only)"
+        )
+    return u

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from replication.operators import PADDINGS
 from replication.solvers import Solution, Solver
 from replication.units.convolutional import StandardConvUnit
 from replication.units.rectifier_unit import RectifierUnit
@@ -19,8 +20,8 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
 
     Args:
         module: computes y = x + second(relu(first(x))), where first and second are its only two layers with weights,
-            in this order: nn.Linear, or nn.Conv2d with stride 1, one odd square kernel size and zero padding that keeps
-            the image size. It is read once: later changes of its weights do not reach the unit.
+            in this order: nn.Linear, or nn.Conv2d with stride 1, one odd square kernel size and zero or circular
+            padding that keeps the image size. It is read once: later changes of its weights do not reach the unit.
         x: inputs (rows, d) or (rows, channels, height, width), which fix the image size and are used for the check.
 
     Returns:
@@ -95,17 +96,19 @@ def dense_unit(first: nn.Linear, second: nn.Linear) -> ResidualUnit:
 
 def convolutional_unit(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> StandardConvUnit:
     """Return the unit of two convolutions."""
-    size = first.kernel_size[0]
+    size, mode = first.kernel_size[0], first.padding_mode
     for layer in (first, second):
         padding = layer.padding if isinstance(layer.padding, str) else set(layer.padding)
-        keeps_size = padding in ("same", {size // 2}) and layer.padding_mode == "zeros"
+        keeps_size = padding in ("same", {size // 2}) and mode == layer.padding_mode and mode in PADDINGS
         plain = set(layer.stride) == set(layer.dilation) == {layer.groups} == {1}
         if set(layer.kernel_size) != {size} or size % 2 == 0 or not keeps_size or not plain:
             raise ValueError(
-                f"a convolution must have stride, dilation and groups 1, the odd kernel size of the other, and zero "
-                f"padding of half of it, not {layer}"
+                f"a convolution must have stride, dilation and groups 1, the odd kernel size of the other, and zero or "
+                f"circular padding of half of it, as the other, not {layer}"
             )
-    unit = StandardConvUnit(first.in_channels, first.out_channels, size, image_size=(x.shape[-2], x.shape[-1]))
+    unit = StandardConvUnit(
+        first.in_channels, first.out_channels, size, image_size=(x.shape[-2], x.shape[-1]), padding=mode
+    )
     unit = unit.to(first.weight)
     unit.load_state_dict(
         {"weight1": first.weight, "bias1": bias_of(first), "weight2": second.weight, "bias2": bias_of(second)}

@@ -1,0 +1,41 @@
+"""fig8: accuracy against the cost of the inverse, as the cap on ‖A‖ goes: python scripts/fig8.py [per_class=100]."""
+
+import hydra
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, folders, make_figure, trained
+from replication.plots import fig8
+from replication.results import Result
+from replication.studies.caps import cap_rows
+from replication.training import load_record, run_name
+
+
+@hydra.main(config_path="../conf", config_name="fig8", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    images = data.balanced_test(config.per_class)[0]
+
+    def rows(family: str, norm_cap: float | None, seed: int) -> list[dict[str, object]]:
+        run = config.copy()
+        run.unit.family, run.unit.make.norm_cap, run.seed = family, norm_cap, seed
+        network = trained(run, data)
+        record = load_record(folders(run).weights / run_name(run, data))
+        print(f"fig8: {family}, seed {seed}", flush=True)
+        solver = instantiate(config.solver)
+        return list(cap_rows(network, record, len(data.test), images, solver, config.tolerances, config.repetitions))
+
+    make_figure(
+        "fig8",
+        config,
+        study=lambda: Result(pd.DataFrame([row for run in config.runs for row in rows(**run)])),
+        draw=lambda result: fig8.draw(result.table, data.title),
+        dataset=data.title,
+        checksum=data.checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()
