@@ -294,7 +294,7 @@ def sampled_pair(rectifier_map: RectifierMap) -> tuple[Tensor, Tensor] | None:
     x = torch.randn(SAMPLES, *W1.domain, generator=generator).to(W1.weight)
     size = 1 + b1.norm() / W1.weight.norm()
     x = x * size * torch.logspace(-1, 1, SAMPLES).to(x)[:, None]
-    solution = Exact(max_iterations=1000).solve(RectifierEquation.of(rectifier_map, rectifier_map(x)), 1e-10)
+    solution = Exact(max_iterations=1000).solve(RectifierEquation(rectifier_map, rectifier_map(x)), 1e-10)
     s = rectifier_map.preactivation(x)
     inside = (s.abs() > math.sqrt(torch.finfo(x.dtype).eps) * row_norm(s)[:, None]).all(1)
     jacobian = (W2.weight * rectifier_map.slopes(x)[:, None, :]) @ W1.weight

@@ -76,6 +76,10 @@ class Weighted(Operator):
     def adjoint(self) -> Weighted:
         """Return the adjoint map, from `codomain` to `domain`."""
 
+    def affine(self, v: Tensor, bias: Tensor) -> Tensor:
+        """Map v and add a bias that is broadcast over rows, as a new tensor."""
+        return self(v) + bias
+
     @abstractmethod
     def absolute_bound(self) -> Tensor:
         """Bound the spectral norm of the map of absolute values from above, √(‖·‖₁‖·‖_∞); as `norm_bound`."""
@@ -137,10 +141,19 @@ class Convolution(Weighted):
         self.codomain, self.domain = (weight.shape[0], *image_size), (weight.shape[1], *image_size)
 
     def __call__(self, v: Tensor) -> Tensor:
+        return self.convolve(v, None)
+
+    def affine(self, v: Tensor, bias: Tensor) -> Tensor:
+        return self.convolve(v, bias.expand(len(self.weight), 1, 1).flatten())
+
+    def convolve(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve, and add a bias to each channel (out,)."""
         radius = self.weight.shape[-1] // 2
+        if v.dtype == torch.float32:
+            v = v.contiguous(memory_format=torch.channels_last)  # up to three times faster, by kernels without float64
         if self.padding == "zeros":
-            return F.conv2d(v, self.weight, padding=radius)
-        return F.conv2d(F.pad(v, [radius] * 4, mode="circular"), self.weight)
+            return F.conv2d(v, self.weight, bias, padding=radius)
+        return F.conv2d(F.pad(v, [radius] * 4, mode="circular"), self.weight, bias)
 
     def adjoint(self) -> Convolution:
         return Convolution(adjoint_kernel(self.weight), self.image_size, self.padding)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,11 +40,12 @@ class RectifierMap:
 
     def preactivation(self, x: Tensor) -> Tensor:
         """Return s = W₁x + b₁, (rows, *hidden)."""
-        return self.W1(x) + self.b1
+        return self.W1.affine(x, self.b1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x), like x (rows, *shape)."""
-        return x + self.W2(torch.relu(self.preactivation(x))) + self.b2
+        # in place on new tensors: large ones cost more to allocate than to compute
+        return self.W2.affine(self.preactivation(x).relu_(), self.b2).add_(x)
 
     def select(self, rows: Tensor) -> RectifierMap:
         """Keep the maps of these rows."""
@@ -103,25 +105,23 @@ class RectifierEquation:
     Attributes:
         map: f.
         y: outputs (rows, *shape).
-        c: right-hand side (rows, *hidden).
     """
 
     map: RectifierMap
     y: Tensor
-    c: Tensor
 
-    @staticmethod
-    def of(rectifier_map: RectifierMap, y: Tensor) -> RectifierEquation:
-        """Pose f(x) = y."""
-        return RectifierEquation(rectifier_map, y, rectifier_map.preactivation(y - rectifier_map.b2))
+    @cached_property
+    def c(self) -> Tensor:
+        """The right-hand side (rows, *hidden), which methods that iterate on x need not know."""
+        return self.map.preactivation(self.y - self.map.b2)
 
     def select(self, rows: Tensor) -> RectifierEquation:
         """Keep these rows."""
-        return RectifierEquation(self.map.select(rows), self.y[rows], self.c[rows])
+        return RectifierEquation(self.map.select(rows), self.y[rows])
 
     def residual(self, x: Tensor) -> Tensor:
         """Return f(x) − y, like x."""
-        return self.map(x) - self.y
+        return self.map(x).sub_(self.y)
 
     def recover(self, z: Tensor) -> Tensor:
         """Return x = y − b₂ − W₂z for the rectified preactivation z = relu(s) (rows, *hidden)."""

@@ -18,7 +18,7 @@ def random_map(h: int, d: int, seed: int) -> RectifierMap:
 def test_preactivation_of_x_solves_the_equation_and_gives_x_back(h: int, d: int, seed: int) -> None:
     f = random_map(h, d, seed)
     x = torch.randn(3, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    equation = RectifierEquation.of(f, f(x))
+    equation = RectifierEquation(f, f(x))
     s = f.preactivation(x)
     A = f.W1.weight @ f.W2.weight
     torch.testing.assert_close(s + torch.relu(s) @ A.T, equation.c)
@@ -28,7 +28,7 @@ def test_preactivation_of_x_solves_the_equation_and_gives_x_back(h: int, d: int,
 @given(st.integers(1, 6), st.integers(1, 6), st.floats(0.5, 5), st.integers(0, 10_000))
 def test_dense_resolvent_inverts_the_shifted_matrix(h: int, d: int, shift: float, seed: int) -> None:
     f = random_map(h, d, seed)
-    equation = RectifierEquation.of(f, torch.zeros(2, d, dtype=torch.float64))
+    equation = RectifierEquation(f, torch.zeros(2, d, dtype=torch.float64))
     shifted = f.W1.weight @ f.W2.weight + shift * torch.eye(h, dtype=torch.float64)
     v = torch.randn(2, h, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     tolerance = 1e-12 * float(torch.linalg.cond(shifted))  # what an explicit inverse keeps
@@ -41,7 +41,7 @@ def test_woodbury_resolvent_of_convolutions_agrees_with_the_dense_one() -> None:
     W1, W2 = Convolution(weight, size), Convolution(adjoint_kernel(weight), size)
     zero = torch.zeros((), dtype=torch.float64)
     f = RectifierMap(W1, zero, W2, zero, gram=True)
-    resolvent = RectifierEquation.of(f, torch.zeros(1, 2, *size, dtype=torch.float64)).resolvent(2.5)
+    resolvent = RectifierEquation(f, torch.zeros(1, 2, *size, dtype=torch.float64)).resolvent(2.5)
     v = torch.randn(3, 5, *size, dtype=torch.float64)
     solved = resolvent(v)
     torch.testing.assert_close(W1(W2(solved)) + 2.5 * solved, v)
@@ -49,4 +49,4 @@ def test_woodbury_resolvent_of_convolutions_agrees_with_the_dense_one() -> None:
 
 def test_a_singular_shifted_matrix_becomes_nan() -> None:
     f = RectifierMap(*(Dense(torch.eye(2)), torch.zeros(2), Dense(-2 * torch.eye(2)), torch.zeros(2)))
-    assert RectifierEquation.of(f, torch.ones(1, 2)).resolvent(2.0)(torch.ones(1, 2)).isnan().all()
+    assert RectifierEquation(f, torch.ones(1, 2)).resolvent(2.0)(torch.ones(1, 2)).isnan().all()

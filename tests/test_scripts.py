@@ -90,7 +90,11 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
     few = ["bench.batches=[1,10]", "bench.repetitions=1", "curve.images=5", "curve.tolerances=[1e-3,1e-6]"]
     done = run("bench_network", *small, *few, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert set(pd.read_csv(tmp_path / "figures" / "bench_network.csv")["network"]) == {"monotone", "lipschitz"}
+    assert set(pd.read_csv(tmp_path / "figures" / "bench_network.csv")["network"]) == {
+        "monotone",
+        "lipschitz",
+        "contraction",
+    }
 
 
 @pytest.mark.parametrize(

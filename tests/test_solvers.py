@@ -227,7 +227,7 @@ def test_finished_rows_are_no_longer_evaluated() -> None:
             return super().step(equation, *rest)  # type: ignore[arg-type]
 
     y[0] = unit(torch.zeros(1, 6).double()).detach() * 1e-3  # of another scale, so that rows end at different times
-    solution = Counting().solve(RectifierEquation.of(unit.rectifier_map((6,)), y), 1e-8)
+    solution = Counting().solve(RectifierEquation(unit.rectifier_map((6,)), y), 1e-8)
     assert sum(seen) < len(y) * int(solution.iterations.max())
     assert seen[-1] < len(y)
 
@@ -330,7 +330,7 @@ def test_newton_with_conjugate_gradients_solves_every_gram_equation(h: int, d: i
     b1, b2 = torch.randn(h, dtype=torch.float64, generator=g), torch.randn(d, dtype=torch.float64, generator=g)
     gram = RectifierMap(Dense(W), b1, Dense(W.mT), b2, gram=True)
     x = torch.randn(5, d, dtype=torch.float64, generator=g)
-    equation = RectifierEquation.of(gram, gram(x))
+    equation = RectifierEquation(gram, gram(x))
     solution = NewtonCG(max_iterations=200).solve(equation, 1e-12)
     assert solution.converged.all()
     error = (solution.value - x).norm(dim=1)
@@ -356,7 +356,7 @@ def test_modulus_takes_convolutions_of_every_kind(method: str, monkeypatch: pyte
         monkeypatch.setattr(resolvents, "ROW_SHARE", 0)
     unit = MonotoneConvUnit(3, 5, image_size=(7, 6), padding=padding, norm_cap=9.0).double()
     x = torch.randn(4, 3, 7, 6).double()
-    equation = RectifierEquation.of(unit.rectifier_map((3, 7, 6)), unit(x).detach())
+    equation = RectifierEquation(unit.rectifier_map((3, 7, 6)), unit(x).detach())
     assert type(equation.resolvent(2.0).inner).__name__ == method
     solution = unit.inverse(unit(x).detach(), "modulus", omega="auto", tolerance=1e-12)
     assert solution.converged.all()

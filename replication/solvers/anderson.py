@@ -22,6 +22,7 @@ class AndersonState:
         residual_changes: of f(x) − y in the same steps.
         last: the last x, and its residual (rows, 2, numbers); NaN before the first step.
         slot: where the next change goes (rows,).
+        tau: the damping (rows, 1).
     """
 
     x: Tensor
@@ -29,6 +30,7 @@ class AndersonState:
     residual_changes: Tensor
     last: Tensor
     slot: Tensor
+    tau: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,15 @@ class Anderson(FixedPoint):
         rows, numbers = len(x), x[0].numel()
         none = x.new_zeros(rows, self.memory, numbers)
         last = x.new_full((rows, 2, numbers), torch.nan)
-        return AndersonState(x, none, none.clone(), last, torch.zeros(rows, dtype=torch.long, device=x.device))
+        slot = torch.zeros(rows, dtype=torch.long, device=x.device)
+        return AndersonState(x, none, none.clone(), last, slot, x.new_full((rows, 1), self.relaxation(equation)))
 
     def point(self, equation: RectifierEquation, state: AndersonState) -> Tensor:
         return state.x
 
     def step(self, equation: RectifierEquation, state: AndersonState, x: Tensor, residual: Tensor) -> AndersonState:
         flat, r = x.flatten(1), residual.flatten(1)
-        tau = self.relaxation(equation)
+        tau = state.tau
         anew = ~(row_norm(r) <= self.growth * row_norm(state.last[:, 1]))  # true before the first step, too
         rows = torch.arange(len(r), device=r.device)
         state.changes[rows, state.slot] = flat - state.last[:, 0]
@@ -93,7 +96,7 @@ class Anderson(FixedPoint):
         ridge = max(self.ridge, torch.finfo(r.dtype).eps)
         regular = gram + (ridge * trace + torch.finfo(r.dtype).tiny) * eye
         gamma = torch.linalg.solve_ex(regular, state.residual_changes @ r.unsqueeze(-1))[0]
-        moved = ((state.changes - tau * state.residual_changes).mT @ gamma).squeeze(-1)
+        moved = ((state.changes - tau[..., None] * state.residual_changes).mT @ gamma).squeeze(-1)
         new = flat - tau * r - torch.where(torch.isfinite(moved).all(1, keepdim=True), moved, 0)
         return AndersonState(
             new.reshape(x.shape),
@@ -101,6 +104,7 @@ class Anderson(FixedPoint):
             state.residual_changes,
             torch.stack((flat, r), 1),
             (state.slot + 1) % self.memory,
+            tau,
         )
 
     def relaxation(self, equation: RectifierEquation) -> float:

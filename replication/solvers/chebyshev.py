@@ -68,7 +68,7 @@ class Chebyshev(FixedPoint):
         keep = torch.where(anew, 0, weight * state.weight)
         move = torch.where(anew, 1 / state.centre, 2 * weight / state.radius)
         row = (-1, *[1] * (x.ndim - 1))
-        change = torch.addcmul(keep.reshape(row) * state.change, move.reshape(row), residual, value=-1)
+        change = state.change.mul_(keep.reshape(row)).addcmul_(move.reshape(row), residual, value=-1)
         return ChebyshevState(
             x + change, change, weight, torch.where(anew, size, state.ceiling), state.centre, state.radius
         )

@@ -84,14 +84,14 @@ def name_of(solver: object) -> str:
 
 def row_norm(v: Tensor) -> Tensor:
     """Return the Euclidean norm of every row of v (rows, *shape), also where squares would over- or underflow."""
-    flat = v.flatten(1)
-    norm = torch.linalg.vector_norm(flat, dim=1)
+    norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
     type_range = torch.finfo(v.dtype)
     extreme = (norm < 1e4 * type_range.tiny**0.5) | torch.isinf(norm)
-    if flat.shape[1] and extreme.any():
-        largest = flat[extreme].abs().amax(1)
+    if v[:1].numel() and extreme.any():
+        flat = v[extreme].flatten(1)
+        largest = flat.abs().amax(1)
         scale = torch.where((largest > 0) & torch.isfinite(largest), largest, torch.ones_like(largest))
-        norm[extreme] = scale * torch.linalg.vector_norm(flat[extreme] / scale[:, None], dim=1)
+        norm[extreme] = scale * torch.linalg.vector_norm(flat / scale[:, None], dim=1)
     return norm
 
 

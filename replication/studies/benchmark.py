@@ -95,7 +95,7 @@ def compare(
 ) -> Iterator[dict[str, object]]:
     """Yield the columns of every method on one set of problems."""
     y = units(x)
-    equation = RectifierEquation.of(units.rectifier_map(tuple(x.shape[1:])), y)
+    equation = RectifierEquation(units.rectifier_map(tuple(x.shape[1:])), y)
     A, c = equation.map.matrix(), equation.c
     exact = solvers["exact"]
     assert isinstance(exact, Exact)

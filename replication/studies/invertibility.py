@@ -105,7 +105,7 @@ def recovered(
 
     A solver that converges to another preimage has not recovered x.
     """
-    equation = RectifierEquation.of(units.rectifier_map(tuple(x.shape[1:])), units(x))
+    equation = RectifierEquation(units.rectifier_map(tuple(x.shape[1:])), units(x))
     solution = solver.solve(equation, tolerance)
     error = row_norm(solution.value - x) / row_norm(x)
     return error <= recovery, solution.iterations

@@ -59,7 +59,7 @@ class RectifierUnit(nn.Module, ABC):
         method = get_solver(solver, **options)
         check_rows(y, like=next(self.parameters()))
         rows, rectifier_map = self.rows(y)
-        equation = RectifierEquation.of(rectifier_map, rows)
+        equation = RectifierEquation(rectifier_map, rows)
         solution = method.solve(equation, resolve_tolerance(tolerance, y.dtype))
         return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
 
