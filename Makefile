@@ -19,7 +19,7 @@ OPTIONS_fig3 := $(FAST_SWEEP)
 OPTIONS_fig6 := $(FAST_SWEEP)
 OPTIONS_fig5 := per_class=2
 OPTIONS_table1 := per_class=1 cost.per_class=2 cost.repetitions=1
-OPTIONS_fig8 := per_class=2 repetitions=1
+OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else
@@ -52,7 +52,7 @@ $(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py) $P/da
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
 $(MADE)/table1: $(addprefix $P/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
 $(MADE)/fig8: $(addprefix $P/studies/,caps.py cost.py families.py invertibility.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
-	$(wildcard weights/*-monotone*-0.safetensors)
+	$(wildcard weights/*-monotone*.safetensors)
 $(MADE)/bench_network: $(addprefix $P/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-0.safetensors)
 
@@ -87,8 +87,8 @@ train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from s
 train-all: | $(VENV)/.installed ## train every network of table1 and fig8: 4 h
 	@set -e; for unit in monotone lipschitz standard; do for seed in 0 1 2; do \
 	$(RUN) scripts/train.py data=mnist unit=$$unit seed=$$seed; done; done
-	@set -e; for cap in 0.9 1.5 6 12; do \
-	$(RUN) scripts/train.py data=mnist unit.family=monotone-cap$$cap unit.make.norm_cap=$$cap; done
+	@set -e; for run in 0.9:0 1.5:0 1.5:1 1.5:2 6:0 12:0; do cap=$${run%:*}; \
+	$(RUN) scripts/train.py data=mnist unit.family=monotone-cap$$cap unit.make.norm_cap=$$cap seed=$${run#*:}; done
 	@$(RUN) scripts/train.py data=mnist unit.family=monotone-uncapped unit.make.norm_cap=null
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min

@@ -1,4 +1,4 @@
-"""fig8: accuracy against the cost of the inverse, as the cap on ‖A‖ goes: python scripts/fig8.py [per_class=100]."""
+"""fig8: accuracy against the cost of the inverse, as the cap on ‖A‖ goes: python scripts/fig8.py [repetitions=2]."""
 
 import hydra
 import pandas as pd
@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from replication.entry import command, folders, make_figure, trained
 from replication.plots import fig8
 from replication.results import Result
-from replication.studies.caps import cap_rows
+from replication.studies.caps import cap_row
 from replication.training import load_record, run_name
 
 
@@ -16,7 +16,6 @@ from replication.training import load_record, run_name
 @command
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
-    images = data.balanced_test(config.per_class)[0]
 
     def rows(family: str, norm_cap: float | None, seed: int) -> list[dict[str, object]]:
         run = config.copy()
@@ -24,8 +23,12 @@ def main(config: DictConfig) -> None:
         network = trained(run, data)
         record = load_record(folders(run).weights / run_name(run, data))
         print(f"fig8: {family}, seed {seed}", flush=True)
-        solver = instantiate(config.solver)
-        return list(cap_rows(network, record, len(data.test), images, solver, config.tolerances, config.repetitions))
+        images = {name: data.balanced_test(precision.per_class)[0] for name, precision in config.precisions.items()}
+        solver, repetitions, test_images = instantiate(config.solver), config.repetitions, len(data.test)
+        return [
+            cap_row(network, record, test_images, images[name], solver, name, precision.tolerance, repetitions)
+            for name, precision in config.precisions.items()
+        ]
 
     make_figure(
         "fig8",

@@ -84,7 +84,15 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
         assert "digits" in record["dataset"]
     assert len(pd.read_csv(tmp_path / "figures" / "fig5.csv")) == 80
     runs = "runs=[{family:monotone,norm_cap:3.0,seed:0},{family:monotone-uncapped,norm_cap:null,seed:0}]"
-    done = run("fig8", *small, runs, "per_class=1", "repetitions=1", folder=tmp_path)
+    done = run(
+        "fig8",
+        *small,
+        runs,
+        "precisions.float32.per_class=1",
+        "precisions.float64.per_class=1",
+        "repetitions=1",
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert list(pd.read_csv(tmp_path / "figures" / "fig8.csv")["norm_cap"].isna()) == [False, False, True, True]
     few = ["bench.batches=[1,10]", "bench.repetitions=1", "curve.images=5", "curve.tolerances=[1e-3,1e-6]"]

@@ -15,7 +15,7 @@ from replication.plots import bench_network, bench_solvers, fig1, fig2, fig3, fi
 from replication.plots.fig4 import scientific
 from replication.studies.architecture import architecture
 from replication.studies.benchmark import benchmark
-from replication.studies.caps import cap_rows
+from replication.studies.caps import cap_row
 from replication.studies.collision import grid_images
 from replication.studies.families import certified_cost, family_row, largest_norm
 from replication.studies.invertibility import gamma_grid, recovered, share, sweep
@@ -166,15 +166,15 @@ def test_rows_of_caps_and_their_figure(network: RectifierNetwork) -> None:
     rows = []
     for norm_cap in (3.0, None):
         record = {"recipe": {"unit": {"make": {"norm_cap": norm_cap}}, "seed": 3}, "test_accuracy": 0.5}
-        tolerances = {"float32": 1e-5, "float64": 1e-10}
-        rows += list(cap_rows(network, record, 40, images, Auto(), tolerances, 1))
+        for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-10)):
+            rows.append(cap_row(network, record, 40, images, Auto(), dtype, tolerance, 1))
     table = pd.DataFrame(rows)
     assert list(table["dtype"]) == ["float32", "float64"] * 2
     assert (table["converged"] == 1).all()
     assert (table["error_max"] < [1e-3, 1e-8] * 2).all()
     assert table["accuracy_low"].iloc[0] == pytest.approx(35.20, abs=0.01)  # Wilson, 20 of 40
     figure = fig8.draw(table, "random images")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["3", "none"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["cap 3", "no cap"]
     assert "reconstructed" in figure.get_suptitle()
 
 
