@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from replication.plots.style import COLOURS, style
 
@@ -40,8 +41,11 @@ def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
     axis.errorbar(table["forward_passes"], accuracy, yerr=bars, fmt="o", color=COLOURS["proposed"], ecolor="#cccccc")
     for name, runs in table.groupby([cap_name(cap) for cap in table["norm_cap"]], sort=False):
         top = (runs["forward_passes"].mean(), runs["accuracy_high"].max())
-        axis.annotate(name, top, (0, 4), textcoords="offset points", ha="center", fontsize=7.5, rotation=45)
+        axis.annotate(str(name), top, (0, 4), textcoords="offset points", ha="center", fontsize=7.5, rotation=45)
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.margins(0.12, 0.18)
     axis.set_xlabel(f"time of the inverse of {table['images'].iloc[0]} images, float32 (forward passes)")
     axis.set_ylabel("test accuracy (%), with Wilson 95 % interval")

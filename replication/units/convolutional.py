@@ -67,6 +67,8 @@ class ConvRectifierUnit(RectifierUnit):
         self.weight1 = nn.Parameter(initial_kernel(hidden, channels, kernel_size))
         self.bias1 = nn.Parameter(torch.zeros(hidden))
         self.bias2 = nn.Parameter(torch.zeros(channels))
+        if not self.gram:
+            self.weight2 = nn.Parameter(initial_kernel(channels, hidden, kernel_size))
 
     @abstractmethod
     def kernels(self) -> tuple[Tensor, Tensor]:
@@ -116,17 +118,6 @@ class StandardConvUnit(ConvRectifierUnit):
     """
 
     title = "standard unit"
-
-    def __init__(
-        self,
-        channels: int,
-        hidden: int,
-        kernel_size: int = 3,
-        image_size: tuple[int, int] | None = None,
-        padding: str = "zeros",
-    ) -> None:
-        super().__init__(channels, hidden, kernel_size, image_size, padding)
-        self.weight2 = nn.Parameter(initial_kernel(channels, hidden, kernel_size))
 
     def kernels(self) -> tuple[Tensor, Tensor]:
         return self.weight1, self.weight2
