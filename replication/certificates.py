@@ -27,8 +27,8 @@ from replication.conditions import (
 )
 from replication.operators import Dense, rounding_margin
 from replication.rectifier import RectifierEquation, RectifierMap
+from replication.rows import row_norm
 from replication.solvers import Exact
-from replication.solvers.solution import row_norm
 
 EVERY_MINOR_LIMIT = 12  # order up to which all minors are computed one by one where the recursive test is undecided
 TINY = torch.finfo(torch.float64).tiny

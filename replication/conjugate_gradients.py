@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from replication.rows import column, dot, residual_scale, row_norm
+
 Map = Callable[[Tensor], Tensor]
 
 
@@ -32,9 +34,10 @@ def conjugate_gradients(
     Returns:
         x, like b, and the products that each row took (rows,).
     """
-    x, residual = torch.zeros_like(right), right.clone()
+    scale = column(residual_scale(right), right)  # so that no square over- or underflows
+    x, residual = torch.zeros_like(right), right / scale
     direction = torch.zeros_like(right)
-    goal = tolerance * torch.linalg.vector_norm(right.flatten(1), dim=1)
+    goal = tolerance * row_norm(residual)
     taken = torch.zeros(len(right), dtype=torch.long, device=right.device)
     before: Tensor | None = None
     for _ in range(max_iterations):
@@ -50,14 +53,4 @@ def conjugate_gradients(
         residual = torch.addcmul(residual, move, image, value=-1)
         taken += running
         before = slope
-    return x, taken
-
-
-def dot(v: Tensor, w: Tensor) -> Tensor:
-    """Return the inner product of every row (rows,)."""
-    return torch.linalg.vecdot(v.flatten(1), w.flatten(1))
-
-
-def column(numbers: Tensor, like: Tensor) -> Tensor:
-    """Shape one number a row (rows,) so that it multiplies rows like `like`."""
-    return numbers.reshape(-1, *[1] * (like.ndim - 1))
+    return scale * x, taken

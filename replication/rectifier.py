@@ -44,8 +44,7 @@ class RectifierMap:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x), like x (rows, *shape)."""
-        # in place on new tensors: large ones cost more to allocate than to compute
-        return self.W2.affine(self.preactivation(x).relu_(), self.b2).add_(x)
+        return x + self.W2.affine(torch.relu(self.preactivation(x)), self.b2)
 
     def select(self, rows: Tensor) -> RectifierMap:
         """Keep the maps of these rows."""
@@ -121,7 +120,7 @@ class RectifierEquation:
 
     def residual(self, x: Tensor) -> Tensor:
         """Return f(x) − y, like x."""
-        return self.map(x).sub_(self.y)
+        return self.map(x) - self.y
 
     def recover(self, z: Tensor) -> Tensor:
         """Return x = y − b₂ − W₂z for the rectified preactivation z = relu(s) (rows, *hidden)."""

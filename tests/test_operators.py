@@ -139,6 +139,12 @@ def test_conjugate_gradients_solve_every_row_to_its_own_tolerance(n: int, digits
     assert products.max() <= 3 * n + 5
 
 
+def test_norm_estimates_of_the_smallest_maps() -> None:
+    one = Convolution(torch.full((1, 1, 3, 3), 2.0, dtype=torch.float64), (1, 1))
+    assert norm_estimate(one) == pytest.approx(2)
+    assert norm_estimate(Convolution(torch.zeros(2, 3, 3, 3, dtype=torch.float64), (4, 4))) == 0
+
+
 def test_operators_refuse_what_they_cannot_do() -> None:
     with pytest.raises(ValueError, match='"zeros" or "circular", not \'reflect\''):
         Convolution(torch.ones(1, 1, 3, 3), (4, 4), "reflect")

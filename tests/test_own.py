@@ -67,6 +67,13 @@ def test_other_modules_are_refused(block: nn.Module, shape: tuple[int, ...], sen
         invert(block, torch.randn(shape, dtype=torch.float64))
 
 
+def test_no_rows_and_rows_that_are_not_finite() -> None:
+    block = Block(*convolutions()).double()
+    assert invert(block, torch.empty(0, *IMAGES[1:], dtype=torch.float64), "anderson").value.shape == (0, *IMAGES[1:])
+    with pytest.raises(ValueError, match="not finite"):
+        invert(block, torch.full(IMAGES, torch.nan, dtype=torch.float64))
+
+
 @pytest.mark.slow
 def test_the_example_runs() -> None:
     done = subprocess.run(

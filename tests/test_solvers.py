@@ -338,6 +338,18 @@ def test_newton_with_conjugate_gradients_solves_every_gram_equation(h: int, d: i
     assert (solution.evaluations > solution.iterations).all()
 
 
+@pytest.mark.parametrize("scale", [1e-24, 1e-20, 1e17])
+@pytest.mark.parametrize("solver", ["newton_cg", "chebyshev", "modulus", "anderson"])
+def test_tiny_and_huge_rows_are_solved_in_float32(solver: str, scale: float) -> None:
+    unit = gram_unit(9.0, torch.float32)
+    with torch.no_grad():
+        unit.bias1.zero_()
+    x = scale * torch.randn(3, 6, 7, 6)
+    solution = unit.inverse(unit(x).detach(), solver)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value / scale, x / scale, rtol=0, atol=1e-3)
+
+
 def test_newton_takes_large_gram_units_without_their_matrix() -> None:
     unit = gram_unit(30.0, size=(20, 20))  # 3600 hidden numbers
     x = torch.randn(3, 6, 20, 20).double()

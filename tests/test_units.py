@@ -169,6 +169,25 @@ def test_gradients_of_large_units_are_those_by_their_matrix(
     assert torch.autograd.gradcheck(Inverse(unit, tolerance=1e-13), [y])
 
 
+@pytest.mark.parametrize("scale", [1e-24, 1e20])
+def test_tiny_and_huge_gradients_pass_through_large_units(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverse, "MATRIX_LIMIT", 0)
+    unit = MonotoneConvUnit(2, 3)
+    y = torch.randn(2, 2, 5, 6, requires_grad=True)
+    expected = torch.autograd.grad(Inverse(unit)(y).sum(), y)[0]
+    gradient = torch.autograd.grad(scale * Inverse(unit)(y).sum(), y)[0]
+    torch.testing.assert_close(gradient / scale, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_convolutional_units_work_under_vmap_and_autocast() -> None:
+    unit, x = MonotoneConvUnit(2, 3), torch.randn(4, 2, 5, 6)
+    one_by_one = torch.func.vmap(lambda image: unit(image[None])[0])(x)
+    torch.testing.assert_close(one_by_one, unit(x))
+    assert unit(x).view(4, -1).shape == unit.inverse(unit(x).detach()).value.view(4, -1).shape
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert unit(x).dtype == torch.float32
+
+
 def test_gradients_at_a_singular_piece_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     unit = StandardConvUnit(1, 1, kernel_size=1).double()
     with torch.no_grad():

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, Verdict, inverse_lipschitz
+from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
-from replication.solvers.solution import CODE, residual_scale, row_norm
+from replication.solvers.solution import CODE
 from replication.units import (
     ChannelNormalisation,
     ConvRectifierUnit,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
+from replication.rows import row_norm
 from replication.solvers.iteration import FixedPoint
-from replication.solvers.solution import row_norm
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Anderson(FixedPoint):
         none = x.new_zeros(rows, self.memory, numbers)
         last = x.new_full((rows, 2, numbers), torch.nan)
         slot = torch.zeros(rows, dtype=torch.long, device=x.device)
-        return AndersonState(x, none, none.clone(), last, slot, x.new_full((rows, 1), self.relaxation(equation)))
+        return AndersonState(x, none, none.clone(), last, slot, self.relaxation(equation).to(x).expand(rows)[:, None])
 
     def point(self, equation: RectifierEquation, state: AndersonState) -> Tensor:
         return state.x
@@ -107,8 +107,8 @@ class Anderson(FixedPoint):
             tau,
         )
 
-    def relaxation(self, equation: RectifierEquation) -> float:
-        """Return τ for this equation."""
-        if self.damping is not None:
-            return self.damping
-        return 2 / (2 + float(equation.map.norm_bound())) if equation.map.gram else 1.0
+    def relaxation(self, equation: RectifierEquation) -> Tensor:
+        """Return τ for this equation, a scalar or (rows,)."""
+        if self.damping is None and equation.map.gram:
+            return 2 / (2 + equation.map.norm_bound())
+        return torch.tensor(1.0 if self.damping is None else self.damping)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
+from replication.rows import row_norm
 from replication.solvers.iteration import FixedPoint
-from replication.solvers.solution import row_norm
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Chebyshev(FixedPoint):
     For units with W₂ = W₁ᵀ, whose Jacobians I + W₁ᵀDW₁ are symmetric with eigenvalues in that interval, θ ± δ. Where
     the piece no longer changes, the error falls by (√κ − 1)/(√κ + 1) a step, κ = 1 + ‖A‖: 1/3 for ‖A‖ = 3. A row
     whose residual exceeds that of its start, which cannot be within one piece, starts again with a gradient step, which
-    leaves at most ‖A‖/(2 + ‖A‖) of it. ‖A‖ is a rigorous
-    upper bound. Not for other units: it refuses them.
+    leaves at most ‖A‖/(2 + ‖A‖) of it. For convolutions ‖A‖ is a rigorous upper bound, for matrices exact to rounding.
+    Not for other units: it refuses them.
 
     Source: Golub and Varga, Numer. Math. 3 (1961) 147–156.
     """

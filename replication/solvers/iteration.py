@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
-from replication.solvers.solution import CODE, Solution, Status, name_of, residual_scale, row_norm
+from replication.rows import residual_scale, row_norm
+from replication.solvers.solution import CODE, Solution, Status, name_of
 
 RUNNING = -1
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from replication.conjugate_gradients import column, conjugate_gradients, dot
+from replication.conjugate_gradients import conjugate_gradients
 from replication.rectifier import RectifierEquation
+from replication.rows import column, dot, residual_scale, row_norm
 from replication.solvers.iteration import FixedPoint
-from replication.solvers.solution import row_norm
 
 SEARCH_STEPS = 30  # of the line search, at most
 FINEST = 0.01  # share of the residual that a linear system is solved to, at least
@@ -78,9 +78,10 @@ class NewtonCG(FixedPoint):
         size = row_norm(residual)
         # as small as the last step's success promises: small once the piece is the right one
         forcing = (size / state.size).square().clamp(FINEST, self.forcing)
-        p, products = conjugate_gradients(lambda v: v + W2(D * W1(v)), residual, forcing)
-        alpha = line_search(residual, p, s, W1(p))
-        return NewtonCGState(x - column(alpha, x) * p, size, products + 1)
+        scale = column(residual_scale(residual), x)  # so that no square over- or underflows
+        p, products = conjugate_gradients(lambda v: v + W2(D * W1(v)), residual / scale, forcing)
+        alpha = line_search(residual / scale, p, s / scale, W1(p))
+        return NewtonCGState(x - column(alpha, x) * scale * p, size, products + 1)
 
     def work(self, state: NewtonCGState) -> Tensor:
         return state.products

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from replication.compiled import EPSILON, ONE, as_array, compiled, spread
 from replication.rectifier import RectifierEquation
-from replication.solvers.solution import CODE, Solution, Status, name_of, residual_scale, row_norm
+from replication.rows import residual_scale, row_norm
+from replication.solvers.solution import CODE, Solution, Status, name_of
 
 AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P = range(5)  # how a walk ends
 STATUS_OF_END = {

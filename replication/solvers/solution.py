@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
@@ -39,8 +38,8 @@ class Solution:
         codes: index into STATUSES; `status` reads better.
         iterations: steps taken; linear systems solved by walks over linear pieces.
         residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0).
-        evaluations: evaluations of the unit or products with its Jacobian: one for each residual computed, and more for
-            methods that solve linear systems by such products.
+        evaluations: evaluations of the unit, one for each residual computed, and products with its Jacobian, each
+            counted as one; the linear system in each step of `modulus` is not counted.
         error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
             constant, or None if there is none.
         solver: the name of the method that was used.
@@ -80,25 +79,6 @@ class Solution:
 def name_of(solver: object) -> str:
     """Return the name by which a solver is known: that of its class in lower case, words joined by underscores."""
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(solver).__name__).lower()
-
-
-def row_norm(v: Tensor) -> Tensor:
-    """Return the Euclidean norm of every row of v (rows, *shape), also where squares would over- or underflow."""
-    norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
-    type_range = torch.finfo(v.dtype)
-    extreme = (norm < 1e4 * type_range.tiny**0.5) | torch.isinf(norm)
-    if v[:1].numel() and extreme.any():
-        flat = v[extreme].flatten(1)
-        largest = flat.abs().amax(1)
-        scale = torch.where((largest > 0) & torch.isfinite(largest), largest, torch.ones_like(largest))
-        norm[extreme] = scale * torch.linalg.vector_norm(flat / scale[:, None], dim=1)
-    return norm
-
-
-def residual_scale(y: Tensor) -> Tensor:
-    """Return what residuals are relative to: ‖y‖ of every row, or 1 where y = 0."""
-    norm = row_norm(y)
-    return torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
 class Solver(Protocol):

@@ -18,9 +18,9 @@ from torch import Tensor
 from replication.conditions import POSITIVE, is_h_matrix, is_lipschitz, is_monotone, is_p_matrix, p_matrix_test
 from replication.data.ensembles import Ensemble, normal
 from replication.rectifier import RectifierEquation
+from replication.rows import row_norm
 from replication.solvers import Exact, Solution, Solver
 from replication.solvers.pieces import walk
-from replication.solvers.solution import row_norm
 from replication.studies.lemke_peer import LemkePeer
 from replication.units import RectifierLinear
 

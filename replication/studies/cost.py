@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,12 +72,11 @@ def inverse_cost(
 def whole_cost(
     network: RectifierNetwork, images: Tensor, solver: Solver, dtype: str, tolerance: float, repetitions: int
 ) -> dict[str, object]:
-    """Return the whole network's columns of `inverse_cost` for one solver in this dtype; the network keeps its own."""
-    before = network.classifier.weight.dtype
+    """Return the whole network's columns of `inverse_cost` for one solver in this dtype."""
     wanted = getattr(torch, dtype)
-    costs = inverse_cost(network.to(wanted), images.to(wanted), {"inverse": solver}, tolerance, repetitions)
+    own = copy.deepcopy(network).to(wanted)
+    costs = inverse_cost(own, images.to(wanted), {"inverse": solver}, tolerance, repetitions)
     (whole,) = (row for row in costs if row["layer"] == TOTAL)
-    network.to(before)
     return {name: value for name, value in whole.items() if name not in ("solver", "layer")}
 
 

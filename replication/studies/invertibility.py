@@ -14,8 +14,8 @@ from torch import Tensor
 from replication.conditions import is_lipschitz, is_monotone, is_p_matrix
 from replication.data.ensembles import DTYPE, Ensemble, normal
 from replication.rectifier import RectifierEquation
+from replication.rows import row_norm
 from replication.solvers import Solver
-from replication.solvers.solution import row_norm
 from replication.units import ResidualUnit
 
 CONDITIONS = {"lipschitz": is_lipschitz, "monotone": is_monotone, "p_matrix": is_p_matrix}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -46,7 +47,7 @@ def network_benchmark(
         task = progress.add_task("network benchmark", total=len(devices) * len(tolerances) * len(batches))
         for device in devices:
             for name, tolerance in tolerances.items():
-                network = network.to(device, getattr(torch, name))
+                copied = copy.deepcopy(network).to(device, getattr(torch, name))
                 for batch in batches:
                     own = images[:batch].to(device, getattr(torch, name))
                     able = {
@@ -55,9 +56,8 @@ def network_benchmark(
                         if batch <= largest_batch.get(method, batch)
                     }
                     about = {"dtype": name, "batch": batch, "tolerance": tolerance}
-                    rows += [about | row for row in inverse_cost(network, own, able, tolerance, repetitions)]
+                    rows += [about | row for row in inverse_cost(copied, own, able, tolerance, repetitions)]
                     progress.advance(task)
-    network.cpu()
     return pd.DataFrame(rows)
 
 
@@ -92,7 +92,7 @@ def error_curve(
 def contractive_unit(shape: Sequence[int], hidden: int, contraction: float, seed: int) -> tuple[RectifierUnit, Tensor]:
     """Make a unit x − W₁ᵀ·relu(W₁x + b₁) whose branch contracts by just this factor, and inputs for it, in float64.
 
-    ‖W₁‖² is the contraction (to six digits), and the biases are so large that every ReLU is active at every input: the
+    ‖W₁‖² is the contraction (to six digits), and the biases are so large that every ReLU is active at these inputs: the
     Lipschitz constant is attained, as it is not for kernels drawn at random or trained.
 
     Args:

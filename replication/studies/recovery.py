@@ -11,8 +11,8 @@ from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from replication.networks import LayerRecord, NetworkSolution, RectifierNetwork
+from replication.rows import row_norm
 from replication.solvers import Solver
-from replication.solvers.solution import row_norm
 
 
 def undo(

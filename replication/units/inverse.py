@@ -11,9 +11,9 @@ from torch.nn.utils import parametrize
 
 from replication.conjugate_gradients import conjugate_gradients
 from replication.rectifier import MATRIX_LIMIT, RectifierMap
+from replication.rows import residual_scale, row_norm
 from replication.solvers import Solver, get_solver
 from replication.solvers.pieces import solve_pieces
-from replication.solvers.solution import residual_scale, row_norm
 from replication.units.plain import PlainLayer
 from replication.units.rectifier_unit import RectifierUnit
 
@@ -141,6 +141,8 @@ def solve_adjoint(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Ten
         u, _ = conjugate_gradients(jacobian, v, accuracy)
     else:
         u = jacobian(conjugate_gradients(lambda w: adjoint(jacobian(w)), v, accuracy)[0])
+    if not torch.isfinite(v).all():
+        return u
     missing = row_norm(adjoint(u) - v) / residual_scale(v)
     if not (missing <= torch.finfo(v.dtype).eps ** 0.5).all():
         raise RuntimeError(

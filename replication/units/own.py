@@ -30,8 +30,10 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
     Raises:
         ValueError: if the module is not of this form, or does not agree with the unit on x.
     """
+    if not torch.isfinite(x).all():
+        raise ValueError("the inputs have values that are not finite (NaN or infinity); remove those rows first")
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    if len(layers) != 2 or type(layers[0]) is not type(layers[1]):
+    if len(layers) != 2 or isinstance(layers[0], nn.Linear) != isinstance(layers[1], nn.Linear):
         found = ", ".join(type(layer).__name__ for layer in layers) or "none"
         raise ValueError(f"the module must compute {FORM}; its layers with weights are: {found}")
     first, second = layers
@@ -81,7 +83,8 @@ def invert(
 
 def agree(a: Tensor, b: Tensor) -> bool:
     """Return whether two outputs differ by rounding at most."""
-    return bool((a - b).abs().max() <= 1000 * torch.finfo(a.dtype).eps * (1 + a.abs().max()))
+    size = 1 + torch.linalg.vector_norm(a, ord=torch.inf) if a.numel() else 1
+    return bool(((a - b).abs() <= 1000 * torch.finfo(a.dtype).eps * size).all())
 
 
 def bias_of(layer: nn.Linear | nn.Conv2d) -> Tensor:

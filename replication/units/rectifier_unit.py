@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from replication.certificates import inverse_lipschitz
 from replication.rectifier import RectifierEquation, RectifierMap
+from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
-from replication.solvers.solution import residual_scale, row_norm
 
 ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
 
@@ -59,8 +59,11 @@ class RectifierUnit(nn.Module, ABC):
         method = get_solver(solver, **options)
         check_rows(y, like=next(self.parameters()))
         rows, rectifier_map = self.rows(y)
+        if rows.ndim == 4 and rows.dtype == torch.float32:
+            rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster so
         equation = RectifierEquation(rectifier_map, rows)
         solution = method.solve(equation, resolve_tolerance(tolerance, y.dtype))
+        solution = replace(solution, value=solution.value.contiguous())
         return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
 
 

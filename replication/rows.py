@@ -1,0 +1,35 @@
+"""Numbers of every row of a batch: norms, inner products, scales."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def row_norm(v: Tensor) -> Tensor:
+    """Return the Euclidean norm of every row of v (rows, *shape), also where squares would over- or underflow."""
+    norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
+    type_range = torch.finfo(v.dtype)
+    extreme = (norm < 1e4 * type_range.tiny**0.5) | torch.isinf(norm)
+    if v[:1].numel() and extreme.any():
+        flat = v[extreme].flatten(1)
+        largest = flat.abs().amax(1)
+        scale = torch.where((largest > 0) & torch.isfinite(largest), largest, torch.ones_like(largest))
+        norm[extreme] = scale * torch.linalg.vector_norm(flat / scale[:, None], dim=1)
+    return norm
+
+
+def residual_scale(y: Tensor) -> Tensor:
+    """Return what residuals are relative to: ‖y‖ of every row, or 1 where y = 0."""
+    norm = row_norm(y)
+    return torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+def dot(v: Tensor, w: Tensor) -> Tensor:
+    """Return the inner product of every row (rows,)."""
+    return torch.linalg.vecdot(v.flatten(1), w.flatten(1))
+
+
+def column(numbers: Tensor, like: Tensor) -> Tensor:
+    """Shape one number a row (rows,) so that it multiplies rows like `like`."""
+    return numbers.reshape(-1, *[1] * (like.ndim - 1))
