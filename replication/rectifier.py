@@ -44,7 +44,8 @@ class RectifierMap:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x), like x (rows, *shape)."""
-        return x + self.W2.affine(torch.relu(self.preactivation(x)), self.b2)
+        # in place, since a tensor of this size costs more to allocate than to fill
+        return x + self.W2.affine(self.preactivation(x).relu_(), self.b2)
 
     def select(self, rows: Tensor) -> RectifierMap:
         """Keep the maps of these rows."""
