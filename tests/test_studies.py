@@ -174,7 +174,7 @@ def test_rows_of_caps_and_their_figure(network: RectifierNetwork) -> None:
     assert (table["error_max"] < [1e-3, 1e-8] * 2).all()
     assert table["accuracy_low"].iloc[0] == pytest.approx(35.20, abs=0.01)  # Wilson, 20 of 40
     figure = fig8.draw(table, "random images")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["cap 3", "no cap"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["cap 3", "no cap"]
     assert "reconstructed" in figure.get_suptitle()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -35,13 +37,23 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
 
 
 def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
-    """Draw accuracy against forward passes, a labelled point for each cap."""
-    accuracy = table["test_accuracy"]
-    bars = [accuracy - table["accuracy_low"], table["accuracy_high"] - accuracy]
-    axis.errorbar(table["forward_passes"], accuracy, yerr=bars, fmt="o", color=COLOURS["proposed"], ecolor="#cccccc")
-    for name, runs in table.groupby([cap_name(cap) for cap in table["norm_cap"]], sort=False):
-        top = (runs["forward_passes"].mean(), runs["accuracy_high"].max())
-        axis.annotate(str(name), top, (0, 4), textcoords="offset points", ha="center", fontsize=7.5, rotation=45)
+    """Draw accuracy against forward passes, a colour for each cap and a point for each seed."""
+    groups = list(table.groupby([cap_name(cap) for cap in table["norm_cap"]], sort=False))
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(groups)))
+    for (name, runs), shade, marker in zip(groups, shades, cycle("os^Dv*"), strict=False):
+        accuracy = runs["test_accuracy"]
+        bars = [accuracy - runs["accuracy_low"], runs["accuracy_high"] - accuracy]
+        axis.errorbar(
+            runs["forward_passes"],
+            accuracy,
+            yerr=bars,
+            fmt=marker,
+            mfc="none",
+            color=shade,
+            ecolor="#cccccc",
+            label=str(name),
+        )
+    axis.legend(loc="lower center", bbox_to_anchor=(0.62, 0), fontsize=8)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
