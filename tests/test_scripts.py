@@ -95,6 +95,10 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     assert list(pd.read_csv(tmp_path / "figures" / "fig8.csv")["norm_cap"].isna()) == [False, False, True, True]
+    size = ["per_class=1", "cost.per_class=1", "cost.repetitions=1"]
+    done = run("table1", *small, "runs=[{family:monotone,seed:0},{family:standard,seed:0}]", *size, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(pd.read_csv(tmp_path / "figures" / "table1.csv")["inverse_method"].isna()) == [False, True]
     few = ["bench.batches=[1,10]", "bench.repetitions=1", "curve.images=5", "curve.tolerances=[1e-3,1e-6]"]
     done = run("bench_network", *small, *few, folder=tmp_path)
     assert done.returncode == 0, done.stderr
