@@ -49,6 +49,13 @@ def test_its_numbers_are_those_of_the_committed_tables() -> None:
     errors = committed("fig5").groupby("method")["relative_error_percent"]
     assert errors.max()["proposed"] <= 3.8e-7
     assert f"{errors.min()['existing']:.0f} to {errors.max()['existing']:.0f} %" in TEXT
+    caps = committed("fig8").query("dtype == 'float32'")
+    small = caps[caps["norm_cap"] <= 3]
+    row = next(line for line in TEXT.splitlines() if line.startswith("| fig8 "))
+    for name, form in (("test_accuracy", "{:.2f} to {:.2f} %"), ("forward_passes", "{:.1f} to {:.1f} forward passes")):
+        assert form.format(small[name].min(), small[name].max()) in row
+    for run in (caps[caps["norm_cap"] == 12], caps[caps["norm_cap"].isna()]):
+        assert f"{run['test_accuracy'].item():.2f} % at {run['forward_passes'].item():.1f}" in row
     families = committed("table1").groupby("family")["test_accuracy"]
     for accuracy in (*families.get_group("monotone"), *families.get_group("standard")):
         assert f"{accuracy:.2f}" in TEXT
