@@ -91,8 +91,9 @@ class RectifierMap:
             )
         return Product(self.W1, self.W2).matrix(self.b1).double()
 
+    @cached_property
     def norm_bound(self) -> Tensor:
-        """Bound ‖A‖₂ from above: exactly (to rounding) for matrices, by ‖W₁‖·‖W₂‖ for convolutions."""
+        """An upper bound of ‖A‖₂: exactly (to rounding) for matrices, by ‖W₁‖·‖W₂‖ for convolutions."""
         if isinstance(self.W1, Dense) and isinstance(self.W2, Dense):
             return torch.linalg.matrix_norm(self.W1.weight @ self.W2.weight, ord=2)
         return self.W1.norm_bound() ** 2 if self.gram else self.W1.norm_bound() * self.W2.norm_bound()

@@ -247,7 +247,7 @@ def gram_unit(norm: float, dtype: torch.dtype = torch.float64, size: tuple[int, 
     """A Gram unit whose ‖A‖ is near `norm`."""
     unit = MonotoneConvUnit(6, 9, image_size=size).to(dtype)
     with torch.no_grad():
-        unit.weight1 *= (norm / float(unit.rectifier_map((6, *size)).norm_bound().detach())) ** 0.5
+        unit.weight1 *= (norm / float(unit.rectifier_map((6, *size)).norm_bound.detach())) ** 0.5
         unit.bias1.normal_()
     return unit
 
@@ -275,7 +275,7 @@ def test_chebyshev_converges_at_the_rate_of_theory() -> None:
     y = unit(torch.randn(8, 6, 7, 6).double()).detach()
     steps = 30
     solution = unit.inverse(y, Chebyshev(max_iterations=steps), tolerance=1e-300)
-    norm = float(unit.rectifier_map((6, 7, 6)).norm_bound().detach())
+    norm = float(unit.rectifier_map((6, 7, 6)).norm_bound.detach())
     kappa = 1 + norm
     rate = (kappa**0.5 - 1) / (kappa**0.5 + 1)
     first = unit.inverse(y, Chebyshev(max_iterations=0), tolerance=1e-300).residual

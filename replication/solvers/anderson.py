@@ -110,5 +110,5 @@ class Anderson(FixedPoint):
     def relaxation(self, equation: RectifierEquation) -> Tensor:
         """Return τ for this equation, a scalar or (rows,)."""
         if self.damping is None and equation.map.gram:
-            return 2 / (2 + equation.map.norm_bound())
+            return 2 / (2 + equation.map.norm_bound)
         return torch.tensor(1.0 if self.damping is None else self.damping)

@@ -38,4 +38,4 @@ class Auto:
             return Exact()
         if not rectifier_map.gram:
             return Anderson()
-        return Chebyshev() if float(rectifier_map.norm_bound()) <= LARGE_NORM else NewtonCG()
+        return Chebyshev() if float(rectifier_map.norm_bound) <= LARGE_NORM else NewtonCG()

@@ -52,7 +52,7 @@ class Chebyshev(FixedPoint):
         if not equation.map.gram:
             raise ValueError("the Chebyshev method needs a monotone (Gram) unit, W₂ = W₁ᵀ; use another solver")
         x = equation.y - equation.map.b2
-        norm = equation.map.norm_bound().to(x).expand(len(x))
+        norm = equation.map.norm_bound.to(x).expand(len(x))
         radius = (norm / 2).clamp_min(torch.finfo(x.dtype).eps)
         zero = torch.zeros_like(norm)
         return ChebyshevState(x, torch.zeros_like(x), zero, torch.full_like(zero, torch.inf), 1 + norm / 2, radius)

@@ -67,7 +67,7 @@ class Modulus(FixedPoint):
         """Return the number ω for this equation."""
         if self.omega != "auto":
             return float(self.omega)
-        return math.sqrt(1 + float(equation.map.norm_bound().max())) if equation.map.gram else 1.0
+        return math.sqrt(1 + float(equation.map.norm_bound.max())) if equation.map.gram else 1.0
 
     def point(self, equation: RectifierEquation, state: ModulusState) -> Tensor:
         return equation.recover(state.t.abs() + state.t)
