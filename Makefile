@@ -66,20 +66,20 @@ help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-figures: $(FIGURES) ## set up and make every figure with its table and record: 7 to 10 min, install aside
+figures: $(FIGURES) ## set up and make every figure with its table and record: 20 to 25 min, install aside
 	@$(RUN) scripts/summary.py $(OUT)
 
 fig1: $(MADE)/fig1 ## architecture of the network: 5 s
 fig2: $(MADE)/fig2 ## γ sweep, rectifier linear transform: 30 s
 fig3: $(MADE)/fig3 ## γ sweep, residual unit with a fully-connected layer: 30 s
 fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 15 s
-fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 3 to 6 min
+fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 5 min
 fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
-fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 10 min
+fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 8 min
 table1: $(MADE)/table1 ## families of units under one recipe: 5 min
 
-bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 14 min
+bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
