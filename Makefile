@@ -77,7 +77,7 @@ fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 5 min
 fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
 fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 8 min
-table1: $(MADE)/table1 ## families of units under one recipe: 5 min
+table1: $(MADE)/table1 ## families of units under one recipe: 6 to 10 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
 

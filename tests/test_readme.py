@@ -58,6 +58,8 @@ def test_its_numbers_are_those_of_the_committed_tables() -> None:
         assert form.format(small[name].min(), small[name].max()) in row
     for run in (caps[caps["norm_cap"] == 12], caps[caps["norm_cap"].isna()]):
         assert f"{run['test_accuracy'].item():.2f} % at {run['forward_passes'].item():.1f}" in row
+    passes = committed("table1").query("family == 'monotone'")["inverse_forward_passes"]
+    assert f"{passes.mean():.1f} ± {passes.std():.1f} forward passes" in TEXT
     families = committed("table1").groupby("family")["test_accuracy"]
     for accuracy in (*families.get_group("monotone"), *families.get_group("standard")):
         assert f"{accuracy:.2f}" in TEXT
