@@ -111,4 +111,4 @@ class Anderson(FixedPoint):
         """Return τ for this equation, a scalar or (rows,)."""
         if self.damping is None and equation.map.gram:
             return 2 / (2 + equation.map.norm_bound)
-        return torch.tensor(1.0 if self.damping is None else self.damping)
+        return torch.tensor(1.0 if self.damping is None else self.damping, dtype=torch.float64)

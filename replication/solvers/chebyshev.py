@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from replication.rectifier import RectifierEquation
-from replication.rows import row_norm
+from replication.rows import column, row_norm
 from replication.solvers.iteration import FixedPoint
 
 
@@ -67,8 +67,7 @@ class Chebyshev(FixedPoint):
         weight = torch.where(anew, start, 1 / (2 / start - state.weight))
         keep = torch.where(anew, 0, weight * state.weight)
         move = torch.where(anew, 1 / state.centre, 2 * weight / state.radius)
-        row = (-1, *[1] * (x.ndim - 1))
-        change = state.change.mul_(keep.reshape(row)).addcmul_(move.reshape(row), residual, value=-1)
+        change = state.change.mul_(column(keep, x)).addcmul_(column(move, x), residual, value=-1)
         return ChebyshevState(
             x + change, change, weight, torch.where(anew, size, state.ceiling), state.centre, state.radius
         )
