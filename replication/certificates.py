@@ -25,7 +25,7 @@ from replication.conditions import (
     spectral_norm,
     symmetric_minimum,
 )
-from replication.operators import Dense, rounding_margin
+from replication.operators import Convolution, Dense, rounding_margin
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.rows import row_norm
 from replication.solvers import Exact
@@ -99,6 +99,8 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
         return Certificate(
             Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {below_one(bound)}, so the residual branch is a contraction."
         )
+    if rectifier_map.causal:
+        return certify_pixel(rectifier_map)
     if not (isinstance(W1, Dense) and isinstance(W2, Dense)):
         return Certificate(
             Verdict.UNKNOWN, None, f"‖W₁‖·‖W₂‖ ≤ {bound:.6g} is not below 1, and no other condition was decided."
@@ -107,6 +109,40 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
     if decision.condition is not None:
         return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason)
     return collision(rectifier_map, decision)
+
+
+def certify_pixel(rectifier_map: RectifierMap) -> Certificate:
+    """Certify a causal unit, for images of every size, by what it does to one pixel.
+
+    M = I + A is block lower triangular with equal diagonal blocks I + A₀, A₀ = W₁⁰W₂⁰, so it is a P-matrix iff they are.
+    Two values of one pixel that collide, at the last pixel of an otherwise black image, which no other pixel sees, are
+    two images that collide.
+
+    Source: paper B, abstract (blocks that are invertible under weak conditions; reconstructed, assumption A7).
+    """
+    pixel = certify(rectifier_map.pixel())
+    order = math.prod(rectifier_map.pixel().W1.codomain)
+    shape = f"M = I + A is block triangular, and its diagonal blocks are all the same I + A₀ of order {order}"
+    if pixel.verdict is Verdict.INVERTIBLE:
+        return Certificate(Verdict.INVERTIBLE, "triangular", f"{shape}: {pixel.reason.replace('A =', 'A₀ =', 1)}")
+    reason = f"{shape}, which decide: {pixel.reason}"
+    if pixel.witness is None:
+        return replace(pixel, reason=reason)
+    witness = tuple(last_pixel(rectifier_map, value) for value in pixel.witness)
+    x1, x2 = witness
+    difference = rectifier_map(x1[None]) - rectifier_map(x2[None])
+    if difference.norm() > math.sqrt(torch.finfo(x1.dtype).eps) * (x1 - x2).norm():
+        return Certificate(Verdict.UNKNOWN, None, f"{reason} On whole images they do not collide in floating point.")
+    return Certificate(Verdict.NOT_INVERTIBLE, "collision", reason, (x1, x2))
+
+
+def last_pixel(rectifier_map: RectifierMap, value: Tensor) -> Tensor:
+    """Return an image that is zero but for its last pixel, across from the corner where a causal map is padded."""
+    W1 = rectifier_map.W1
+    assert isinstance(W1, Convolution)
+    image = value.new_zeros(W1.domain)
+    image[:, -1 if "top" in W1.padding else 0, -1 if "left" in W1.padding else 0] = value
+    return image
 
 
 def product_error(W1: Dense, W2: Dense) -> Tensor:

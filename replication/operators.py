@@ -124,15 +124,16 @@ class Dense(Weighted):
 class Convolution(Weighted):
     """A convolution of stride 1 that keeps the image size.
 
-    Source: design of the network, assumption A6.
+    Source: design of the network, assumption A6; with padding at one corner paper B, abstract, assumption A7.
 
     Args:
-        weight: kernel (out, in, k, k), k odd.
+        weight: kernel (out, in, k, k).
         image_size: (height, width) of the images it acts on.
-        padding: of k//2 points on every side, with "zeros" or "circular".
+        padding: "zeros" or "circular", k//2 points on every side; or a corner, "top-left", say: k − 1 zeros on those
+            two sides only.
 
     Raises:
-        ValueError: if the padding is neither, or circular and larger than the image.
+        ValueError: if the padding is none of these or does not fit the kernel and the image (`check_padding`).
     """
 
     def __init__(self, weight: Tensor, image_size: tuple[int, int], padding: str = "zeros") -> None:
@@ -140,6 +141,12 @@ class Convolution(Weighted):
         self.weight, self.image_size, self.padding = weight, image_size, padding
         self.terms = weight[0].numel()
         self.codomain, self.domain = (weight.shape[0], *image_size), (weight.shape[1], *image_size)
+
+    @property
+    def aligned(self) -> Tensor:
+        """The tap (out, in) that takes each pixel to itself."""
+        row, column = aligned_tap(self.padding, self.weight.shape[-1])
+        return self.weight[:, :, row, column]
 
     def __call__(self, v: Tensor) -> Tensor:
         return self.convolve(v, None)
@@ -149,13 +156,17 @@ class Convolution(Weighted):
 
     def convolve(self, v: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve, and add a bias to each channel (out,)."""
-        radius = self.weight.shape[-1] // 2
+        kernel_size = self.weight.shape[-1]
         if self.padding == "zeros":
-            return F.conv2d(v, self.weight, bias, padding=radius)
-        return F.conv2d(F.pad(v, [radius] * 4, mode="circular"), self.weight, bias)
+            return F.conv2d(v, self.weight, bias, padding=kernel_size // 2)
+        top, left = aligned_tap(self.padding, kernel_size)
+        sides = (left, kernel_size - 1 - left, top, kernel_size - 1 - top)
+        mode = "circular" if self.padding == "circular" else "constant"
+        return F.conv2d(F.pad(v, sides, mode=mode), self.weight, bias)
 
     def adjoint(self) -> Convolution:
-        return Convolution(adjoint_kernel(self.weight), self.image_size, self.padding)
+        padding = OPPOSITE.get(self.padding, self.padding)
+        return Convolution(adjoint_kernel(self.weight), self.image_size, padding)
 
     def norm_bound(self) -> Tensor:
         return convolution_norm_bound(self.weight, self.image_size, self.padding)
@@ -205,13 +216,34 @@ class Gram(Product):
         return self.inner.norm_bound() ** 2
 
 
-PADDINGS = ("zeros", "circular")
+SYMMETRIC_PADDINGS = ("zeros", "circular")
+OPPOSITE = {  # a corner to the one across
+    "top-left": "bottom-right",
+    "bottom-right": "top-left",
+    "top-right": "bottom-left",
+    "bottom-left": "top-right",
+}
+CORNERS = tuple(OPPOSITE)
+
+
+def aligned_tap(padding: str, kernel_size: int) -> tuple[int, int]:
+    """Return the row and column of the tap that takes a pixel to itself: the padding on the top and on the left."""
+    if padding in SYMMETRIC_PADDINGS:
+        return kernel_size // 2, kernel_size // 2
+    return (kernel_size - 1) * ("top" in padding), (kernel_size - 1) * ("left" in padding)
 
 
 def check_padding(padding: str, kernel_size: int, image_size: tuple[int, int] | None) -> None:
-    """Refuse unknown paddings, and circular ones that would wrap an image more than once."""
-    if padding not in PADDINGS:
-        raise ValueError(f'padding must be "zeros" or "circular", not {padding!r}')
+    """Refuse unknown paddings, even kernels with symmetric ones, and circular ones that wrap an image more than once.
+
+    Raises:
+        ValueError: if the padding is one of these.
+    """
+    if padding not in SYMMETRIC_PADDINGS + CORNERS:
+        known = ", ".join(f'"{name}"' for name in SYMMETRIC_PADDINGS + CORNERS)
+        raise ValueError(f"padding must be one of {known}, not {padding!r}")
+    if padding in SYMMETRIC_PADDINGS and kernel_size % 2 == 0:
+        raise ValueError(f"a kernel padded on all sides must have an odd size, not {kernel_size}")
     if padding == "circular" and image_size is not None and kernel_size // 2 > min(image_size):
         raise ValueError(
             f"circular padding of {kernel_size // 2} points needs images of at least that size, not {image_size}"
@@ -227,7 +259,7 @@ def rounding_margin(matrix: Tensor) -> Tensor:
 
 
 def adjoint_kernel(weight: Tensor) -> Tensor:
-    """Return the kernel (in, out, k, k) of the adjoint of a convolution with kernel (out, in, k, k), k odd."""
+    """Return the kernel (in, out, k, k) of the adjoint of a convolution with kernel (out, in, k, k)."""
     return weight.transpose(0, 1).flip(-2, -1)
 
 
@@ -251,8 +283,8 @@ def convolution_norm_bound(
     """Bound the spectral norm of a convolution from above, differentiably.
 
     With circular padding it is the largest norm of the convolution's symbol over the frequencies of the image. With
-    zero padding the convolution is a compression of the circular one on a torus with k//2 points to spare a side, where
-    no wrapped tap reaches the image. Each symbol's norm is bounded by ‖G‖_F^(1/2^(t+1)), where G is the Gram matrix of
+    zeros the convolution is a compression of the circular one on a torus with as many points to spare as there are
+    zeros on a side, where no wrapped tap reaches the image. Each symbol's norm is bounded by ‖G‖_F^(1/2^(t+1)), where G is the Gram matrix of
     the symbol squared t times: at most a factor rank^(1/2^(t+2)) above the exact value.
 
     Source: Delattre et al., ICML 2023, arXiv 2305.16173 (Gram iteration).
@@ -260,20 +292,19 @@ def convolution_norm_bound(
     Args:
         weight: kernel (out, in, k, k).
         image_size: (height, width).
-        padding: "zeros" or "circular".
+        padding: as for `Convolution`.
         iterations: number t of squarings.
 
     Returns:
         A scalar.
     """
-    torus = image_size
-    if padding == "zeros":
-        radius = weight.shape[-1] // 2
-        top, left = (
-            max(0, radius - n + 1) for n in image_size
-        )  # taps before these, and after their mirrors, meet zeros
-        weight = weight[:, :, top : weight.shape[2] - top, left : weight.shape[3] - left]
-        torus = (image_size[0] + radius - top, image_size[1] + radius - left)
+    torus = list(image_size)
+    if padding != "circular":
+        taps = weight.shape[-1]
+        for side, (n, before) in enumerate(zip(image_size, aligned_tap(padding, taps), strict=True)):
+            first, last = max(0, before - n + 1), min(taps - 1, before + n - 1)  # taps past these meet zeros only
+            weight = weight.narrow(2 + side, first, last - first + 1)
+            torus[side] = n + max(before - first, last - before)
     symbols = spectrum(weight, torus).flatten(0, 1)
     with torch.no_grad():
         largest = gram_norm_bound(symbols, iterations).argmax()

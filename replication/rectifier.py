@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from replication.operators import Dense, Gram, Operator, Product, Weighted
+from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product, Weighted
 from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
 
 MATRIX_LIMIT = 2048  # order of A up to which methods that take apart a matrix of its own for every row make sense
@@ -57,18 +57,52 @@ class RectifierMap:
         """Return the diagonal of D in the Jacobian I + W₂DW₁ at x: 1 where the preactivation is positive, else 0."""
         return (self.preactivation(x) > 0).to(x.dtype)
 
-    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        """Return log|det(I + W₂DW₁)| (rows,) at x (rows, d), for dense units, by the smaller of two matrices.
+    @property
+    def causal(self) -> bool:
+        """Whether both maps are convolutions padded at the same corner.
 
-        det(I + W₂DW₁) = det(I + DW₁W₂); at a kink the piece with D = 0 there is taken.
+        From that corner on, row by row, A is then block lower triangular, with equal diagonal blocks: those of `pixel`.
+
+        Source: paper B, abstract (convolutional blocks with certain zero padding; assumption A7).
         """
+        W1, W2 = self.W1, self.W2
+        if not (isinstance(W1, Convolution) and isinstance(W2, Convolution)):
+            return False
+        return W1.padding == W2.padding and W1.padding in CORNERS
+
+    def pixel(self) -> RectifierMap:
+        """Return what a causal map does to one pixel where those that it sees are zero, for pixels (rows, channels)."""
+        W1, W2 = self.W1, self.W2
+        assert isinstance(W1, Convolution)
+        assert isinstance(W2, Convolution)
+        gram = torch.equal(W2.aligned, W1.aligned.mT)
+        return RectifierMap(Dense(W1.aligned), self.b1.flatten(), Dense(W2.aligned), self.b2.flatten(), gram)
+
+    def adjoint(self) -> RectifierMap:
+        """Return a map without biases whose Jacobian with the same D is the transpose of this one's."""
+        b1, b2 = torch.zeros_like(self.b1), torch.zeros_like(self.b2)
+        return RectifierMap(self.W2.adjoint(), b1, self.W1.adjoint(), b2, self.gram)
+
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        """Return log|det(I + W₂DW₁)| (rows,) at x (rows, *shape), for dense and causal units; the latter's is a sum
+        over pixels.
+
+        At a kink the piece with D = 0 there is taken.
+        """
+        D = self.slopes(x)
+        if not self.causal:
+            return self.log_abs_det_of_piece(D)
+        of_pixels = self.pixel().log_abs_det_of_piece(D.movedim(1, -1).flatten(0, 2))
+        return of_pixels.reshape(len(x), -1).sum(1)
+
+    def log_abs_det_of_piece(self, D: Tensor) -> Tensor:
+        """Return log|det(I + W₂DW₁)| = log|det(I + DW₁W₂)| (rows,) for D (rows, h), by the smaller of the matrices."""
         W1, W2 = self.W1, self.W2
         assert isinstance(W1, Dense)
         assert isinstance(W2, Dense)
-        D = self.slopes(x)
         h, d = W1.weight.shape[-2:]
         change = (W2.weight * D[:, None, :]) @ W1.weight if d <= h else D[:, :, None] * (W1.weight @ W2.weight)
-        identity = torch.eye(min(h, d), dtype=x.dtype, device=x.device)
+        identity = torch.eye(min(h, d), dtype=D.dtype, device=D.device)
         return torch.linalg.slogdet(identity + change).logabsdet
 
     @property

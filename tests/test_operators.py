@@ -10,7 +10,7 @@ from oracles import convolution_matrix
 from replication import resolvents
 from replication.conjugate_gradients import conjugate_gradients
 from replication.operators import (
-    PADDINGS,
+    SYMMETRIC_PADDINGS,
     Convolution,
     Dense,
     Gram,
@@ -23,7 +23,7 @@ from replication.resolvents import FourierResolvent, ImageResolvent, IterativeRe
 
 SIZES = [(4, 4), (5, 4), (3, 7), (2, 2)]
 DTYPES = [torch.float32, torch.float64]
-kinds = pytest.mark.parametrize("padding", PADDINGS)
+kinds = pytest.mark.parametrize("padding", SYMMETRIC_PADDINGS)
 kernels = pytest.mark.parametrize("k", [1, 3, 5])
 sizes = pytest.mark.parametrize("size", SIZES, ids="{0[0]}x{0[1]}".format)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -17,6 +17,7 @@ from replication.solvers.solution import CODE
 from replication.units import (
     ChannelNormalisation,
     ConvRectifierUnit,
+    Flip,
     Orthogonal1x1,
     PlainLayer,
     SpaceToDepth,
@@ -123,6 +124,8 @@ class RectifierNetwork(nn.Module):
         padded_channels: channels after padding with zeros.
         hidden: hidden channels of the units, one number for each stage.
         units_per_stage: number of groups in each stage.
+        flips: whether the image is turned by half a turn after every group, as causal units need it to see every side
+            of a pixel.
 
     Raises:
         ValueError: if the image size is not divisible.
@@ -136,6 +139,7 @@ class RectifierNetwork(nn.Module):
         padded_channels: int = 4,
         hidden: tuple[int, ...] = (32, 64),
         units_per_stage: int = 3,
+        flips: bool = False,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
@@ -151,6 +155,8 @@ class RectifierNetwork(nn.Module):
                 layers.append(unit(channels=channels, hidden=width_of_stage, image_size=(height, width)))
                 layers.append(ChannelNormalisation(channels))
                 layers.append(Orthogonal1x1(channels))
+                if flips:
+                    layers.append(Flip())
         self.hidden_layers = nn.ModuleList(layers)
         self.classifier = nn.Linear(channels, classes)
 

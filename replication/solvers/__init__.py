@@ -9,11 +9,14 @@ from replication.solvers.auto import Auto
 from replication.solvers.banach import Banach
 from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
+from replication.solvers.jacobi import Jacobi
 from replication.solvers.modulus import Modulus
 from replication.solvers.newton import Newton
 from replication.solvers.newton_cg import NewtonCG
+from replication.solvers.newton_substitution import NewtonSubstitution
 from replication.solvers.pivoting import Pivoting
 from replication.solvers.solution import STATUSES, Solution, Solver, Status
+from replication.solvers.substitution import Substitution
 
 SOLVERS: dict[str, type] = {
     "anderson": Anderson,
@@ -21,10 +24,13 @@ SOLVERS: dict[str, type] = {
     "banach": Banach,
     "chebyshev": Chebyshev,
     "exact": Exact,
+    "jacobi": Jacobi,
     "modulus": Modulus,
     "newton": Newton,
     "newton_cg": NewtonCG,
+    "newton_substitution": NewtonSubstitution,
     "pivoting": Pivoting,
+    "substitution": Substitution,
 }
 
 
@@ -61,12 +67,15 @@ __all__ = [
     "Banach",
     "Chebyshev",
     "Exact",
+    "Jacobi",
     "Modulus",
     "Newton",
     "NewtonCG",
+    "NewtonSubstitution",
     "Pivoting",
     "Solution",
     "Solver",
     "Status",
+    "Substitution",
     "get_solver",
 ]

@@ -11,6 +11,7 @@ from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
 from replication.solvers.newton_cg import NewtonCG
 from replication.solvers.solution import Solution, Solver
+from replication.solvers.substitution import Substitution
 
 SMALL = 256  # hidden numbers up to which a convolution is inverted exactly, by its matrix
 LARGE_NORM = 200.0  # ‖A‖ from which Newton's method with conjugate gradients takes fewer products, as measured
@@ -22,6 +23,7 @@ class Auto:
 
     - `exact` for dense units, and for convolutions with at most SMALL hidden numbers: it needs no condition but
       invertibility.
+    - `substitution` for causal units: it needs no condition but invertibility either.
     - `chebyshev` for larger Gram units: it needs the least work. `newton_cg` where ‖A‖ may exceed LARGE_NORM.
     - `anderson` for other convolutions: with its plain steps it converges for contractions; for units without a
       guarantee it is the best there is.
@@ -33,6 +35,8 @@ class Auto:
 
     def choose(self, rectifier_map: RectifierMap) -> Solver:
         """Return the method for a unit."""
+        if rectifier_map.causal:
+            return Substitution()
         dense = isinstance(rectifier_map.W1, Dense) and isinstance(rectifier_map.W2, Dense)
         if dense or rectifier_map.order <= SMALL:
             return Exact()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from replication.rectifier import RectifierEquation
 from replication.solvers.pieces import PieceWalk
+from replication.solvers.solution import Solution
+from replication.solvers.substitution import Substitution
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,8 @@ class Exact(PieceWalk):
     Ends on every P-matrix, as Lemke's method does, with the accuracy that the matrix's condition allows. Pivots are
     a few times n in practice, exponentially many in the worst case. Rows whose matrix is not P may fail: they say so
     when Newton's steps lead nowhere after a piece with a negative determinant, or when Lemke's path ends in a ray.
+
+    Causal units are undone so pixel by pixel (`Substitution`).
 
     Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274; Júdice and Pires, Computers Oper. Res. 21 (1994) 587–596
     (block steps with a safeguard); Lemke, Management Sci. 11 (1965) 681–689.
@@ -37,3 +42,8 @@ class Exact(PieceWalk):
     @property
     def patience(self) -> int:
         return self.block_steps
+
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        if equation.map.causal:
+            return Substitution(self.block_steps, self.max_iterations).solve(equation, tolerance)
+        return super().solve(equation, tolerance)

@@ -13,6 +13,7 @@ of many sizes and different for every row, which batched linear algebra is slow 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -74,29 +75,56 @@ class PieceWalk(ABC):
         """
         A, c, linear = equation.map.matrix(), equation.c, equation.map
         s, ends, steps = walk(A, c.flatten(1), self.patience, self.max_iterations)
-        value = equation.recover(torch.relu(s.reshape(c.shape)))
-        residual, scale = equation.residual(value), residual_scale(equation.y)
-        relative = row_norm(residual) / scale
-        evaluations = torch.ones_like(steps)
-        for _ in range(CORRECTIONS):
-            inexact = torch.isfinite(relative) & (relative > tolerance)
-            if not inexact.any():
-                break
-            z = solve_pieces(A, linear.W1(residual).flatten(1), s > 0).reshape(c.shape)
-            corrected = value - residual + linear.W2(z)
-            corrected_residual = equation.residual(corrected)
-            corrected_relative = row_norm(corrected_residual) / scale
-            better = inexact & (corrected_relative < relative)
-            for kept, new in ((value, corrected), (residual, corrected_residual), (relative, corrected_relative)):
-                kept[better] = new[better]
-            evaluations += inexact
 
-        codes = torch.empty_like(ends)
-        for end, status in STATUS_OF_END.items():
-            codes[ends == end] = CODE[status]
-        codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
-        codes[relative <= tolerance] = CODE[Status.CONVERGED]
-        return Solution(value, codes, steps, relative, evaluations, solver=name_of(self))
+        def correction(residual: Tensor) -> Tensor:
+            z = solve_pieces(A, linear.W1(residual).flatten(1), s > 0).reshape(c.shape)
+            return residual - linear.W2(z)
+
+        value = equation.recover(torch.relu(s.reshape(c.shape)))
+        value, relative, corrections = corrected(equation, value, correction, tolerance)
+        codes = codes_of(ends, relative, tolerance)
+        return Solution(value, codes, steps, relative, 1 + corrections, solver=name_of(self))
+
+
+def corrected(
+    equation: RectifierEquation, value: Tensor, correction: Callable[[Tensor], Tensor], tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Take up to CORRECTIONS Newton steps in the piece that was found, for the rows whose residual is too large.
+
+    Args:
+        equation: f(x) = y.
+        value: x (rows, *shape), changed in place.
+        correction: J⁻¹ of that piece, applied to residuals like x.
+        tolerance: of the relative residual.
+
+    Returns:
+        The points of smallest residual, their relative residuals (rows,) and the number of corrections (rows,).
+    """
+    residual, scale = equation.residual(value), residual_scale(equation.y)
+    relative = row_norm(residual) / scale
+    taken = torch.zeros_like(relative, dtype=torch.long)
+    for _ in range(CORRECTIONS):
+        inexact = torch.isfinite(relative) & (relative > tolerance)
+        if not inexact.any():
+            break
+        new = value - correction(residual)
+        new_residual = equation.residual(new)
+        new_relative = row_norm(new_residual) / scale
+        better = inexact & (new_relative < relative)
+        for kept, found in ((value, new), (residual, new_residual), (relative, new_relative)):
+            kept[better] = found[better]
+        taken += inexact
+    return value, relative, taken
+
+
+def codes_of(ends: Tensor, relative: Tensor, tolerance: float) -> Tensor:
+    """Return the status codes (rows,) of rows from how their walks ended and from their relative residuals."""
+    codes = torch.empty_like(ends)
+    for end, status in STATUS_OF_END.items():
+        codes[ends == end] = CODE[status]
+    codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
+    codes[relative <= tolerance] = CODE[Status.CONVERGED]
+    return codes
 
 
 def walk(

@@ -12,6 +12,7 @@ from replication.networks import RectifierNetwork
 from replication.units import (
     ChannelNormalisation,
     ConvRectifierUnit,
+    Flip,
     Orthogonal1x1,
     SpaceToDepth,
     ZeroChannels,
@@ -53,6 +54,8 @@ def describe(layer: nn.Module) -> dict[str, object]:
         formula, undone_by = f"{layer.channels} → {layer.total} channels", "drop them"
     elif isinstance(layer, SpaceToDepth):
         formula, undone_by = "2×2 pixels → channels", "depth to space"
+    elif isinstance(layer, Flip):
+        formula, undone_by = "half a turn", "half a turn"
     elif isinstance(layer, ChannelNormalisation):
         formula, undone_by = "a·x + b per channel", "(y − b)/a"
     elif isinstance(layer, Orthogonal1x1):

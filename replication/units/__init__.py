@@ -1,17 +1,21 @@
 """Layers that can be undone: residual families, and the plain ones between them."""
 
+from replication.units.causal import CausalConvUnit, MonotoneCausalConvUnit
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
 from replication.units.inverse import Inverse
 from replication.units.own import as_unit, invert
-from replication.units.plain import ChannelNormalisation, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
+from replication.units.plain import ChannelNormalisation, Flip, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
 
 __all__ = [
+    "CausalConvUnit",
     "ChannelNormalisation",
     "ConvRectifierUnit",
+    "Flip",
     "Inverse",
     "LipschitzConvUnit",
+    "MonotoneCausalConvUnit",
     "MonotoneConvUnit",
     "Orthogonal1x1",
     "PlainLayer",

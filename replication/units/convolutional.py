@@ -1,4 +1,4 @@
-"""Convolutional residual units on images: free, contractive and monotone, with symmetric zero padding."""
+"""Convolutional residual units on images: free, contractive, monotone, and causal by padding at one corner only."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class NormCap(nn.Module):
 
 
 class ConvRectifierUnit(RectifierUnit):
-    """y = x + conv₂(relu(conv₁(x))), stride 1, padding k//2 on every side (assumption A6).
+    """y = x + conv₂(relu(conv₁(x))), stride 1, padded so that the image keeps its size (assumption A6).
 
     Args:
         channels: channels c of the images.
         hidden: channels h between the convolutions.
-        kernel_size: odd size k of the kernels.
+        kernel_size: size k of the kernels, odd unless they are padded at a corner.
         image_size: (height, width); needed for norms, and so for a cap and for the certificate.
-        padding: "zeros", or "circular".
+        padding: "zeros" or "circular", k//2 on every side, or a corner (`CausalConvUnit`).
 
     Inputs have the shape (rows, c, height, width).
     """
@@ -57,9 +57,9 @@ class ConvRectifierUnit(RectifierUnit):
         padding: str = "zeros",
     ) -> None:
         super().__init__()
-        if min(channels, hidden, kernel_size) < 1 or kernel_size % 2 == 0:
+        if min(channels, hidden, kernel_size) < 1:
             raise ValueError(
-                f"channels and hidden must be positive and kernel_size odd, not {channels}, {hidden}, {kernel_size}"
+                f"channels, hidden and kernel_size must be positive, not {channels}, {hidden}, {kernel_size}"
             )
         self.channels, self.hidden, self.kernel_size, self.padding = channels, hidden, kernel_size, padding
         self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
@@ -67,8 +67,11 @@ class ConvRectifierUnit(RectifierUnit):
         self.weight1 = nn.Parameter(initial_kernel(hidden, channels, kernel_size))
         self.bias1 = nn.Parameter(torch.zeros(hidden))
         self.bias2 = nn.Parameter(torch.zeros(channels))
-        if not self.gram:
-            self.weight2 = nn.Parameter(initial_kernel(channels, hidden, kernel_size))
+        self.make_second()
+
+    def make_second(self) -> None:
+        """Register what the second convolution has of its own: a free kernel `weight2`."""
+        self.weight2 = nn.Parameter(initial_kernel(self.channels, self.hidden, self.kernel_size))
 
     @abstractmethod
     def kernels(self) -> tuple[Tensor, Tensor]:
@@ -183,6 +186,9 @@ class MonotoneConvUnit(ConvRectifierUnit):
             if not norm_cap > 0:
                 raise ValueError(f"norm_cap must be positive or None, not {norm_cap!r}")
             self.cap("weight1", math.sqrt(norm_cap))
+
+    def make_second(self) -> None:
+        """The second convolution has nothing of its own."""
 
     def kernels(self) -> tuple[Tensor, Tensor]:
         weight1 = self.weight1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from replication.operators import PADDINGS
+from replication.operators import SYMMETRIC_PADDINGS
 from replication.solvers import Solution, Solver
 from replication.units.convolutional import StandardConvUnit
 from replication.units.rectifier_unit import RectifierUnit
@@ -102,7 +102,7 @@ def convolutional_unit(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Standa
     size, mode = first.kernel_size[0], first.padding_mode
     for layer in (first, second):
         padding = layer.padding if isinstance(layer.padding, str) else set(layer.padding)
-        keeps_size = padding in ("same", {size // 2}) and mode == layer.padding_mode and mode in PADDINGS
+        keeps_size = padding in ("same", {size // 2}) and mode == layer.padding_mode and mode in SYMMETRIC_PADDINGS
         plain = set(layer.stride) == set(layer.dilation) == {layer.groups} == {1}
         if set(layer.kernel_size) != {size} or size % 2 == 0 or not keeps_size or not plain:
             raise ValueError(

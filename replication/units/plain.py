@@ -1,4 +1,4 @@
-"""Layers that are undone by a formula: channel padding, space-to-depth, normalisation, orthogonal 1×1 convolution."""
+"""Layers that are undone by a formula: channel padding, space-to-depth, flips, normalisation, orthogonal 1×1."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ class SpaceToDepth(PlainLayer):
 
     def inverse(self, y: Tensor) -> Tensor:
         return F.pixel_shuffle(y, 2)
+
+
+class Flip(PlainLayer):
+    """Turn the image by half a turn, so that units that see one side of a pixel only see the other side next."""
+
+    title = "flip"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(-2, -1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y.flip(-2, -1)
 
 
 class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):

@@ -1,0 +1,181 @@
+"""Substitution: causal units undone pixel by pixel, all pixels of an anti-diagonal at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from replication.operators import Convolution
+from replication.rectifier import RectifierEquation, RectifierMap
+from replication.solvers.pieces import AGREES, PieceWalk, codes_of, corrected, solve_pieces, walk
+from replication.solvers.solution import Solution, name_of
+
+Pixels = tuple[Tensor, Tensor]  # rows and columns of pixels in their image
+
+
+@dataclass(frozen=True)
+class Substitution(PieceWalk):
+    """Solve one rectifier equation a pixel, s_p + A₀·relu(s_p) = c_p, where c_p depends on the pixels before alone.
+
+    For causal units: convolutions padded at one corner only. Pixels with the same distance from it do not depend on
+    each other, so that height + width − 1 batches of small equations undo the image, each by Newton's steps and, where
+    they cycle, Lemke's method, as in `Exact`. It ends with the solution whenever I + A₀ is a P-matrix, whatever the
+    other taps are; but large ones may let rounding errors grow exponentially with the image's size, while the residual
+    stays small (`CausalConvUnit.inverse_condition` measures it). Not for other units: it refuses them.
+
+    Source: paper B, abstract (inverse algorithms; reconstructed, assumption A8).
+
+    Args:
+        block_steps, max_iterations: as for `Exact`, of every pixel.
+
+    Raises:
+        ValueError: if block_steps or max_iterations is not positive.
+    """
+
+    block_steps: int = 5
+    max_iterations: int = 100_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.block_steps < 1:
+            raise ValueError(f"block_steps must be at least 1, not {self.block_steps!r}")
+
+    @property
+    def patience(self) -> int:
+        return self.block_steps
+
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Sweep over the image; where the residual is too large, correct it by sweeps in the piece found.
+
+        Iterations are the linear systems and pivots of all pixels, and a sweep counts as one evaluation.
+
+        Raises:
+            ValueError: if the unit is not causal.
+        """
+        check_causal(equation.map, "substitution")
+        rectifier_map, rows = equation.map, len(equation.y)
+        A = rectifier_map.pixel().matrix()
+        ends = torch.full((rows,), AGREES, device=equation.y.device)
+        steps = torch.zeros_like(ends)
+
+        def solve_pixels(c: Tensor, pixels: Pixels) -> Tensor:
+            s, end, step = (found.unflatten(0, (-1, rows)) for found in walk(A, c, self.patience, self.max_iterations))
+            steps.add_(step.sum(0))
+            torch.maximum(ends, end.amax(0), out=ends)
+            return torch.relu(s)
+
+        value, z = sweep(rectifier_map, equation.y, solve_pixels)
+        active = z > 0
+        value, relative, corrections = corrected(
+            equation, value, lambda residual: solve_jacobian(rectifier_map, active, residual), tolerance
+        )
+        codes = codes_of(ends, relative, tolerance)
+        return Solution(value, codes, steps, relative, 2 + 2 * corrections, solver=name_of(self))
+
+
+def check_causal(rectifier_map: RectifierMap, method: str) -> None:
+    """Refuse units that are not causal.
+
+    Raises:
+        ValueError: if the unit is not causal.
+    """
+    if not rectifier_map.causal:
+        raise ValueError(f"{method} needs a causal unit, convolutions padded at one corner only; use another solver")
+
+
+def solve_jacobian(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Tensor:
+    """Return u with (I + W₂DW₁)u = v for a causal map, by one sweep; NaN where a pixel's piece is singular.
+
+    Args:
+        rectifier_map: f.
+        active: where D is 1 (rows, hidden, height, width), bool.
+        v: (rows, channels, height, width).
+    """
+    linear = RectifierMap(
+        rectifier_map.W1, torch.zeros_like(rectifier_map.b1), rectifier_map.W2, torch.zeros_like(rectifier_map.b2)
+    )
+    A = linear.pixel().matrix()
+    pieces = by_pixel(active.flip(flipped(linear)))
+
+    def solve_pixels(c: Tensor, pixels: Pixels) -> Tensor:
+        return solve_pieces(A, c, pieces[pixels].flatten(0, 1)).unflatten(0, (-1, len(v)))
+
+    return sweep(linear, v, solve_pixels)[0]
+
+
+def sweep(
+    rectifier_map: RectifierMap, y: Tensor, solve: Callable[[Tensor, Pixels], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Find x and z with x = y − b₂ − W₂z pixel by pixel, where z is what `solve` makes of c.
+
+        c_p = W₁⁰(y − b₂ − Σ_q W₂^q z_q)_p + b₁ + Σ_q W₁^q x_q   over the pixels q before p that it sees
+
+    With s_p + A₀z_p = c_p this makes s = W₁x + b₁.
+
+    Args:
+        rectifier_map: a causal map; its other corners are flipped to the top left one.
+        y: (rows, channels, height, width).
+        solve: from c (pixels·rows, hidden) of the pixels of an anti-diagonal, in the flipped image, to z
+            (pixels, rows, hidden).
+
+    Returns:
+        x like y, and z (rows, hidden, height, width).
+    """
+    W1, W2 = rectifier_map.W1, rectifier_map.W2
+    assert isinstance(W1, Convolution)
+    assert isinstance(W2, Convolution)
+    dims = flipped(rectifier_map)
+    taps1, taps2 = taps_by_distance(W1.weight.flip(dims)), taps_by_distance(W2.weight.flip(dims))
+    b1 = rectifier_map.b1.flatten()
+    right = by_pixel((y - rectifier_map.b2).flip(dims))
+    height, width, rows, channels = right.shape
+    reach, hidden = W1.weight.shape[-1] - 1, len(b1)
+
+    # Pixel (i, j) lies at [2·reach + i + j, reach + i], so that the pixels of one distance are side by side, among zeros
+    shape = (height + width - 1 + 2 * reach, height + reach, rows)
+    x, z = right.new_zeros(*shape, channels), right.new_zeros(*shape, hidden)
+    for distance in range(height + width - 1):
+        i = torch.arange(max(0, distance - width + 1), min(distance, height - 1) + 1, device=y.device)
+        j = distance - i
+        first, last = reach + int(i[0]), reach + int(i[-1]) + 1
+
+        def before(v: Tensor, a: int, b: int, d: int = distance, first: int = first, last: int = last) -> Tensor:
+            return v[2 * reach + d - a - b, first - a : last - a].flatten(0, 1)
+
+        known = right[i, j].flatten(0, 1)
+        for (a, b), tap in taps2.items():
+            if a or b:
+                known.addmm_(before(z, a, b), tap.mT, alpha=-1)
+        c = torch.addmm(b1, known, taps1[0, 0].mT)
+        for (a, b), tap in taps1.items():
+            if a or b:
+                c.addmm_(before(x, a, b), tap.mT)
+        found = solve(c, (i, j))
+        z[2 * reach + distance, first:last] = found
+        known.addmm_(found.flatten(0, 1), taps2[0, 0].mT, alpha=-1)
+        x[2 * reach + distance, first:last] = known.unflatten(0, (-1, rows))
+
+    i, j = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = (2 * reach + i + j, reach + i)
+    return tuple(v[place].permute(2, 3, 0, 1).flip(dims) for v in (x, z))  # type: ignore[return-value]
+
+
+def by_pixel(images: Tensor) -> Tensor:
+    """Return images (rows, channels, height, width) as (height, width, rows, channels)."""
+    return images.permute(2, 3, 0, 1).contiguous()
+
+
+def flipped(rectifier_map: RectifierMap) -> list[int]:
+    """Return the dimensions of images that are to be flipped for the corner to be the top left one."""
+    assert isinstance(rectifier_map.W1, Convolution)
+    corner = rectifier_map.W1.padding
+    return [dim for dim, side in ((-2, "bottom"), (-1, "right")) if side in corner]
+
+
+def taps_by_distance(weight: Tensor) -> dict[tuple[int, int], Tensor]:
+    """Return the taps (out, in) of a kernel (out, in, k, k) padded at the top left, by how far back they look."""
+    k = weight.shape[-1]
+    return {(a, b): weight[:, :, k - 1 - a, k - 1 - b] for a in range(k) for b in range(k)}
