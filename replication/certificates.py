@@ -114,9 +114,9 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
 def certify_pixel(rectifier_map: RectifierMap) -> Certificate:
     """Certify a causal unit, for images of every size, by what it does to one pixel.
 
-    M = I + A is block lower triangular with equal diagonal blocks I + A₀, A₀ = W₁⁰W₂⁰, so it is a P-matrix iff they are.
-    Two values of one pixel that collide, at the last pixel of an otherwise black image, which no other pixel sees, are
-    two images that collide.
+    M = I + A is block lower triangular, and its diagonal blocks are all I + A₀, A₀ = W₁⁰W₂⁰; so it is a P-matrix iff
+    they are. Two values of one pixel that collide, at the last pixel of an otherwise black image, which no other pixel
+    sees, are two images that collide.
 
     Source: paper B, abstract (blocks that are invertible under weak conditions; reconstructed, assumption A7).
     """

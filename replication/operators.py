@@ -284,8 +284,8 @@ def convolution_norm_bound(
 
     With circular padding it is the largest norm of the convolution's symbol over the frequencies of the image. With
     zeros the convolution is a compression of the circular one on a torus with as many points to spare as there are
-    zeros on a side, where no wrapped tap reaches the image. Each symbol's norm is bounded by ‖G‖_F^(1/2^(t+1)), where G is the Gram matrix of
-    the symbol squared t times: at most a factor rank^(1/2^(t+2)) above the exact value.
+    zeros on a side, where no wrapped tap reaches the image. Each symbol's norm is bounded by ‖G‖_F^(1/2^(t+1)), where G
+    is the Gram matrix of the symbol squared t times: at most a factor rank^(1/2^(t+2)) above the exact value.
 
     Source: Delattre et al., ICML 2023, arXiv 2305.16173 (Gram iteration).
 

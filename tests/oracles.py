@@ -59,12 +59,14 @@ def naive_modulus(
 
 
 def convolution_matrix(weight: np.ndarray, height: int, width: int, padding: str = "zeros") -> np.ndarray:
-    """The matrix of a convolution of stride 1 with zero or circular padding, tap by tap."""
+    """The matrix of a convolution of stride 1, tap by tap: padded on all sides, or with k − 1 zeros at one corner."""
     out, into, k, _ = weight.shape
-    r = k // 2
+    up, left = (k // 2, k // 2) if padding in ("zeros", "circular") else (
+        {"top": k - 1, "bottom": 0}[padding.split("-")[0]], {"left": k - 1, "right": 0}[padding.split("-")[1]]
+    )  # fmt: skip
     matrix = np.zeros((out, height, width, into, height, width))
     for i, j, a, b in itertools.product(range(height), range(width), range(k), range(k)):
-        p, q = i + a - r, j + b - r
+        p, q = i + a - up, j + b - left
         if padding == "circular":
             p, q = p % height, q % width
         if 0 <= p < height and 0 <= q < width:

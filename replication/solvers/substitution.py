@@ -62,9 +62,9 @@ class Substitution(PieceWalk):
         steps = torch.zeros_like(ends)
 
         def solve_pixels(c: Tensor, pixels: Pixels) -> Tensor:
-            s, end, step = (found.unflatten(0, (-1, rows)) for found in walk(A, c, self.patience, self.max_iterations))
-            steps.add_(step.sum(0))
-            torch.maximum(ends, end.amax(0), out=ends)
+            s, end, step = walk(A, c, self.patience, self.max_iterations)
+            steps.add_(step.reshape(-1, rows).sum(0))
+            torch.maximum(ends, end.reshape(-1, rows).amax(0), out=ends)
             return torch.relu(s)
 
         value, z = sweep(rectifier_map, equation.y, solve_pixels)
@@ -101,25 +101,57 @@ def solve_jacobian(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Te
     pieces = by_pixel(active.flip(flipped(linear)))
 
     def solve_pixels(c: Tensor, pixels: Pixels) -> Tensor:
-        return solve_pieces(A, c, pieces[pixels].flatten(0, 1)).unflatten(0, (-1, len(v)))
+        return solve_pieces(A, c, pieces[pixels].flatten(0, 1))
 
     return sweep(linear, v, solve_pixels)[0]
 
 
-def sweep(
-    rectifier_map: RectifierMap, y: Tensor, solve: Callable[[Tensor, Pixels], Tensor]
-) -> tuple[Tensor, Tensor]:
+class Diagonals:
+    """Images whose pixels (i, j) lie by their distance i + j from the top left corner, those of one side by side.
+
+    Pixel (i, j) is at [2·reach + i + j, reach + i], among zeros.
+
+    Args:
+        shape: (rows, channels, height, width).
+        reach: how many pixels up and to the left are asked for at most.
+        like: a tensor of the dtype and device.
+    """
+
+    def __init__(self, shape: tuple[int, ...], reach: int, like: Tensor) -> None:
+        rows, channels, self.height, self.width = shape
+        self.reach, self.rows = reach, rows
+        self.values = like.new_zeros(self.height + self.width - 1 + 2 * reach, self.height + reach, rows, channels)
+
+    def pixels(self, distance: int) -> Pixels:
+        """Return the rows and the columns of the pixels of a distance."""
+        first, last = max(0, distance - self.width + 1), min(distance, self.height - 1)
+        i = torch.arange(first, last + 1, device=self.values.device)
+        return i, distance - i
+
+    def seen(self, distance: int, up: int, left: int) -> Tensor:
+        """Return what the pixels of a distance see so far up and to the left (pixels·rows, channels)."""
+        first = self.reach + max(0, distance - self.width + 1)
+        last = self.reach + min(distance, self.height - 1) + 1
+        return self.values[2 * self.reach + distance - up - left, first - up : last - up].flatten(0, 1)
+
+    def images(self) -> Tensor:
+        """Return the images (rows, channels, height, width)."""
+        i, j = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
+        return self.values[2 * self.reach + i + j, self.reach + i].permute(2, 3, 0, 1)
+
+
+def sweep(rectifier_map: RectifierMap, y: Tensor, solve: Callable[[Tensor, Pixels], Tensor]) -> tuple[Tensor, Tensor]:
     """Find x and z with x = y − b₂ − W₂z pixel by pixel, where z is what `solve` makes of c.
 
-        c_p = W₁⁰(y − b₂ − Σ_q W₂^q z_q)_p + b₁ + Σ_q W₁^q x_q   over the pixels q before p that it sees
+        c_p = W₁⁰(y_p − b₂ − Σ_q W₂^q z_q) + b₁ + Σ_q W₁^q x_q   over the pixels q before p that it sees
 
     With s_p + A₀z_p = c_p this makes s = W₁x + b₁.
 
     Args:
-        rectifier_map: a causal map; its other corners are flipped to the top left one.
+        rectifier_map: a causal map; images are flipped for its corner to be the top left one.
         y: (rows, channels, height, width).
-        solve: from c (pixels·rows, hidden) of the pixels of an anti-diagonal, in the flipped image, to z
-            (pixels, rows, hidden).
+        solve: from c (pixels·rows, hidden) of the pixels of an anti-diagonal, and their places in the flipped image, to
+            z like c.
 
     Returns:
         x like y, and z (rows, hidden, height, width).
@@ -129,38 +161,21 @@ def sweep(
     assert isinstance(W2, Convolution)
     dims = flipped(rectifier_map)
     taps1, taps2 = taps_by_distance(W1.weight.flip(dims)), taps_by_distance(W2.weight.flip(dims))
-    b1 = rectifier_map.b1.flatten()
-    right = by_pixel((y - rectifier_map.b2).flip(dims))
-    height, width, rows, channels = right.shape
-    reach, hidden = W1.weight.shape[-1] - 1, len(b1)
-
-    # Pixel (i, j) lies at [2·reach + i + j, reach + i], so that the pixels of one distance are side by side, among zeros
-    shape = (height + width - 1 + 2 * reach, height + reach, rows)
-    x, z = right.new_zeros(*shape, channels), right.new_zeros(*shape, hidden)
-    for distance in range(height + width - 1):
-        i = torch.arange(max(0, distance - width + 1), min(distance, height - 1) + 1, device=y.device)
-        j = distance - i
-        first, last = reach + int(i[0]), reach + int(i[-1]) + 1
-
-        def before(v: Tensor, a: int, b: int, d: int = distance, first: int = first, last: int = last) -> Tensor:
-            return v[2 * reach + d - a - b, first - a : last - a].flatten(0, 1)
-
-        known = right[i, j].flatten(0, 1)
-        for (a, b), tap in taps2.items():
-            if a or b:
-                known.addmm_(before(z, a, b), tap.mT, alpha=-1)
-        c = torch.addmm(b1, known, taps1[0, 0].mT)
-        for (a, b), tap in taps1.items():
-            if a or b:
-                c.addmm_(before(x, a, b), tap.mT)
-        found = solve(c, (i, j))
-        z[2 * reach + distance, first:last] = found
-        known.addmm_(found.flatten(0, 1), taps2[0, 0].mT, alpha=-1)
-        x[2 * reach + distance, first:last] = known.unflatten(0, (-1, rows))
-
-    i, j = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = (2 * reach + i + j, reach + i)
-    return tuple(v[place].permute(2, 3, 0, 1).flip(dims) for v in (x, z))  # type: ignore[return-value]
+    right, b1 = by_pixel((y - rectifier_map.b2).flip(dims)), rectifier_map.b1.flatten()
+    reach = W1.weight.shape[-1] - 1
+    x, z = Diagonals(tuple(y.shape), reach, y), Diagonals((len(y), *W1.codomain), reach, y)
+    for distance in range(x.height + x.width - 1):
+        pixels = x.pixels(distance)
+        known = right[pixels].flatten(0, 1)
+        c = b1.expand(len(known), -1).clone()
+        for (up, left), tap in taps2.items():
+            if (up, left) != (0, 0):
+                known.addmm_(z.seen(distance, up, left), tap.mT, alpha=-1)
+                c.addmm_(x.seen(distance, up, left), taps1[up, left].mT)
+        z_here = solve(c.addmm_(known, taps1[0, 0].mT), pixels)
+        z.seen(distance, 0, 0).copy_(z_here)
+        x.seen(distance, 0, 0).copy_(known.addmm_(z_here, taps2[0, 0].mT, alpha=-1))
+    return x.images().flip(dims), z.images().flip(dims)
 
 
 def by_pixel(images: Tensor) -> Tensor:
@@ -176,6 +191,6 @@ def flipped(rectifier_map: RectifierMap) -> list[int]:
 
 
 def taps_by_distance(weight: Tensor) -> dict[tuple[int, int], Tensor]:
-    """Return the taps (out, in) of a kernel (out, in, k, k) padded at the top left, by how far back they look."""
+    """Return the taps (out, in) of a kernel (out, in, k, k) padded at the top left, by how far up and left each is."""
     k = weight.shape[-1]
-    return {(a, b): weight[:, :, k - 1 - a, k - 1 - b] for a in range(k) for b in range(k)}
+    return {(up, left): weight[:, :, k - 1 - up, k - 1 - left] for up in range(k) for left in range(k)}

@@ -103,9 +103,7 @@ class CausalConvUnit(StandardConvUnit):
         return torch.where(torch.isfinite(amplified), amplified, torch.inf)
 
     def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}, corner={self.padding}"
-        )
+        return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}, corner={self.padding}"
 
 
 class MonotoneCausalConvUnit(CausalConvUnit):
@@ -115,8 +113,8 @@ class MonotoneCausalConvUnit(CausalConvUnit):
 
     Source: reconstructed, assumption A7.
 
-    Args: as CausalConvUnit. The second kernel's taps but the aligned one are the parameter `taps2` (c, h, k² − 1), row by
-        row.
+    Args: as CausalConvUnit. All taps of the second kernel but the aligned one are the parameter `taps2` (c, h, k² − 1),
+        row by row.
     """
 
     title = "monotone causal unit"

@@ -14,6 +14,7 @@ from replication.rectifier import MATRIX_LIMIT, RectifierMap
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solver, get_solver
 from replication.solvers.pieces import solve_pieces
+from replication.solvers.substitution import solve_jacobian
 from replication.units.plain import PlainLayer
 from replication.units.rectifier_unit import RectifierUnit
 
@@ -110,8 +111,9 @@ class ImplicitStep(torch.autograd.Function):
 def solve_adjoint(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Tensor:
     """Return u with Jᵀu = v, J = I + W₂DW₁, on the piece where D is 1 on the active coordinates and 0 elsewhere.
 
-    Units small enough to have a matrix: u = v − W₁ᵀq, where M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and
-    q = 0 elsewhere. Larger ones: by conjugate gradients, on J itself where it is symmetric, else on JᵀJ.
+    Causal units: by one sweep over the image. Others small enough to have a matrix: u = v − W₁ᵀq, where
+    M[S,S]ᵀq_S = (W₂ᵀv)_S on the active coordinates S, and q = 0 elsewhere. Larger ones: by conjugate gradients, on J
+    itself where it is symmetric, else on JᵀJ.
 
     Args:
         rectifier_map: f.
@@ -119,11 +121,11 @@ def solve_adjoint(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Ten
         v: (rows, *shape).
 
     Raises:
-        RuntimeError: if conjugate gradients fail, because the piece is singular or nearly so.
+        RuntimeError: if the system is not solved, because the piece is singular or nearly so.
     """
     W1, W2 = rectifier_map.W1, rectifier_map.W2
     W1_adjoint, W2_adjoint = W1.adjoint(), W2.adjoint()
-    if rectifier_map.order <= MATRIX_LIMIT:
+    if rectifier_map.order <= MATRIX_LIMIT and not rectifier_map.causal:
         right = W2_adjoint(v)
         q = solve_pieces(rectifier_map.matrix().mT, right.flatten(1), active).reshape(right.shape)
         return v - W1_adjoint(q)
@@ -137,7 +139,9 @@ def solve_adjoint(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Ten
         return u + W1_adjoint(D * W2_adjoint(u))
 
     accuracy = 4 * torch.finfo(v.dtype).eps
-    if rectifier_map.gram:
+    if rectifier_map.causal:
+        u = solve_jacobian(rectifier_map.adjoint(), D > 0, v)
+    elif rectifier_map.gram:
         u, _ = conjugate_gradients(jacobian, v, accuracy)
     else:
         u = jacobian(conjugate_gradients(lambda w: adjoint(jacobian(w)), v, accuracy)[0])
