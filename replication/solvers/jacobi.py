@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from replication.rectifier import RectifierEquation
 from replication.solvers.iteration import FixedPoint, iterate
 from replication.solvers.pieces import walk
 from replication.solvers.solution import Solution
-from replication.solvers.substitution import check_causal
+from replication.solvers.substitution import check_causal, diagonals
 
 BLOCK_STEPS = 5  # as `Exact` takes them before Lemke's method
 
@@ -38,11 +38,15 @@ class Jacobi(FixedPoint):
     """
 
     max_iterations: int = 10_000
-    patience: int = 1000
+
+    @property
+    def patience(self) -> int:  # type: ignore[override]
+        return self.max_iterations  # it stagnates only where it is at its end
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         check_causal(equation.map, "the Jacobi iteration")
-        return iterate(equation, self, tolerance, divergence_factor=math.inf)
+        last = min(self.max_iterations, diagonals(equation))
+        return iterate(equation, replace(self, max_iterations=last), tolerance, divergence_factor=math.inf)
 
     def init(self, equation: RectifierEquation) -> JacobiState:
         return JacobiState(torch.relu(equation.c))

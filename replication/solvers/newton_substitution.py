@@ -33,7 +33,7 @@ class NewtonSubstitution(FixedPoint):
     """
 
     max_iterations: int = 10_000
-    patience: int = 1000
+    patience: int = 50
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         check_causal(equation.map, "Newton's method with substitution")

@@ -86,6 +86,12 @@ def check_causal(rectifier_map: RectifierMap, method: str) -> None:
         raise ValueError(f"{method} needs a causal unit, convolutions padded at one corner only; use another solver")
 
 
+def diagonals(equation: RectifierEquation) -> int:
+    """Return the number of anti-diagonals of an image, height + width − 1."""
+    height, width = equation.y.shape[-2:]
+    return height + width - 1
+
+
 def solve_jacobian(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Tensor:
     """Return u with (I + W₂DW₁)u = v for a causal map, by one sweep; NaN where a pixel's piece is singular.
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from replication.certificates import Certificate, certify
-from replication.operators import CORNERS, aligned_tap
+from replication.operators import CORNERS, aligned_tap, convolution_norm_bound
 from replication.rows import column, row_norm
 from replication.solvers.substitution import solve_jacobian
-from replication.units.convolutional import StandardConvUnit, initial_kernel
+from replication.units.convolutional import StandardConvUnit, check_norm_cap, initial_kernel
 
 
 class CausalConvUnit(StandardConvUnit):
@@ -109,15 +109,35 @@ class CausalConvUnit(StandardConvUnit):
 class MonotoneCausalConvUnit(CausalConvUnit):
     """A causal unit that is invertible whatever its parameters are: W₂⁰ = W₁⁰ᵀ, so that A₀ = W₁⁰W₁⁰ᵀ ⪰ 0.
 
-    The other taps are free, and no norm is bounded.
+    The other taps are free. No bound of a norm is needed; one keeps the inverse well-conditioned.
 
     Source: reconstructed, assumption A7.
 
-    Args: as CausalConvUnit. All taps of the second kernel but the aligned one are the parameter `taps2` (c, h, k² − 1),
-        row by row.
+    Args:
+        norm_cap: upper bound of ‖W₁‖·‖W₂‖, or None for none.
+        channels, hidden, kernel_size, image_size, corner: as CausalConvUnit. All taps of the second kernel but the
+            aligned one are the parameter `taps2` (c, h, k² − 1), row by row.
+
+    Raises:
+        ValueError: if norm_cap is not positive, or given without an image_size.
     """
 
     title = "monotone causal unit"
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        kernel_size: int = 3,
+        image_size: tuple[int, int] | None = None,
+        corner: str = "top-left",
+        norm_cap: float | None = None,
+    ) -> None:
+        super().__init__(channels, hidden, kernel_size, image_size, corner)
+        check_norm_cap(norm_cap)
+        self.norm_cap = norm_cap
+        if norm_cap is not None and image_size is None:
+            raise ValueError("norms depend on the size of the images: a norm_cap needs an image_size=(height, width)")
 
     def make_second(self) -> None:
         kernel = initial_kernel(self.channels, self.hidden, self.kernel_size).flatten(2)
@@ -129,4 +149,10 @@ class MonotoneCausalConvUnit(CausalConvUnit):
         weight1, taps2 = self.weight1, self.taps2
         aligned = weight1[:, :, row, column].mT[..., None]
         taps = torch.cat((taps2[..., :place], aligned, taps2[..., place:]), -1)
-        return weight1, taps.unflatten(-1, (self.kernel_size, self.kernel_size))
+        weight2 = taps.unflatten(-1, (self.kernel_size, self.kernel_size))
+        if self.norm_cap is None:
+            return weight1, weight2
+        size = self.input_shape[1:]
+        norms = [convolution_norm_bound(weight, size, self.padding) for weight in (weight1, weight2)]
+        shrink = (self.norm_cap / (norms[0] * norms[1])).clamp_max(1).sqrt()
+        return shrink * weight1, shrink * weight2  # by one factor, so that W₂⁰ stays W₁⁰ᵀ

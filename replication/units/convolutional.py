@@ -182,9 +182,8 @@ class MonotoneConvUnit(ConvRectifierUnit):
         norm_cap: float | None = None,
     ) -> None:
         super().__init__(channels, hidden, kernel_size, image_size, padding)
+        check_norm_cap(norm_cap)
         if norm_cap is not None:
-            if not norm_cap > 0:
-                raise ValueError(f"norm_cap must be positive or None, not {norm_cap!r}")
             self.cap("weight1", math.sqrt(norm_cap))
 
     def make_second(self) -> None:
@@ -193,6 +192,12 @@ class MonotoneConvUnit(ConvRectifierUnit):
     def kernels(self) -> tuple[Tensor, Tensor]:
         weight1 = self.weight1
         return weight1, adjoint_kernel(weight1)
+
+
+def check_norm_cap(norm_cap: float | None) -> None:
+    """Refuse caps that are not positive."""
+    if norm_cap is not None and not norm_cap > 0:
+        raise ValueError(f"norm_cap must be positive or None, not {norm_cap!r}")
 
 
 def initial_kernel(out: int, into: int, kernel_size: int) -> Tensor:

@@ -1,0 +1,138 @@
+"""Error, conditioning and time of the inverses of causal units against image size and kernel scale (figB2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from replication.operators import Product, norm_estimate
+from replication.solvers import Solver
+from replication.studies.recovery import relative_error
+from replication.units import MonotoneCausalConvUnit
+
+
+@torch.no_grad()
+def random_unit(channels: int, hidden: int, size: int, scale: float, seed: int) -> MonotoneCausalConvUnit:
+    """Draw a unit with normal taps, I + A₀ a P-matrix by construction, and A scaled by `scale`, in float64."""
+    torch.manual_seed(seed)
+    unit = MonotoneCausalConvUnit(channels, hidden, image_size=(size, size)).double()
+    unit.weight1.mul_(scale**0.5)
+    unit.taps2.mul_(scale**0.5)
+    return unit
+
+
+def causal_inverses(
+    channels: int,
+    hidden: int,
+    images: Mapping[int, int],
+    scales: Sequence[float],
+    solvers: Mapping[str, Solver],
+    dtypes: Sequence[str],
+    repetitions: int,
+    budget: float,
+    recovery: float,
+    condition_steps: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Invert random causal units and measure error and time, beside the conditioning of each image.
+
+    Source: paper B, abstract (inverse algorithms, shown effective by experiment); assumptions A7 and A8.
+
+    Args:
+        channels, hidden: of the units, whose kernels are 3×3.
+        images: the number of standard normal images for each image size.
+        scales: of A = W₁W₂; 1 is variance 1/fan-in for every tap.
+        solvers: by the method's name.
+        dtypes: "float64", "float32".
+        repetitions: timed runs at most; fewer where they take more than `budget` seconds together, but always one.
+        budget: see above.
+        recovery: relative error ‖x̂ − x‖/‖x‖ up to which an image counts as recovered, and ε times its condition up to
+            which it counts as well-conditioned.
+        condition_steps: of the power iteration that measures the condition.
+        seed: of the draws.
+
+    Returns:
+        A row for each dtype, scale, size and method: dtype, scale, norm_A (estimate), size, images, method,
+        relative_error_median, relative_error_max, residual_max, condition_median, condition_max (`inverse_condition`),
+        expected_error_median (ε times the condition), ill_conditioned_percent, recovered_percent, converged_percent,
+        iterations_median, seconds (median), forward_seconds (median), forward_passes (their ratio), runs.
+    """
+    rows: list[dict[str, object]] = []
+    with Progress() as progress:
+        task = progress.add_task("causal inverses", total=len(dtypes) * len(scales) * len(images) * len(solvers))
+        for scale in scales:
+            for size, count in images.items():
+                unit = random_unit(channels, hidden, size, scale, seed)
+                x = torch.randn(count, channels, size, size, dtype=torch.float64)
+                first, second = (unit.rectifier_map(unit.input_shape).W1, unit.rectifier_map(unit.input_shape).W2)
+                about = {"scale": scale, "norm_A": norm_estimate(Product(first, second)), "size": size, "images": count}
+                for name in dtypes:
+                    dtype = getattr(torch, name)
+                    own, inputs = unit.to(dtype), x.to(dtype)
+                    conditioned = conditioning(own, inputs, condition_steps, recovery)
+                    forward, _ = timed(partial(forward_pass, own, inputs), 7, budget)
+                    for method, solver in solvers.items():
+                        measured = inversion(own, inputs, solver, repetitions, budget, recovery)
+                        passes = {"forward_seconds": forward, "forward_passes": measured["seconds"] / forward}
+                        rows.append({"dtype": name} | about | {"method": method} | measured | conditioned | passes)
+                        progress.advance(task)
+    return pd.DataFrame(rows).sort_values(["dtype", "scale", "method", "size"], ascending=[False, True, True, True])
+
+
+@torch.no_grad()
+def forward_pass(unit: MonotoneCausalConvUnit, x: Tensor) -> Tensor:
+    """Return the unit's outputs."""
+    return unit(x)
+
+
+@torch.no_grad()
+def conditioning(unit: MonotoneCausalConvUnit, x: Tensor, steps: int, recovery: float) -> dict[str, object]:
+    """Return the columns of the images' conditioning."""
+    condition = unit.inverse_condition(x, steps).double()
+    expected = torch.finfo(x.dtype).eps * condition
+    return {
+        "condition_median": float(condition.median()),
+        "condition_max": float(condition.max()),
+        "expected_error_median": float(expected.median()),
+        "ill_conditioned_percent": 100 * float((expected > recovery).double().mean()),
+    }
+
+
+@torch.no_grad()
+def inversion(
+    unit: MonotoneCausalConvUnit, x: Tensor, solver: Solver, repetitions: int, budget: float, recovery: float
+) -> dict[str, Any]:
+    """Return the columns of one method."""
+    y = unit(x)
+    seconds, runs = timed(partial(unit.inverse, y, solver), repetitions, budget)
+    solution = unit.inverse(y, solver)
+    error = relative_error(solution.value, x)
+    error = torch.where(torch.isfinite(error), error, torch.inf)
+    return {
+        "relative_error_median": float(error.median()),
+        "relative_error_max": float(error.max()),
+        "residual_max": float(solution.residual.max()),
+        "recovered_percent": 100 * float((error <= recovery).double().mean()),
+        "converged_percent": 100 * float(solution.converged.double().mean()),
+        "iterations_median": float(solution.iterations.double().median()),
+        "seconds": seconds,
+        "runs": runs,
+    }
+
+
+def timed(run: Callable[[], object], repetitions: int, budget: float) -> tuple[float, int]:
+    """Return the median of the seconds that a call takes, and how many calls it is the median of."""
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < repetitions and sum(seconds) < budget):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds)), len(seconds)

@@ -1,0 +1,26 @@
+"""figB1: random convolutional blocks by padding: python scripts/figB1.py [seed=0] [sweep.cases=500]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figB1
+from replication.results import Result
+from replication.studies.padding import padding_sweep
+
+
+@hydra.main(config_path="../conf", config_name="figB1", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "figB1",
+        config,
+        study=lambda: Result(padding_sweep(**instantiate(config.sweep))),
+        draw=lambda result: figB1.draw(result.table),
+        dataset="random convolutional blocks",
+    )
+
+
+if __name__ == "__main__":
+    main()
