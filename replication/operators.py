@@ -148,6 +148,13 @@ class Convolution(Weighted):
         row, column = aligned_tap(self.padding, self.weight.shape[-1])
         return self.weight[:, :, row, column]
 
+    def without_aligned(self) -> Convolution:
+        """Return the convolution of the other pixels alone."""
+        weight = self.weight.clone()
+        row, column = aligned_tap(self.padding, self.weight.shape[-1])
+        weight[:, :, row, column] = 0
+        return Convolution(weight, self.image_size, self.padding)
+
     def __call__(self, v: Tensor) -> Tensor:
         return self.convolve(v, None)
 

@@ -150,7 +150,7 @@ def test_norm_estimates_of_the_smallest_maps() -> None:
 
 
 def test_operators_refuse_what_they_cannot_do() -> None:
-    with pytest.raises(ValueError, match=r'padding must be one of .*, not \'reflect\''):
+    with pytest.raises(ValueError, match=r"padding must be one of .*, not \'reflect\'"):
         Convolution(torch.ones(1, 1, 3, 3), (4, 4), "reflect")
     with pytest.raises(ValueError, match="circular padding of 3 points needs images of at least that size"):
         Convolution(torch.ones(1, 1, 7, 7), (2, 9), "circular")

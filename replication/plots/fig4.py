@@ -5,9 +5,9 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from replication.plots.digits import draw_digits, scientific
 from replication.plots.style import style
 
 NAMES = {"proposed": "proposed\n(modulus)", "existing": "existing\n(Banach)"}
@@ -34,12 +34,7 @@ def draw(table: pd.DataFrame, pixels: dict[str, np.ndarray], dataset: str) -> Fi
     with style():
         figure, axes = plt.subplots(len(rows), digits, figsize=(1.1 + 0.82 * digits, 4.9), squeeze=False)
         for line, (name, images, captions) in zip(axes, rows, strict=True):
-            signed = images is rows[-1][1]
-            for position, (axis, image) in enumerate(zip(line, images, strict=True)):
-                show(axis, image, signed)
-                if captions:
-                    axis.set_xlabel(captions[position], fontsize=7, labelpad=2)
-            line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
+            draw_digits(line, name, images, captions, signed=images is rows[-1][1])
         figure.suptitle(
             f"{dataset}: test images recovered from the last hidden layer's output alone, relative error below each\n"
             "(float64; where a layer of the existing method fails, its iterate of smallest residual goes on; "
@@ -47,25 +42,3 @@ def draw(table: pd.DataFrame, pixels: dict[str, np.ndarray], dataset: str) -> Fi
             fontsize=9.5,
         )
     return figure
-
-
-def show(axis: Axes, image: np.ndarray, signed: bool) -> None:
-    """Show one image: grey in [0, 1], or a signed difference in [−1, 1]."""
-    axis.imshow(image, interpolation="nearest", cmap="RdBu" if signed else "gray_r", vmin=-1 if signed else 0, vmax=1)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(True)
-        spine.set_linewidth(0.4)
-
-
-def scientific(value: float) -> str:
-    """Write a number like 3.1·10⁻¹¹."""
-    if value == 0 or not np.isfinite(value):
-        return f"{value:g}"
-    exponent = int(np.floor(np.log10(abs(value))))
-    if -2 <= exponent <= 2:
-        return f"{value:.2g}"
-    superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    mantissa = f"{value / 10**exponent:.1f}"
-    return f"10{superscript}" if mantissa == "1.0" else f"{mantissa}·10{superscript}"

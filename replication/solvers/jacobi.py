@@ -9,20 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from replication.operators import Convolution
 from replication.rectifier import RectifierEquation
 from replication.solvers.iteration import FixedPoint, iterate
 from replication.solvers.pieces import walk
 from replication.solvers.solution import Solution
 from replication.solvers.substitution import check_causal, diagonals
 
-BLOCK_STEPS = 5  # as `Exact` takes them before Lemke's method
+BLOCK_STEPS, MAX_PIVOTS = 5, 100_000  # of every pixel's equation, as in `Exact`
 
 
 @dataclass(frozen=True)
 class JacobiState:
-    """The rectified preactivation z = relu(s) (rows, hidden, height, width)."""
+    """The rectified preactivation.
+
+    Attributes:
+        z: relu(s) (rows, hidden, height, width).
+        c: what z was found from, like z; NaN before the first step.
+    """
 
     z: Tensor
+    c: Tensor
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,20 @@ class Jacobi(FixedPoint):
         return iterate(equation, replace(self, max_iterations=last), tolerance, divergence_factor=math.inf)
 
     def init(self, equation: RectifierEquation) -> JacobiState:
-        return JacobiState(torch.relu(equation.c))
+        return JacobiState(torch.relu(equation.c), torch.full_like(equation.c, torch.nan))
 
     def point(self, equation: RectifierEquation, state: JacobiState) -> Tensor:
         return equation.recover(state.z)
 
     def step(self, equation: RectifierEquation, state: JacobiState, x: Tensor, residual: Tensor) -> JacobiState:
-        A, z = equation.map.pixel().matrix(), state.z
-        # W₁x + b₁ = c − Az, to which the block diagonal's part is given back
-        c = equation.map.preactivation(x) + F.conv2d(z, A.to(z)[:, :, None, None])
-        pixels = c.movedim(1, -1)
-        start = z.movedim(1, -1).flatten(0, 2) > 0
-        s = walk(A, pixels.flatten(0, 2), BLOCK_STEPS, self.max_iterations, start)[0]
-        return JacobiState(torch.relu(s).reshape(pixels.shape).movedim(-1, 1).contiguous())
+        W1, W2, z = equation.map.W1, equation.map.W2, state.z.clone()
+        assert isinstance(W1, Convolution)
+        assert isinstance(W2, Convolution)
+        # by the pixels before alone, so that rounding settles too: what is right stays as it is, to the last bit
+        known = equation.y - equation.map.b2 - W2.without_aligned()(z)
+        c = W1.without_aligned().affine(x, equation.map.b1) + F.conv2d(known, W1.aligned[:, :, None, None])
+        moved = (c != state.c).any(1)
+        pixels, active = (v.movedim(1, -1)[moved] for v in (c, z > 0))
+        s = walk(equation.map.pixel().matrix(), pixels, BLOCK_STEPS, MAX_PIVOTS, active)[0]
+        z.movedim(1, -1)[moved] = torch.relu(s)
+        return JacobiState(z, c)

@@ -32,7 +32,7 @@ class NewtonSubstitution(FixedPoint):
     353–367 (semismooth equations).
     """
 
-    max_iterations: int = 10_000
+    max_iterations: int = 200
     patience: int = 50
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ from replication.operators import Product, norm_estimate
 from replication.solvers import Solver
 from replication.studies.recovery import relative_error
 from replication.units import MonotoneCausalConvUnit
+
+T = TypeVar("T")
 
 
 @torch.no_grad()
@@ -35,7 +37,7 @@ def causal_inverses(
     images: Mapping[int, int],
     scales: Sequence[float],
     solvers: Mapping[str, Solver],
-    dtypes: Sequence[str],
+    dtypes: Mapping[str, Sequence[str]],
     repetitions: int,
     budget: float,
     recovery: float,
@@ -51,7 +53,7 @@ def causal_inverses(
         images: the number of standard normal images for each image size.
         scales: of A = W₁W₂; 1 is variance 1/fan-in for every tap.
         solvers: by the method's name.
-        dtypes: "float64", "float32".
+        dtypes: the methods to be measured in "float64" and in "float32".
         repetitions: timed runs at most; fewer where they take more than `budget` seconds together, but always one.
         budget: see above.
         recovery: relative error ‖x̂ − x‖/‖x‖ up to which an image counts as recovered, and ε times its condition up to
@@ -67,20 +69,21 @@ def causal_inverses(
     """
     rows: list[dict[str, object]] = []
     with Progress() as progress:
-        task = progress.add_task("causal inverses", total=len(dtypes) * len(scales) * len(images) * len(solvers))
+        methods = sum(map(len, dtypes.values()))
+        task = progress.add_task("causal inverses", total=methods * len(scales) * len(images))
         for scale in scales:
             for size, count in images.items():
                 unit = random_unit(channels, hidden, size, scale, seed)
                 x = torch.randn(count, channels, size, size, dtype=torch.float64)
                 first, second = (unit.rectifier_map(unit.input_shape).W1, unit.rectifier_map(unit.input_shape).W2)
                 about = {"scale": scale, "norm_A": norm_estimate(Product(first, second)), "size": size, "images": count}
-                for name in dtypes:
+                for name, chosen in dtypes.items():
                     dtype = getattr(torch, name)
                     own, inputs = unit.to(dtype), x.to(dtype)
                     conditioned = conditioning(own, inputs, condition_steps, recovery)
-                    forward, _ = timed(partial(forward_pass, own, inputs), 7, budget)
-                    for method, solver in solvers.items():
-                        measured = inversion(own, inputs, solver, repetitions, budget, recovery)
+                    _, forward, _ = timed(partial(forward_pass, own, inputs), 7, budget)
+                    for method in chosen:
+                        measured = inversion(own, inputs, solvers[method], repetitions, budget, recovery)
                         passes = {"forward_seconds": forward, "forward_passes": measured["seconds"] / forward}
                         rows.append({"dtype": name} | about | {"method": method} | measured | conditioned | passes)
                         progress.advance(task)
@@ -112,8 +115,7 @@ def inversion(
 ) -> dict[str, Any]:
     """Return the columns of one method."""
     y = unit(x)
-    seconds, runs = timed(partial(unit.inverse, y, solver), repetitions, budget)
-    solution = unit.inverse(y, solver)
+    solution, seconds, runs = timed(partial(unit.inverse, y, solver), repetitions, budget)
     error = relative_error(solution.value, x)
     error = torch.where(torch.isfinite(error), error, torch.inf)
     return {
@@ -128,11 +130,12 @@ def inversion(
     }
 
 
-def timed(run: Callable[[], object], repetitions: int, budget: float) -> tuple[float, int]:
-    """Return the median of the seconds that a call takes, and how many calls it is the median of."""
+def timed(run: Callable[[], T], repetitions: int, budget: float) -> tuple[T, float, int]:
+    """Return what the last call returned, the median of the seconds that a call takes, and the number of calls."""
     seconds: list[float] = []
-    while not seconds or (len(seconds) < repetitions and sum(seconds) < budget):
+    while True:
         start = time.perf_counter()
-        run()
+        made = run()
         seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds)), len(seconds)
+        if len(seconds) >= repetitions or sum(seconds) >= budget:
+            return made, float(np.median(seconds)), len(seconds)

@@ -1,0 +1,26 @@
+"""figB2: inverses of causal units against image size and kernel scale: python scripts/figB2.py [seed=0]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figB2
+from replication.results import Result
+from replication.studies.causal_inverses import causal_inverses
+
+
+@hydra.main(config_path="../conf", config_name="figB2", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "figB2",
+        config,
+        study=lambda: Result(causal_inverses(**instantiate(config.study))),
+        draw=lambda result: figB2.draw(result.table, config.study.recovery),
+        dataset="random causal units and images",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""figB3: digits through trained causal networks and back: python scripts/figB3.py [seed=0] [per_class=100]."""
+
+from collections.abc import Iterator
+
+import hydra
+import numpy as np
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure, trained
+from replication.plots import figB3
+from replication.results import Result
+from replication.studies.recovery import in_percent, recovery_table, undo
+
+
+@hydra.main(config_path="../conf", config_name="figB3", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    images, labels, indices = data.balanced_test(config.per_class)
+    images = images.double()
+
+    def recoveries() -> Iterator[tuple[pd.DataFrame, dict[str, np.ndarray]]]:
+        for run in config.runs:
+            own = config.copy()
+            own.unit.family, own.unit.make.norm_cap = run.family, run.norm_cap
+            solutions = undo(trained(own, data), images, instantiate(config.solvers), config.tolerance)
+            table = recovery_table(solutions, images, labels, indices)
+            first = {f"{run.family}, {name}": kept.value[:: config.per_class, 0] for name, kept in solutions.items()}
+            yield table.assign(network=run.family), {name: value.numpy() for name, value in first.items()}
+
+    def study() -> Result:
+        tables, pixels = zip(*recoveries(), strict=True)
+        shown = {"original": images[:: config.per_class, 0].numpy()}
+        for part in pixels:
+            shown |= part
+        return Result(in_percent(pd.concat(tables, ignore_index=True)), shown)
+
+    make_figure(
+        "figB3",
+        config,
+        study,
+        draw=lambda result: figB3.draw(result.table, result.arrays, data.title, config.recovery),
+        dataset=data.title,
+        checksum=data.checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()
