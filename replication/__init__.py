@@ -1,7 +1,7 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
 from replication.certificates import Certificate, Verdict
-from replication.networks import NetworkCertificate, NetworkSolution, RectifierNetwork
+from replication.networks import LayerwiseNetwork, NetworkCertificate, NetworkSolution, RectifierNetwork
 from replication.solvers import (
     Anderson,
     Auto,
@@ -15,10 +15,15 @@ from replication.solvers import (
     Solution,
     Status,
 )
+from replication.spanning import directed_spanning_test
+from replication.stability import stability
 from replication.units import (
+    InjectiveConvReLU,
+    InjectiveReLU,
     Inverse,
     LipschitzConvUnit,
     MonotoneConvUnit,
+    PairedReLU,
     RectifierLinear,
     ResidualUnit,
     StandardConvUnit,
@@ -35,7 +40,10 @@ __all__ = [
     "Certificate",
     "Chebyshev",
     "Exact",
+    "InjectiveConvReLU",
+    "InjectiveReLU",
     "Inverse",
+    "LayerwiseNetwork",
     "LipschitzConvUnit",
     "Modulus",
     "MonotoneConvUnit",
@@ -43,6 +51,7 @@ __all__ = [
     "NetworkSolution",
     "Newton",
     "NewtonCG",
+    "PairedReLU",
     "Pivoting",
     "RectifierLinear",
     "RectifierNetwork",
@@ -52,5 +61,7 @@ __all__ = [
     "Status",
     "Verdict",
     "as_unit",
+    "directed_spanning_test",
     "invert",
+    "stability",
 ]

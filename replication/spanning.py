@@ -16,7 +16,7 @@ rows with negative bias) is sufficient but not necessary: relu(x − 1), relu(1 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -99,11 +99,13 @@ class Layer:
         W: rows that are not zero, each scaled by a power of two to a norm between 1 and 2, opposite ones made exactly
             so (m, n).
         b: their biases, scaled alike (m,).
+        norms: of the rows as they came (m,).
         rounding: relative rounding of the entries as they came.
     """
 
     W: np.ndarray
     b: np.ndarray
+    norms: np.ndarray
     rounding: float
 
     @classmethod
@@ -113,10 +115,9 @@ class Layer:
         kept = np.abs(rows).max(axis=1, initial=0) > 0
         rows, biases = rows[kept], biases[kept]
         largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-        rows = rows * np.exp2(-np.floor(np.log2(largest)))
-        biases = biases * np.exp2(-np.floor(np.log2(largest[:, 0])))
-        scale = np.exp2(-np.floor(np.log2(np.linalg.norm(rows, axis=1))))
-        layer = cls(rows * scale[:, None], biases * scale, 8 * torch.finfo(W.dtype).eps)
+        norms = largest[:, 0] * np.linalg.norm(rows / largest, axis=1)
+        scale = np.exp2(-np.floor(np.log2(norms)))
+        layer = cls(rows * scale[:, None], biases * scale, norms, 8 * torch.finfo(W.dtype).eps)
         return layer.with_exact_opposites()
 
     @property
@@ -128,6 +129,15 @@ class Layer:
     def lengths(self) -> np.ndarray:
         """The norms of the rows (m,)."""
         return np.linalg.norm(self.W, axis=1)
+
+    @property
+    def original(self) -> np.ndarray:
+        """The rows with the norms that they came with (m, n)."""
+        return self.unit_rows * self.norms[:, None]
+
+    def select(self, rows: np.ndarray) -> Layer:
+        """Keep the marked rows."""
+        return replace(self, W=self.W[rows], b=self.b[rows], norms=self.norms[rows])
 
     def opposite(self) -> np.ndarray:
         """Return the pairs (pairs, 2) of rows i < j of opposite direction, to rounding."""
@@ -143,21 +153,30 @@ class Layer:
                 W[j], b[j] = -W[i], b[j] * lengths[i] / lengths[j]
                 if abs(b[i] + b[j]) <= self.rounding * abs(b[i]):
                     b[j] = -b[i]
-        return Layer(W, b, self.rounding)
+        return replace(self, W=W, b=b)
 
 
 def opposite_rows(layer: Layer) -> str | None:
-    """Say that n pairs of opposite rows have independent directions, or return None.
-
-    Of a pair w, −dw with biases b, b′ and db + b′ ≥ 0 one row at least is active at every x.
-    """
-    pairs = layer.opposite()
-    pairs = pairs[layer.b[pairs].sum(axis=1) >= 0] if len(pairs) else pairs
+    """Say that n pairs of opposite rows have independent directions, or return None."""
+    pairs = always_active(layer)
     n = layer.W.shape[1]
-    directions = layer.unit_rows[pairs[:, 0]]
-    if len(pairs) < n or smallest_singular_value(directions) <= 0:
+    if len(pairs) < n or smallest_singular_value(layer.unit_rows[pairs[:, 0]]) <= 0:
         return None
     return f"{len(pairs)} pairs of opposite rows have directions that span, and of each pair one is always active"
+
+
+def always_active(layer: Layer) -> np.ndarray:
+    """Return disjoint pairs (pairs, 2) of rows of which one at least is active at every x.
+
+    They are opposite, w and −dw, with biases b and b′ for which db + b′ ≥ 0.
+    """
+    used: set[int] = set()
+    pairs = []
+    for i, j in layer.opposite().tolist():
+        if layer.b[i] + layer.b[j] >= 0 and used.isdisjoint((i, j)):
+            pairs.append((i, j))
+            used.update((i, j))
+    return np.array(pairs, dtype=int).reshape(-1, 2)
 
 
 def smallest_singular_value(rows: np.ndarray) -> float:
@@ -323,8 +342,8 @@ class FlatSearch:
     configurations need no care.
 
     What is certain: that rows outside F, whose distance exceeds its rounding error, lie outside; rows in doubt are
-    dropped, which only makes violations easier to find. The combination λ is verified (`is_dependence`), and what cannot
-    be verified makes the search uncertain. A violation is verified by `colliding_pair`.
+    dropped, which only makes violations easier to find. The combination λ is verified (`is_dependence`); what cannot be
+    verified makes the search uncertain. A violation is verified by `colliding_pair`.
 
     Attributes:
         certain: whether every step so far was verified.
@@ -372,8 +391,8 @@ class FlatSearch:
 def negative_point(rows: np.ndarray, n: int) -> tuple[np.ndarray | None, np.ndarray]:
     """Return an input (n,) at which rows (k, d) are negative, or None and the indices of a combination that forbids it.
 
-    The nonnegative least squares ‖Σ λⱼrⱼ‖² + (Σ λⱼ − 1)² → min has a residual δ = 1 − Σ λⱼ that is positive iff there is
-    such a point, and then ⟨rⱼ, −Σ λᵢrᵢ⟩ ≤ −δ for all rows.
+    The nonnegative least squares ‖Σ λⱼrⱼ‖² + (Σ λⱼ − 1)² → min have a residual δ = 1 − Σ λⱼ that is positive iff there
+    is such a point, and then ⟨rⱼ, −Σ λᵢrᵢ⟩ ≤ −δ for all rows.
 
     Args:
         rows: weights, or with d = n + 1 weights and biases, the last coordinate of the point to be positive.
@@ -525,3 +544,41 @@ def positive_rows(parts: Parts, rows: np.ndarray) -> list[LinearConstraint]:
         LinearConstraint(parts.block(n, x=eye, below=2 * eye), -np.inf, 1),
         LinearConstraint(parts.block(1, above=ones, below=ones), 1, 1),
     ]
+
+
+def patch_spanning_test(kernel: Tensor, patch: int, time_limit: float = 60.0) -> SpanningTest:
+    """Test a sufficient condition for x ↦ relu(kernel ∗ x) to be injective on images of patch × patch pixels or more.
+
+    The rows are the kernel's places that lie wholly in a patch, each the kernel padded with zeros to the patch. If the
+    active ones span the numbers of the patch at every input, those of all patches of an image span the image, whatever
+    its padding. That they do not span decides nothing about images, so that the answer is True or None.
+
+    Source: paper D (zero-padded kernels); the argument above is ours.
+
+    Args:
+        kernel: (out, in, k, k), of a convolution of stride 1.
+        patch: width of the patch, at least k.
+        time_limit: as for `directed_spanning_test`.
+
+    Raises:
+        ValueError: if the patch is smaller than the kernel.
+    """
+    test = directed_spanning_test(patch_rows(kernel, patch), time_limit=time_limit)
+    where = f"on patches of {patch}×{patch} pixels"
+    if test.spans:
+        return replace(test, reason=f"{test.reason[:-1]}, {where}.")
+    return SpanningTest(None, None, f"The rows of the kernel {where} are not known to span: {test.reason}")
+
+
+def patch_rows(kernel: Tensor, patch: int) -> Tensor:
+    """Return the kernel (out, in, k, k) at all places in a patch, padded with zeros (out·places, in·patch²)."""
+    k = kernel.shape[-1]
+    if patch < k:
+        raise ValueError(f"the patch must be at least as wide as the kernel, {k}, not {patch}")
+    free = patch - k
+    places = [
+        torch.nn.functional.pad(kernel, (left, free - left, top, free - top))
+        for top in range(free + 1)
+        for left in range(free + 1)
+    ]
+    return torch.cat(places).flatten(1)

@@ -1,25 +1,31 @@
 """Layers that can be undone: residual families, and the plain ones between them."""
 
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
+from replication.units.injective import InjectiveConvReLU, InjectiveReLU, PairedReLU
 from replication.units.inverse import Inverse
 from replication.units.own import as_unit, invert
 from replication.units.plain import ChannelNormalisation, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
+from replication.units.unit import Unit
 
 __all__ = [
     "ChannelNormalisation",
     "ConvRectifierUnit",
+    "InjectiveConvReLU",
+    "InjectiveReLU",
     "Inverse",
     "LipschitzConvUnit",
     "MonotoneConvUnit",
     "Orthogonal1x1",
+    "PairedReLU",
     "PlainLayer",
     "RectifierLinear",
     "RectifierUnit",
     "ResidualUnit",
     "SpaceToDepth",
     "StandardConvUnit",
+    "Unit",
     "ZeroChannels",
     "as_unit",
     "invert",
