@@ -1,7 +1,7 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
 from replication.certificates import Certificate, Verdict
-from replication.networks import NetworkCertificate, NetworkSolution, RectifierNetwork
+from replication.networks import LayerwiseNetwork, NetworkCertificate, NetworkSolution, RectifierNetwork
 from replication.solvers import (
     Anderson,
     Auto,
@@ -18,12 +18,17 @@ from replication.solvers import (
     Status,
     Substitution,
 )
+from replication.spanning import directed_spanning_test
+from replication.stability import stability
 from replication.units import (
     CausalConvUnit,
+    InjectiveConvReLU,
+    InjectiveReLU,
     Inverse,
     LipschitzConvUnit,
     MonotoneCausalConvUnit,
     MonotoneConvUnit,
+    PairedReLU,
     RectifierLinear,
     ResidualUnit,
     StandardConvUnit,
@@ -41,8 +46,11 @@ __all__ = [
     "Certificate",
     "Chebyshev",
     "Exact",
+    "InjectiveConvReLU",
+    "InjectiveReLU",
     "Inverse",
     "Jacobi",
+    "LayerwiseNetwork",
     "LipschitzConvUnit",
     "Modulus",
     "MonotoneCausalConvUnit",
@@ -52,6 +60,7 @@ __all__ = [
     "Newton",
     "NewtonCG",
     "NewtonSubstitution",
+    "PairedReLU",
     "Pivoting",
     "RectifierLinear",
     "RectifierNetwork",
@@ -62,5 +71,7 @@ __all__ = [
     "Substitution",
     "Verdict",
     "as_unit",
+    "directed_spanning_test",
     "invert",
+    "stability",
 ]

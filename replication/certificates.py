@@ -50,7 +50,8 @@ class Certificate:
     Attributes:
         verdict: invertible, not invertible or unknown.
         condition: what decides: "lipschitz", "monotone", "h_matrix", "triangular", "p_matrix", "collision", or None; of
-            a network's layers also "formula".
+            a network's layers also "formula"; of ReLU layers, which are invertible on their range, "opposite_rows",
+            "directed_spanning_set", "milp" or "collision".
         reason: one sentence with the numbers.
         witness: two inputs (*shape) with the same output where the unit is not invertible, else None: ‖f(x₁) − f(x₂)‖ ≤
             √ε·‖x₁ − x₂‖ in the unit's dtype, whose ε it is, as evaluated before the certificate is returned.

@@ -1,10 +1,11 @@
 """Units put together."""
 
-from replication.networks.rectifier_network import (
+from replication.networks.layerwise import (
     LayerRecord,
+    LayerwiseNetwork,
     NetworkCertificate,
     NetworkSolution,
-    RectifierNetwork,
 )
+from replication.networks.rectifier_network import RectifierNetwork
 
-__all__ = ["LayerRecord", "NetworkCertificate", "NetworkSolution", "RectifierNetwork"]
+__all__ = ["LayerRecord", "LayerwiseNetwork", "NetworkCertificate", "NetworkSolution", "RectifierNetwork"]

@@ -2,28 +2,34 @@
 
 from replication.units.causal import CausalConvUnit, MonotoneCausalConvUnit
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
+from replication.units.injective import InjectiveConvReLU, InjectiveReLU, PairedReLU
 from replication.units.inverse import Inverse
 from replication.units.own import as_unit, invert
 from replication.units.plain import ChannelNormalisation, Flip, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
+from replication.units.unit import Unit
 
 __all__ = [
     "CausalConvUnit",
     "ChannelNormalisation",
     "ConvRectifierUnit",
     "Flip",
+    "InjectiveConvReLU",
+    "InjectiveReLU",
     "Inverse",
     "LipschitzConvUnit",
     "MonotoneCausalConvUnit",
     "MonotoneConvUnit",
     "Orthogonal1x1",
+    "PairedReLU",
     "PlainLayer",
     "RectifierLinear",
     "RectifierUnit",
     "ResidualUnit",
     "SpaceToDepth",
     "StandardConvUnit",
+    "Unit",
     "ZeroChannels",
     "as_unit",
     "invert",

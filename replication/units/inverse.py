@@ -15,8 +15,10 @@ from replication.rows import residual_scale, row_norm
 from replication.solvers import Solver, get_solver
 from replication.solvers.pieces import solve_pieces
 from replication.solvers.substitution import solve_jacobian
+from replication.units.injective import InjectiveConvReLU, InjectiveReLU
 from replication.units.plain import PlainLayer
 from replication.units.rectifier_unit import RectifierUnit
+from replication.units.unit import Unit
 
 
 @runtime_checkable
@@ -62,14 +64,14 @@ class Inverse(nn.Module):
         layers = list(self.unit.hidden_layers) if isinstance(self.unit, HasHiddenLayers) else [self.unit]
         with parametrize.cached():
             for layer in reversed(layers):
-                if isinstance(layer, RectifierUnit):
+                if isinstance(layer, Unit):
                     y = self.undo(layer, y)
                 else:
                     assert isinstance(layer, PlainLayer)
                     y = layer.inverse(y)
         return y
 
-    def undo(self, unit: RectifierUnit, y: Tensor) -> Tensor:
+    def undo(self, unit: Unit, y: Tensor) -> Tensor:
         """Return x with unit(x) = y, differentiably."""
         solution = unit.inverse(y.detach(), self.solver, self.tolerance)
         if not solution.converged.all():
@@ -79,6 +81,9 @@ class Inverse(nn.Module):
                 f"{failed.total()} of {solution.converged.numel()} rows were not inverted ({ends}); use unit.inverse "
                 "for a status of each row, another solver, or a larger tolerance"
             )
+        if isinstance(unit, InjectiveReLU | InjectiveConvReLU):
+            return unit.implicit(solution.value, y)
+        assert isinstance(unit, RectifierUnit)
         rows, rectifier_map = unit.rows(solution.value)
         residual = rectifier_map(rows) - y.reshape(rows.shape)
         x: Tensor = ImplicitStep.apply(residual, rows, rectifier_map)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from replication.certificates import inverse_lipschitz
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
+from replication.units.unit import Unit
 
 ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
 
 
-class RectifierUnit(nn.Module, ABC):
+class RectifierUnit(Unit):
     """A layer y = x + W₂·relu(W₁x + b₁) + b₂ that can be undone."""
 
     @abstractmethod
@@ -26,6 +27,9 @@ class RectifierUnit(nn.Module, ABC):
         Raises:
             ValueError: if the unit does not take inputs of this shape.
         """
+
+    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+        return inverse_lipschitz(self.rectifier_map(shape))
 
     def rows(self, x: Tensor) -> tuple[Tensor, RectifierMap]:
         """Return x as rows (rows, *shape), and the map that acts on them."""

@@ -37,6 +37,8 @@ class ResidualUnit(RectifierUnit):
     ('CONVERGED', True)
     """
 
+    title = "residual unit"
+
     def __init__(self, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor) -> None:
         super().__init__()
         check_unit(W1=W1, b1=b1, W2=W2, b2=b2)
@@ -46,6 +48,10 @@ class ResidualUnit(RectifierUnit):
     def batched(self) -> bool:
         """Whether this is a batch of units."""
         return self.W1.ndim == 3
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.W1.shape[-1],)
 
     def __getitem__(self, index: int | slice) -> ResidualUnit:
         """Return one unit of a batch, or a batch of some of them."""

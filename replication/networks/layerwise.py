@@ -1,0 +1,195 @@
+"""Networks of hidden layers that are undone one by one, with a record and a certificate for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from replication.certificates import Certificate, Verdict
+from replication.rows import residual_scale, row_norm
+from replication.solvers import Solution, Solver, Status
+from replication.solvers.solution import CODE
+from replication.units import PlainLayer, Unit
+from replication.units.rectifier_unit import check_rows
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """How one hidden layer was undone: its index and title, and the solution of its rows (None for a formula)."""
+
+    index: int
+    title: str
+    solution: Solution | None
+
+
+BY_FORMULA = Certificate(Verdict.INVERTIBLE, "formula", "It is undone by a formula.")
+
+
+@dataclass(frozen=True)
+class LayerCertificate:
+    """What is known of one hidden layer.
+
+    Attributes:
+        index: of the layer, in forward order.
+        title: its kind.
+        certificate: its verdict with the evidence; the condition is "formula" for plain layers.
+        inverse_lipschitz: upper bound of the Lipschitz constant of its inverse, infinite where none is known.
+    """
+
+    index: int
+    title: str
+    certificate: Certificate
+    inverse_lipschitz: float
+
+
+@dataclass(frozen=True)
+class NetworkCertificate:
+    """The certificates of all hidden layers; printed, a table."""
+
+    layers: tuple[LayerCertificate, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Invertible if every hidden layer is.
+
+        Otherwise unknown: inputs that collide in one layer need not be reached by the layers before it.
+        """
+        certified = all(layer.certificate.verdict is Verdict.INVERTIBLE for layer in self.layers)
+        return Verdict.INVERTIBLE if certified else Verdict.UNKNOWN
+
+    @property
+    def reason(self) -> str:
+        """One sentence, which names the layers that are not certified."""
+        open_layers = [layer for layer in self.layers if layer.certificate.verdict is not Verdict.INVERTIBLE]
+        if not open_layers:
+            return f"All {len(self.layers)} hidden layers are invertible."
+        named = ", ".join(f"{layer.index} ({layer.title}: {layer.certificate.verdict.value})" for layer in open_layers)
+        return f"Not all hidden layers are certified: {named}."
+
+    @property
+    def inverse_lipschitz(self) -> float:
+        """Upper bound of the Lipschitz constant of the whole inverse."""
+        return math.prod(layer.inverse_lipschitz for layer in self.layers)
+
+    def __str__(self) -> str:
+        lines = [f"{'layer':<24}{'verdict':<16}{'condition':<12}{'inverse Lipschitz ≤':>20}"]
+        for layer in self.layers:
+            certificate = layer.certificate
+            lines.append(
+                f"{f'{layer.index} {layer.title}':<24}{certificate.verdict.value:<16}"
+                f"{certificate.condition or '–':<12}{layer.inverse_lipschitz:>20.4g}"
+            )
+        lines.append(f"{'network':<24}{self.verdict.value:<16}{'':<12}{self.inverse_lipschitz:>20.4g}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class NetworkSolution(Solution):
+    """A solution of the whole network, whose status is that of the first layer that failed, on the way back.
+
+    Its error bound composes those of the layers: up to the rounding of residuals and formulas, and of the features.
+
+    Attributes:
+        layers: records of the layers in the order in which they were undone.
+    """
+
+    layers: tuple[LayerRecord, ...] = field(default=())
+
+
+class LayerwiseNetwork(nn.Module):
+    """A chain of units and plain layers, undone one by one from the output of the last.
+
+    Args:
+        layers: units and layers that are undone by a formula, in forward order.
+    """
+
+    def __init__(self, *layers: Unit | PlainLayer) -> None:
+        super().__init__()
+        self.hidden_layers = nn.ModuleList(layers)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the output of the last hidden layer for inputs (rows, *shape)."""
+        features = inputs
+        for layer in self.hidden_layers:
+            features = layer(features)
+        return features
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the network's output, by default that of the last hidden layer."""
+        return self.features(inputs)
+
+    @torch.no_grad()
+    def inverse(
+        self,
+        features: Tensor,
+        solver: str | Solver = "auto",
+        tolerance: float | None = None,
+        progress: Callable[[LayerRecord], None] = lambda record: None,
+        **options: object,
+    ) -> NetworkSolution:
+        """Recover inputs from the output of the last hidden layer alone, layer by layer.
+
+        Rows that a layer fails to undo go on with that layer's best point, and keep its status.
+
+        Args:
+            features: as `features` returns them.
+            solver, tolerance, options: of every unit, as for its `inverse`.
+            progress: called with the record of each layer when it is undone.
+
+        Returns:
+            A solution with inputs (rows, *shape); its residual is that of the whole network, and its iterations
+            and evaluations are sums over the layers.
+
+        Raises:
+            TypeError, ValueError: if the features, the solver, the tolerance or an option do not fit.
+            RuntimeError: in training mode, where normalisation is no map of single images.
+        """
+        check_rows(features, like=next(self.parameters()))
+        rows = len(features)
+        bound: Tensor | None = features.new_zeros(rows)
+        codes = torch.full((rows,), CODE[Status.CONVERGED], device=features.device)
+        work = torch.zeros(2, rows, dtype=torch.long, device=features.device)
+        records = []
+        value = features
+        with parametrize.cached():
+            for index in reversed(range(len(self.hidden_layers))):
+                layer, solution = self.hidden_layers[index], None
+                if isinstance(layer, Unit):
+                    solution = layer.inverse(value, solver, tolerance, **options)
+                    bound = None if bound is None else layer.composed_bound(solution, value, bound)
+                    value = solution.value
+                    codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
+                    work += torch.stack((solution.iterations, solution.evaluations))
+                else:
+                    assert isinstance(layer, PlainLayer)
+                    value = layer.inverse(value)
+                    bound = None if bound is None else layer.inverse_lipschitz() * bound
+                records.append(LayerRecord(index, layer.title, solution))
+                progress(records[-1])
+            residual = row_norm(self.features(value) - features) / residual_scale(features)
+        solvers = {record.solution.solver: None for record in records if record.solution is not None}
+        return NetworkSolution(
+            value, codes, work[0], residual, work[1], bound, ", ".join(solvers), layers=tuple(records)
+        )
+
+    @torch.no_grad()
+    def certificate(self) -> NetworkCertificate:
+        """Certify every hidden layer; print the result for a table.
+
+        Raises:
+            RuntimeError: in training mode, where normalisation is no map of single images.
+        """
+        rows = []
+        for index, layer in enumerate(self.hidden_layers):
+            if isinstance(layer, Unit):
+                constant = float(layer.inverse_lipschitz(layer.input_shape))
+                rows.append(LayerCertificate(index, layer.title, layer.certificate(), constant))
+            else:
+                assert isinstance(layer, PlainLayer)
+                rows.append(LayerCertificate(index, layer.title, BY_FORMULA, layer.inverse_lipschitz()))
+        return NetworkCertificate(tuple(rows))

@@ -1,0 +1,462 @@
+"""ReLU layers that are injective: y = relu(Wx + b) with more outputs than inputs, undone by least squares."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import orthogonal
+
+from replication.certificates import Certificate, Verdict
+from replication.conjugate_gradients import conjugate_gradients
+from replication.operators import Convolution
+from replication.rows import residual_scale, row_norm
+from replication.solvers import Solution, Solver, get_solver
+from replication.solvers.one_sided import OneSidedLeastSquares
+from replication.solvers.solution import CODE, Status
+from replication.spanning import SpanningTest, directed_spanning_test
+from replication.stability import stability
+from replication.units.convolutional import NormCap
+from replication.units.rectifier_unit import check_rows, resolve_tolerance
+from replication.units.unit import Unit
+
+QUICK_CELLS = 20_000  # of an arrangement that are gone through for an error bound: some hundredths of a second
+
+
+class InjectiveReLU(Unit):
+    """A fully-connected ReLU layer that may be injective, and is undone on its range.
+
+        f(x) = relu(Wx + b)
+
+    Source: paper D. Any W is taken; `certificate` says whether the layer is injective.
+
+    Args:
+        W: (m, n).
+        b: (m,), or None for zeros.
+
+    Inputs have the shape (rows, n), outputs (rows, m).
+
+    Raises:
+        ValueError: if the shapes do not fit or a value is not finite.
+        TypeError: if the dtypes differ or are not floating.
+
+    >>> layer = InjectiveReLU.minimal(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+    >>> layer.certificate().verdict.value, layer.inverse(layer(torch.tensor([[3.0, -1.0]]))).value
+    ('invertible', tensor([[ 3., -1.]]))
+    """
+
+    title = "injective ReLU"
+
+    def __init__(self, W: Tensor, b: Tensor | None = None) -> None:
+        super().__init__()
+        b = W.new_zeros(W.shape[:1]) if b is None else b
+        check_layer(W, b)
+        self.W, self.b = nn.Parameter(W.detach().clone()), nn.Parameter(b.detach().clone())
+
+    @classmethod
+    def minimal(cls, B: Tensor, d: Tensor | None = None, extra: Tensor | None = None) -> InjectiveReLU:
+        """Return the layer of W = [B; −diag(d)B; extra], injective for every B of rank n and d > 0.
+
+        With a square B and no extra rows it is the narrowest there is, m = 2n, and every such layer has this form.
+
+        Args:
+            B: (k, n).
+            d: (k,), or None for ones.
+            extra: (rows, n), or None.
+        """
+        d = B.new_ones(len(B)) if d is None else d
+        return cls(torch.cat([B, -d[:, None] * B, B[:0] if extra is None else extra]))
+
+    @classmethod
+    def orthogonal_frame(cls, n: int, frames: int = 1, generator: torch.Generator | None = None) -> InjectiveReLU:
+        """Return the layer of the rows ±Q/√frames of random orthogonal matrices Q, for which σ = 1.
+
+        Args:
+            n: number of inputs; there are 2n·frames outputs.
+            frames: number of matrices.
+            generator: of the draws.
+        """
+        Q, _ = torch.linalg.qr(torch.randn(frames, n, n, dtype=torch.float64, generator=generator))
+        return cls(torch.cat([Q, -Q], dim=1).reshape(-1, n) / math.sqrt(frames))
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Return W (m, n) and b (m,)."""
+        return self.W, self.b
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.weights()[0].shape[1],)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return relu(Wx + b) (rows, m) of x (rows, n)."""
+        W, b = self.weights()
+        return F.linear(x, W, b).relu()
+
+    @torch.no_grad()
+    def inverse(
+        self,
+        y: Tensor,
+        solver: str | Solver = "auto",
+        tolerance: float | None = None,
+        *,
+        noise: float = 0.0,
+        **options: object,
+    ) -> Solution:
+        """Recover x from y = f(x), or from y = f(x) + noise, by one-sided least squares in float64.
+
+        Args:
+            y: outputs (rows, m).
+            solver, options: checked but not used, since this layer has one method; they are for the other units of a
+                network.
+            tolerance: bound of ‖f(x) − y‖/‖y‖, beyond the noise, that counts as converged; by default 1e-10 in
+                float64, 1e-5 in float32.
+            noise: bound of ‖y − f(x)‖ for the true x, which the error bound takes into account.
+
+        Returns:
+            A solution with a status for every row. The value of a row that converged is the input of some output near
+            y: the right one, if the layer is injective. The error bound does not ask for that: it is infinite where the
+            rows with yⱼ > noise do not span, and no constant is known.
+
+        Raises:
+            TypeError: if y is not a tensor of the layer's dtype, or an option is unknown.
+            ValueError: if y is not finite or has the wrong shape, or the solver, tolerance or noise is wrong.
+        """
+        get_solver(solver, **options)
+        check_rows(y, like=next(self.parameters()))
+        W, b = (tensor.double() for tensor in self.weights())
+        if y.ndim != 2 or y.shape[1] != len(W):
+            raise ValueError(f"the layer's outputs have the shape (rows, {len(W)}), not {tuple(y.shape)}")
+        if not noise >= 0:
+            raise ValueError(f"the noise must not be negative, not {noise!r}")
+        scale = residual_scale(y.double())
+        goal = resolve_tolerance(tolerance, y.dtype) + noise / scale
+        accuracy = resolve_tolerance(tolerance, y.dtype) * scale
+        spread = min(noise, 3 * noise / math.sqrt(len(W)))  # of noise on one output, where it is spread evenly
+        x, codes, systems = OneSidedLeastSquares().solve(W, b, y.double(), accuracy, accuracy + spread)
+        value = x.to(y.dtype)
+        residual = row_norm(self(value) - y) / residual_scale(y)
+        codes = torch.where(residual <= goal, CODE[Status.CONVERGED], codes)
+        codes[(residual > goal) & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
+        bound = self.error_bound(value, y, torch.full_like(goal, noise)).to(y.dtype)
+        known = None if torch.isinf(bound).all() else bound
+        return Solution(value, codes, systems, residual, systems + 1, known, "one_sided_least_squares")
+
+    def error_bound(self, value: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+        """Bound ‖value − x‖ (rows,) for every x with ‖f(x) − y‖ ≤ noise, infinite where nothing is known.
+
+        Rows with yⱼ > noise are active at x, so that ‖W_A(value − x)‖ ≤ ‖(W·value + b − y)_A‖ + noise on these rows A:
+        divided by σmin(W_A). Or ‖f(value) − y‖ + noise times the layer's constant, whichever is less.
+
+        Args:
+            value: (rows, n).
+            y: (rows, m).
+            noise: (rows,).
+        """
+        W, b = (tensor.double() for tensor in self.weights())
+        value, y, noise = value.double(), y.double(), noise.double()
+        s = value @ W.mT + b
+        size = value.abs() @ W.mT.abs() + b.abs() + y.abs()
+        rounding = (W.shape[1] + 3) * torch.finfo(torch.float64).eps * row_norm(size)
+        sure = y > noise[:, None]
+        local = row_norm(torch.where(sure, s - y, 0)) + rounding + noise
+        local = local / least_singular_values(W, sure)
+        constant = self.inverse_lipschitz(self.input_shape).double()
+        everywhere = constant * (row_norm(s.relu() - y) + rounding + noise)
+        return torch.minimum(local, torch.where(constant < torch.inf, everywhere, torch.inf)).nan_to_num(
+            nan=torch.inf, posinf=torch.inf
+        )
+
+    def composed_bound(self, solution: Solution, y: Tensor, bound: Tensor) -> Tensor | None:
+        composed = self.error_bound(solution.value, y, bound).to(y.dtype)
+        return None if torch.isinf(composed).all() else composed
+
+    def implicit(self, value: Tensor, y: Tensor) -> Tensor:
+        """Return the solution `value` (rows, n) as a differentiable function of y (rows, m) and the parameters.
+
+        x = W_A⁺(y − b)_A on the rows A active at x.
+        """
+        W, b = self.weights()
+        active = (F.linear(value, W, b) > 0).to(y.dtype)
+        inverse = torch.linalg.pinv((active[:, :, None] * W).detach())
+        return value + torch.linalg.vecdot(inverse, (active * (y - F.linear(value, W, b)))[:, None])
+
+    @torch.no_grad()
+    def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
+        """Certify that the layer is injective ("invertible" on its range), or not, with two colliding inputs.
+
+        Args: as `replication.spanning.directed_spanning_test`.
+        """
+        W, b = self.weights()
+        return judged(self, directed_spanning_test(W, b, time_limit, general_position))
+
+    @torch.no_grad()
+    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+        W, b = self.weights()
+        return W.new_tensor(stability(W, b, QUICK_CELLS, search=False).inverse_lipschitz)
+
+    def extra_repr(self) -> str:
+        m, n = self.weights()[0].shape
+        return f"inputs={n}, outputs={m}"
+
+
+def judged(layer: nn.Module, test: SpanningTest) -> Certificate:
+    """Return the certificate of a test, of a colliding pair only if its outputs coincide in the layer's dtype."""
+    if test.spans:
+        return Certificate(Verdict.INVERTIBLE, test.condition, test.reason)
+    if test.pair is None:
+        return Certificate(Verdict.UNKNOWN, None, test.reason)
+    like = next(layer.parameters())
+    x1, x2 = (x.to(like) for x in test.pair)
+    y1, y2 = layer(torch.stack([x1, x2]))
+    if x1.equal(x2) or (y1 - y2).norm() > math.sqrt(torch.finfo(like.dtype).eps) * (x1 - x2).norm():
+        return Certificate(Verdict.UNKNOWN, None, f"{test.reason[:-1]}, but its inputs do not collide in {like.dtype}.")
+    return Certificate(Verdict.NOT_INVERTIBLE, test.condition, test.reason, (x1, x2))
+
+
+def least_singular_values(W: Tensor, rows: Tensor) -> Tensor:
+    """Return σmin of the marked rows (rows, m) of W (m, n), less its rounding error (rows,)."""
+    values = [torch.linalg.eigvalsh((part.to(W.dtype)[:, :, None] * W).mT @ W) for part in rows.split(64)]
+    spectrum = torch.cat(values)
+    rounding = 8 * W.shape[1] ** 1.5 * torch.finfo(W.dtype).eps * spectrum[:, -1]
+    return (spectrum[:, 0] - rounding).clamp_min(0).sqrt()
+
+
+class PairedReLU(InjectiveReLU):
+    """A trainable ReLU layer that stays injective: rows in opposite pairs, directions that always span.
+
+        f(x) = (relu(z), d·relu(−z)),   z = Bx + c,   B = U·diag(s)·Vᵀ,   s ≥ floor,   d > 0
+
+    U and V are kept orthogonal, so that σmin(B) ≥ floor, whatever the training does.
+
+    Source: paper D (W = [B; −DB]); the parametrization is ours.
+
+    Args:
+        inputs: n.
+        pairs: k ≥ n; there are 2k outputs.
+        floor: lower bound of the singular values of B.
+    """
+
+    title = "paired ReLU"
+    U: Tensor
+    V: Tensor
+
+    def __init__(self, inputs: int, pairs: int, floor: float = 0.1) -> None:
+        nn.Module.__init__(self)
+        if pairs < inputs or not floor > 0:
+            raise ValueError(f"pairs must be at least inputs and floor positive, not {pairs}, {inputs}, {floor}")
+        self.floor = floor
+        self.c = nn.Parameter(torch.zeros(pairs))
+        self.log_d = nn.Parameter(torch.zeros(pairs))
+        self.scale = nn.Parameter(torch.ones(inputs))
+        orthonormal_columns(self, "U", pairs, inputs)
+        orthonormal_columns(self, "V", inputs, inputs)
+
+    def linear(self) -> Tensor:
+        """Return B (k, n)."""
+        return self.U @ ((self.floor + F.softplus(self.scale))[:, None] * self.V.mT)
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        B, d = self.linear(), self.log_d.exp()
+        return torch.cat([B, -d[:, None] * B]), torch.cat([self.c, -d * self.c])
+
+    def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
+        return Certificate(
+            Verdict.INVERTIBLE,
+            "opposite_rows",
+            f"W = [B; −DB] by construction, with σmin(B) ≥ {self.floor:g}.",
+        )
+
+    @torch.no_grad()
+    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+        rows = self.log_d.exp().clamp_max(1)[:, None].double() * self.linear().double()
+        return (math.sqrt(2) / least_singular_values(rows, torch.ones(1, len(rows)))[0]).to(self.c)
+
+
+def orthonormal_columns(module: nn.Module, name: str, rows: int, columns: int) -> None:
+    """Make module.name a parameter (rows, columns) with orthonormal columns, kept so in training."""
+    setattr(module, name, nn.Parameter(torch.randn(rows, columns) / rows**0.5))
+    # as in Orthogonal1x1: no stored base, so that the columns are orthonormal in whatever dtype they are used
+    orthogonal(module, name, orthogonal_map="cayley", use_trivialization=False)
+
+
+class InjectiveConvReLU(Unit):
+    """A trainable convolutional ReLU layer with doubled channels that stays injective.
+
+        f(x) = (relu(z), d·relu(−z)),   z = K∗x + c,   K = U + R,   ‖R‖ ≤ share < 1
+
+    U maps the channels of every pixel by a matrix with orthonormal columns, R is any convolution with a capped norm, so
+    that σmin(K) ≥ 1 − share.
+
+    Source: paper D (doubled channels); the parametrization is ours.
+
+    Args:
+        channels: c.
+        pairs: q ≥ c; there are 2q channels of output.
+        kernel_size: odd size k of the kernels.
+        image_size: (height, width).
+        padding: "zeros", or "circular".
+        share: cap of the norm of R.
+
+    Inputs have the shape (rows, c, height, width), outputs (rows, 2q, height, width).
+    """
+
+    title = "injective conv ReLU"
+    U: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        pairs: int,
+        kernel_size: int = 3,
+        *,
+        image_size: tuple[int, int],
+        padding: str = "zeros",
+        share: float = 0.9,
+    ) -> None:
+        super().__init__()
+        if pairs < channels or kernel_size % 2 == 0 or not 0 < share < 1:
+            raise ValueError(
+                f"pairs must be at least channels, kernel_size odd and share between 0 and 1, not {pairs}, {channels}, "
+                f"{kernel_size}, {share}"
+            )
+        self.channels, self.pairs, self.kernel_size, self.padding, self.share = (
+            channels,
+            pairs,
+            kernel_size,
+            padding,
+            share,
+        )
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+        orthonormal_columns(self, "U", pairs, channels)
+        self.rest = nn.Parameter(torch.randn(pairs, channels, kernel_size, kernel_size) / (channels**0.5 * kernel_size))
+        parametrize.register_parametrization(self, "rest", NormCap(share, self.image_size, padding))
+        self.c = nn.Parameter(torch.zeros(pairs))
+        self.log_d = nn.Parameter(torch.zeros(pairs))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.channels, *self.image_size)
+
+    def kernel(self) -> Tensor:
+        """Return K (q, c, k, k)."""
+        half = self.kernel_size // 2
+        return self.rest + F.pad(self.U[:, :, None, None], (half, half, half, half))
+
+    def linear(self) -> Convolution:
+        """Return the map x ↦ K∗x."""
+        return Convolution(self.kernel(), self.image_size, self.padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return f(x) (rows, 2q, height, width) of x (rows, c, height, width)."""
+        if tuple(x.shape[1:]) != self.input_shape:
+            raise ValueError(f"the layer takes images {self.input_shape}, not of shape {tuple(x.shape[1:])}")
+        z = self.linear().affine(x, self.c[:, None, None])
+        return torch.cat([z.relu(), self.log_d.exp()[:, None, None] * (-z).relu()], dim=1)
+
+    @torch.no_grad()
+    def inverse(
+        self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
+    ) -> Solution:
+        """Recover x from y = f(x): z by its two halves, and x by conjugate gradients on KᵀKx = Kᵀ(z − c).
+
+        Args:
+            y: outputs (rows, 2q, height, width).
+            solver, options: checked but not used, since this layer has one method.
+            tolerance: bound of ‖f(x) − y‖/‖y‖ that counts as converged; by default 1e-10 in float64, 1e-5 in float32.
+
+        Raises:
+            TypeError: if y is not a tensor of the layer's dtype, or an option is unknown.
+            ValueError: if y is not finite or has the wrong shape, or the solver or the tolerance is wrong.
+        """
+        get_solver(solver, **options)
+        check_rows(y, like=self.c)
+        if y.ndim != 4 or tuple(y.shape[1:]) != (2 * self.pairs, *self.image_size):
+            raise ValueError(
+                f"the layer's outputs have the shape (rows, {2 * self.pairs}, {', '.join(map(str, self.image_size))}), "
+                f"not {tuple(y.shape)}"
+            )
+        goal = resolve_tolerance(tolerance, y.dtype)
+        value, products = self.least_squares(self.preactivation(y), goal * (1 - self.share) / 4)
+        residual = row_norm(self(value) - y) / residual_scale(y)
+        codes = torch.full_like(products, CODE[Status.CONVERGED])
+        codes[residual > goal] = CODE[Status.STAGNATED]
+        bound = self.inverse_lipschitz(self.input_shape) * (residual * residual_scale(y) + self.rounding(value, y))
+        return Solution(value, codes, products, residual, 2 * products + 2, bound, "least_squares")
+
+    def preactivation(self, y: Tensor) -> Tensor:
+        """Return z − c = y₁ − y₂/d − c of outputs y (rows, 2q, height, width)."""
+        first, second = y.split(self.pairs, dim=1)
+        return first - second / self.log_d.exp()[:, None, None] - self.c[:, None, None]
+
+    def least_squares(self, target: Tensor, accuracy: float) -> tuple[Tensor, Tensor]:
+        """Return x (rows, c, height, width) with the least ‖K∗x − target‖, and the products taken (rows,)."""
+        K = self.linear()
+        adjoint = K.adjoint()
+        return conjugate_gradients(lambda v: adjoint(K(v)), adjoint(target), accuracy)
+
+    def rounding(self, x: Tensor, y: Tensor) -> Tensor:
+        """Bound the rounding error of f(x) − y (rows,)."""
+        K = self.linear()
+        size = K.absolute_bound() * row_norm(x) + row_norm(self.c.expand(1, *self.image_size, -1)) + row_norm(y)
+        return 8 * (K.terms + 4) * torch.finfo(x.dtype).eps * size * self.log_d.exp().clamp_min(1).max()
+
+    def implicit(self, value: Tensor, y: Tensor) -> Tensor:
+        """Return the solution `value` as a differentiable function of y and the parameters, once.
+
+        x = K⁺(z − c); with the residual r = z − c − K∗x, the derivative is K⁺dr, and its adjoint K(KᵀK)⁻¹.
+        """
+        residual = self.preactivation(y) - self.linear()(value)
+        x: Tensor = LeastSquaresStep.apply(residual, value, self)
+        return x
+
+    def certificate(self) -> Certificate:
+        """Certify the layer, which is injective by construction."""
+        return Certificate(
+            Verdict.INVERTIBLE,
+            "opposite_rows",
+            f"Doubled channels by construction, of a convolution with σmin(K) ≥ {1 - self.share:.3g}.",
+        )
+
+    @torch.no_grad()
+    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+        smallest = self.log_d.exp().clamp_max(1).min()
+        return math.sqrt(2) / (smallest * (1 - self.share) * (1 - 64 * torch.finfo(smallest.dtype).eps))
+
+    def extra_repr(self) -> str:
+        return (
+            f"channels={self.channels}, outputs={2 * self.pairs}, kernel_size={self.kernel_size}, share={self.share:g}"
+        )
+
+
+class LeastSquaresStep(torch.autograd.Function):
+    """x + K⁺r at a solution x: x itself, since the residual is zero, with the gradient v ↦ K(KᵀK)⁻¹v of r."""
+
+    @staticmethod
+    def forward(ctx: Any, residual: Tensor, x: Tensor, layer: InjectiveConvReLU) -> Tensor:
+        ctx.layer = layer
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        K = ctx.layer.linear()
+        adjoint = K.adjoint()
+        accuracy = torch.finfo(gradient.dtype).eps
+        return K(conjugate_gradients(lambda v: adjoint(K(v)), gradient, accuracy)[0]), None, None
+
+
+def check_layer(W: Tensor, b: Tensor) -> None:
+    """Refuse tensors that do not make up a ReLU layer."""
+    for name, tensor in {"W": W, "b": b}.items():
+        if not isinstance(tensor, Tensor) or tensor.dtype not in (torch.float32, torch.float64):
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"{name} must be a torch.Tensor of float32 or float64, not {kind}")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has values that are not finite (NaN or infinity)")
+    if W.dtype != b.dtype:
+        raise TypeError(f"W and b must have one dtype, not {W.dtype} and {b.dtype}")
+    if W.ndim != 2 or min(W.shape) == 0 or b.shape != W.shape[:1]:
+        raise ValueError(f"W must have the shape (m, n) and b (m,), not {tuple(W.shape)} and {tuple(b.shape)}")
