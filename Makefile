@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 table1
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 table1
 BENCHES := bench_solvers bench_network
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -18,6 +18,9 @@ OPTIONS_fig2 := $(FAST_SWEEP)
 OPTIONS_fig3 := $(FAST_SWEEP)
 OPTIONS_fig6 := $(FAST_SWEEP)
 OPTIONS_fig5 := per_class=2
+OPTIONS_figB1 := sweep.cases=20 sweep.gamma.values=5
+OPTIONS_figB2 := study.sizes=[8,16] study.images=[4,2] study.repetitions=1
+OPTIONS_figB3 := per_class=1
 OPTIONS_table1 := per_class=1 cost.per_class=2 cost.repetitions=1
 OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
@@ -49,10 +52,14 @@ $(MADE)/fig2 $(MADE)/fig3: $(SWEEP)
 $(MADE)/fig6: $P/studies/verdicts.py $(SWEEP)
 $(MADE)/fig7: $P/studies/collision.py
 $(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py) $P/data/ensembles.py $(VENV)/.installed-bench
+$(MADE)/fig4: $P/plots/digits.py
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
 $(MADE)/table1: $(addprefix $P/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
 $(MADE)/fig8: $(addprefix $P/studies/,caps.py cost.py families.py invertibility.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-monotone*.safetensors)
+$(MADE)/figB1: $(addprefix $P/,studies/padding.py studies/invertibility.py data/ensembles.py) $(wildcard conf/solver/*.yaml)
+$(MADE)/figB2: $(addprefix $P/studies/,causal_inverses.py recovery.py) $(wildcard conf/solver/*.yaml)
+$(MADE)/figB3: $P/studies/recovery.py $P/plots/digits.py $(NETWORK) $(wildcard conf/solver/*.yaml) $(wildcard weights/*-causal*.safetensors)
 $(MADE)/bench_network: $(addprefix $P/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-0.safetensors)
 
@@ -64,7 +71,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
-	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-zA-Z0-9-]+:.*## ' Makefile | sed -E 's/^([a-zA-Z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 figures: $(FIGURES) ## set up and make every figure with its table and record: 20 to 25 min, install aside
 	@$(RUN) scripts/summary.py $(OUT)
@@ -77,6 +84,9 @@ fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 5 min
 fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
 fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 8 min
+figB1: $(MADE)/figB1 ## random convolutional blocks by padding, against γ: 2 min
+figB2: $(MADE)/figB2 ## inverses of causal units by image size and kernel scale: 5 min
+figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 min
 table1: $(MADE)/table1 ## families of units under one recipe: 6 to 10 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
@@ -84,12 +94,13 @@ bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of table1 and fig8: 4 h
-	@set -e; for unit in monotone lipschitz standard; do for seed in 0 1 2; do \
+train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 h
+	@set -e; for unit in monotone lipschitz causal standard; do for seed in 0 1 2; do \
 	$(RUN) scripts/train.py data=mnist unit=$$unit seed=$$seed; done; done
 	@set -e; for run in 0.9:0 1.5:0 1.5:1 1.5:2 6:0 12:0; do cap=$${run%:*}; \
 	$(RUN) scripts/train.py data=mnist unit.family=monotone-cap$$cap unit.make.norm_cap=$$cap seed=$${run#*:}; done
 	@$(RUN) scripts/train.py data=mnist unit.family=monotone-uncapped unit.make.norm_cap=null
+	@$(RUN) scripts/train.py data=mnist unit=causal unit.family=causal-uncapped unit.make.norm_cap=null
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest

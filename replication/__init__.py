@@ -1,7 +1,7 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
 from replication.certificates import Certificate, Verdict
-from replication.networks import LayerwiseNetwork, NetworkCertificate, NetworkSolution, RectifierNetwork
+from replication.networks import CausalFlow, LayerwiseNetwork, NetworkCertificate, NetworkSolution, RectifierNetwork
 from replication.solvers import (
     Anderson,
     Auto,
@@ -43,6 +43,7 @@ __all__ = [
     "Auto",
     "Banach",
     "CausalConvUnit",
+    "CausalFlow",
     "Certificate",
     "Chebyshev",
     "Exact",

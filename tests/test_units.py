@@ -300,7 +300,7 @@ def test_bad_units_are_refused(name: str, value: torch.Tensor, error: type, sent
 
 
 def test_bad_convolutional_units_and_inputs_are_refused() -> None:
-    with pytest.raises(ValueError, match="kernel_size odd"):
+    with pytest.raises(ValueError, match="must have an odd size"):
         StandardConvUnit(3, 4, kernel_size=2)
     with pytest.raises(ValueError, match="norm_cap must be positive"):
         MonotoneConvUnit(3, 4, image_size=SIZE, norm_cap=0)

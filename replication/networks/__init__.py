@@ -1,5 +1,6 @@
 """Units put together."""
 
+from replication.networks.flow import CausalFlow
 from replication.networks.layerwise import (
     LayerRecord,
     LayerwiseNetwork,
@@ -8,4 +9,4 @@ from replication.networks.layerwise import (
 )
 from replication.networks.rectifier_network import RectifierNetwork
 
-__all__ = ["LayerRecord", "LayerwiseNetwork", "NetworkCertificate", "NetworkSolution", "RectifierNetwork"]
+__all__ = ["CausalFlow", "LayerRecord", "LayerwiseNetwork", "NetworkCertificate", "NetworkSolution", "RectifierNetwork"]

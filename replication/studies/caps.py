@@ -43,7 +43,7 @@ def cap_row(
         "test_accuracy": 100 * record["test_accuracy"],
         "accuracy_low": low,
         "accuracy_high": high,
-        "max_norm_A": largest_norm(network),
+        "max_norm_A": largest_norm(network.units),
         "dtype": dtype,
         "tolerance": tolerance,
         "images": len(images),

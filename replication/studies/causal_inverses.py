@@ -13,7 +13,6 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from replication.operators import Product, norm_estimate
 from replication.solvers import Solver
 from replication.studies.recovery import relative_error
 from replication.units import MonotoneCausalConvUnit
@@ -34,7 +33,8 @@ def random_unit(channels: int, hidden: int, size: int, scale: float, seed: int) 
 def causal_inverses(
     channels: int,
     hidden: int,
-    images: Mapping[int, int],
+    sizes: Sequence[int],
+    images: Sequence[int],
     scales: Sequence[float],
     solvers: Mapping[str, Solver],
     dtypes: Mapping[str, Sequence[str]],
@@ -50,7 +50,8 @@ def causal_inverses(
 
     Args:
         channels, hidden: of the units, whose kernels are 3×3.
-        images: the number of standard normal images for each image size.
+        sizes: heights and widths of the images.
+        images: the number of standard normal images of each size.
         scales: of A = W₁W₂; 1 is variance 1/fan-in for every tap.
         solvers: by the method's name.
         dtypes: the methods to be measured in "float64" and in "float32".
@@ -70,13 +71,13 @@ def causal_inverses(
     rows: list[dict[str, object]] = []
     with Progress() as progress:
         methods = sum(map(len, dtypes.values()))
-        task = progress.add_task("causal inverses", total=methods * len(scales) * len(images))
+        task = progress.add_task("causal inverses", total=methods * len(scales) * len(sizes))
         for scale in scales:
-            for size, count in images.items():
+            for size, count in zip(sizes, images, strict=True):
                 unit = random_unit(channels, hidden, size, scale, seed)
                 x = torch.randn(count, channels, size, size, dtype=torch.float64)
-                first, second = (unit.rectifier_map(unit.input_shape).W1, unit.rectifier_map(unit.input_shape).W2)
-                about = {"scale": scale, "norm_A": norm_estimate(Product(first, second)), "size": size, "images": count}
+                norm = unit.rectifier_map(unit.input_shape).norm_estimate()
+                about = {"scale": scale, "norm_A": norm, "size": size, "images": count}
                 for name, chosen in dtypes.items():
                     dtype = getattr(torch, name)
                     own, inputs = unit.to(dtype), x.to(dtype)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from replication.certificates import Verdict
 from replication.networks import NetworkSolution, RectifierNetwork
-from replication.operators import Product, norm_estimate
 from replication.solvers import Solver
 from replication.studies.cost import whole_cost
 from replication.studies.recovery import relative_error
+from replication.units import ConvRectifierUnit
 
 
-def largest_norm(network: RectifierNetwork) -> float:
-    """Estimate the largest ‖A‖ = ‖W₁W₂‖ of the network's units, converged from below to about six digits."""
-    maps = [unit.rectifier_map(unit.input_shape) for unit in network.units]
-    return max(norm_estimate(Product(rectifier_map.W1, rectifier_map.W2)) for rectifier_map in maps)
+def largest_norm(units: Iterable[ConvRectifierUnit]) -> float:
+    """Estimate the largest ‖A‖ = ‖W₁W₂‖ of float64 units, converged from below to about six digits."""
+    return max(unit.rectifier_map(unit.input_shape).norm_estimate() for unit in units)
 
 
 def certified_cost(
@@ -43,15 +43,15 @@ def family_row(
         network: trained, in float64.
         record: of the run that made its weights.
         images: the images that were sent through and undone (rows, *image_shape).
-        solutions: of the methods "existing" and "proposed".
+        solutions: of the methods "existing", "proposed" and "auto", which the unit chooses.
         recovery: largest relative error that counts as recovered.
         cost: as `certified_cost` returns it.
 
     Returns:
         The columns family, seed, test_accuracy (percent), certified_units, units, max_norm_A (estimate),
-        recovered_percent_existing, recovered_percent_proposed, inverse_evaluations (of a unit by the proposed method,
-        mean over images and units), parameters, epochs, seconds (of training), images, inverse_method,
-        inverse_forward_passes, inverse_error_max (None for networks that are not certified).
+        recovered_percent_existing, recovered_percent_proposed, recovered_percent_auto, inverse_evaluations (of a unit
+        by the proposed method, mean over images and units), parameters, epochs, seconds (of training), images,
+        inverse_method, inverse_forward_passes, inverse_error_max (None for networks that are not certified).
     """
     certified = [unit.certificate().verdict is Verdict.INVERTIBLE for unit in network.units]
     recovered = {
@@ -64,9 +64,10 @@ def family_row(
         "test_accuracy": 100 * record["test_accuracy"],
         "certified_units": sum(certified),
         "units": len(certified),
-        "max_norm_A": largest_norm(network),
+        "max_norm_A": largest_norm(network.units),
         "recovered_percent_existing": recovered["existing"],
         "recovered_percent_proposed": recovered["proposed"],
+        "recovered_percent_auto": recovered["auto"],
         "inverse_evaluations": float(solutions["proposed"].evaluations.double().mean()) / len(certified),
         "parameters": record["parameters"],
         "epochs": record["epochs"],

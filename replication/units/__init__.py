@@ -5,13 +5,22 @@ from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit
 from replication.units.injective import InjectiveConvReLU, InjectiveReLU, PairedReLU
 from replication.units.inverse import Inverse
 from replication.units.own import as_unit, invert
-from replication.units.plain import ChannelNormalisation, Flip, Orthogonal1x1, PlainLayer, SpaceToDepth, ZeroChannels
+from replication.units.plain import (
+    ChannelAffine,
+    ChannelNormalisation,
+    Flip,
+    Orthogonal1x1,
+    PlainLayer,
+    SpaceToDepth,
+    ZeroChannels,
+)
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
 from replication.units.unit import Unit
 
 __all__ = [
     "CausalConvUnit",
+    "ChannelAffine",
     "ChannelNormalisation",
     "ConvRectifierUnit",
     "Flip",

@@ -1,4 +1,4 @@
-"""Layers that are undone by a formula: channel padding, space-to-depth, flips, normalisation, orthogonal 1×1."""
+"""Layers undone by a formula: channel padding, space-to-depth, flips, affine maps, normalisation, orthogonal 1×1."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ class PlainLayer(nn.Module, ABC):
         """Bound the Lipschitz constant of the inverse: 1 but for layers that shrink."""
         return 1.0
 
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        """Return log|det ∂f/∂x| of every row (rows,): 0 for layers that move numbers or turn vectors."""
+        return x.new_zeros(len(x))
+
 
 class ZeroChannels(PlainLayer):
     """Append channels of zeros: injective, undone by dropping them.
@@ -43,6 +47,9 @@ class ZeroChannels(PlainLayer):
 
     def inverse(self, y: Tensor) -> Tensor:
         return y[:, : self.channels]
+
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        raise TypeError("zero channels change the dimension, so they have no determinant; leave them out of flows")
 
     def extra_repr(self) -> str:
         return f"{self.channels}, {self.total}"
@@ -72,6 +79,35 @@ class Flip(PlainLayer):
         return y.flip(-2, -1)
 
 
+class ChannelAffine(PlainLayer):
+    """Scale and shift every channel, y = exp(a)·x + b: from the identity on, and never singular.
+
+    Args:
+        channels: channels of the images.
+    """
+
+    title = "affine"
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_scale, self.shift = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.log_scale.exp()[:, None, None] + self.shift[:, None, None]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return (y - self.shift[:, None, None]) * (-self.log_scale).exp()[:, None, None]
+
+    def inverse_lipschitz(self) -> float:
+        return float((-self.log_scale.detach()).exp().max())
+
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        return (self.log_scale.sum() * x[0, 0].numel()).expand(len(x))
+
+    def extra_repr(self) -> str:
+        return f"channels={len(self.shift)}"
+
+
 class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
     """Batch normalisation: in evaluation an affine map per channel, undone by its formula.
 
@@ -89,6 +125,9 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
 
     def inverse_lipschitz(self) -> float:
         return float(self.deviation().detach().abs().max())
+
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        return (-self.deviation().abs().log().sum() * x[0, 0].numel()).expand(len(x))
 
     def deviation(self) -> Tensor:
         """Return what the inverse multiplies each channel by (channels,)."""

@@ -1,0 +1,27 @@
+"""figB4: flows of causal units on the 8×8 digits: python scripts/figB4.py [study.seeds=[0,1,2]] [study.epochs=80]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figB4
+from replication.studies.flows import flow_study
+
+
+@hydra.main(config_path="../conf", config_name="figB4", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    study = instantiate(config.study)
+    make_figure(
+        "figB4",
+        config,
+        study=lambda: flow_study(**study),
+        draw=lambda result: figB4.draw(result.table, result.arrays),
+        dataset=study["data"].title,
+        checksum=study["data"].checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()
