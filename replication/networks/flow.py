@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import parametrize
 
 from replication.networks.layerwise import LayerwiseNetwork, NetworkSolution
-from replication.units import CausalConvUnit, ChannelAffine, Flip, Orthogonal1x1, PlainLayer, SpaceToDepth
+from replication.units import Affine, CausalConvUnit, Flip, Orthogonal1x1, PlainLayer, SpaceToDepth
 
 
 class CausalFlow(LayerwiseNetwork):
-    """Model images x by z = f(x) with z standard normal.
+    """Model images x by z = f(x) with independent logistic z.
 
-        log p(x) = log N(f(x); 0, I) + log|det ∂f/∂x|
+        log p(x) = Σᵢ log σ′(f(x)ᵢ) + log|det ∂f/∂x|,   σ(z) = 1/(1 + e⁻ᶻ)
 
-    f is stages of space-to-depth and groups of [causal unit → affine → orthogonal 1×1 convolution → half a turn], whose
-    log-determinants are exact sums over pixels.
+    f is an affine layer and stages of space-to-depth and groups of [causal unit → affine → orthogonal 1×1 convolution →
+    half a turn], whose log-determinants are exact sums over pixels.
 
-    Source: reconstructed, assumption A7; flows of invertible residual networks are those of Behrmann et al., ICML 2019,
-    arXiv 1811.00995, which need a norm below 1 and estimate the log-determinant.
+    Source: not of the paper; its units are reconstructed, assumption A7. Flows of invertible residual networks are those
+    of Behrmann et al., ICML 2019, arXiv 1811.00995, which need a norm below 1 and estimate the log-determinant; the
+    logistic z are those of Dinh, Krueger and Bengio, arXiv 1410.8516.
 
     Args:
         image_shape: (channels, height, width); height and width divisible by 2^len(hidden).
@@ -38,19 +39,19 @@ class CausalFlow(LayerwiseNetwork):
         self,
         image_shape: tuple[int, int, int],
         unit: Callable[..., CausalConvUnit],
-        hidden: tuple[int, ...] = (32, 64),
-        units_per_stage: int = 4,
+        hidden: tuple[int, ...] = (16, 32),
+        units_per_stage: int = 3,
     ) -> None:
         channels, height, width = image_shape
         if height % 2 ** len(hidden) or width % 2 ** len(hidden):
             raise ValueError(f"{height}×{width} images cannot be halved {len(hidden)} times")
-        layers: list[CausalConvUnit | PlainLayer] = []
-        for width_of_stage in hidden:
+        layers: list[CausalConvUnit | PlainLayer] = [Affine(image_shape)]
+        for hidden_channels in hidden:
             channels, height, width = 4 * channels, height // 2, width // 2
             layers.append(SpaceToDepth())
             for _ in range(units_per_stage):
-                layers.append(unit(channels=channels, hidden=width_of_stage, image_size=(height, width)))
-                layers += [ChannelAffine(channels), Orthogonal1x1(channels), Flip()]
+                layers.append(unit(channels=channels, hidden=hidden_channels, image_size=(height, width)))
+                layers += [Affine((channels, height, width)), Orthogonal1x1(channels), Flip()]
         super().__init__(*layers)
         self.image_shape, self.latent_shape = tuple(image_shape), (channels, height, width)
 
@@ -67,8 +68,8 @@ class CausalFlow(LayerwiseNetwork):
                 assert isinstance(layer, CausalConvUnit | PlainLayer)
                 log_det = log_det + layer.log_abs_det_jacobian(value)
                 value = layer(value)
-        normal = -(value.square().flatten(1).sum(1) + value[0].numel() * math.log(2 * math.pi)) / 2
-        return normal + log_det
+        logistic = -(value + 2 * F.softplus(-value)).flatten(1).sum(1)
+        return logistic + log_det
 
     @torch.no_grad()
     def sample(self, rows: int, generator: torch.Generator) -> NetworkSolution:
@@ -79,5 +80,5 @@ class CausalFlow(LayerwiseNetwork):
             generator: source of randomness, on the CPU.
         """
         like = next(self.parameters())
-        latent = torch.randn(rows, *self.latent_shape, generator=generator, dtype=torch.float64)
-        return self.inverse(latent.to(like))
+        uniform = torch.rand(rows, *self.latent_shape, generator=generator, dtype=torch.float64)
+        return self.inverse(torch.logit(uniform, eps=torch.finfo(torch.float64).tiny).to(like))

@@ -6,7 +6,7 @@ from replication.units.injective import InjectiveConvReLU, InjectiveReLU, Paired
 from replication.units.inverse import Inverse
 from replication.units.own import as_unit, invert
 from replication.units.plain import (
-    ChannelAffine,
+    Affine,
     ChannelNormalisation,
     Flip,
     Orthogonal1x1,
@@ -19,8 +19,8 @@ from replication.units.residual import RectifierLinear, ResidualUnit
 from replication.units.unit import Unit
 
 __all__ = [
+    "Affine",
     "CausalConvUnit",
-    "ChannelAffine",
     "ChannelNormalisation",
     "ConvRectifierUnit",
     "Flip",

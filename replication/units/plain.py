@@ -79,33 +79,33 @@ class Flip(PlainLayer):
         return y.flip(-2, -1)
 
 
-class ChannelAffine(PlainLayer):
-    """Scale and shift every channel, y = exp(a)·x + b: from the identity on, and never singular.
+class Affine(PlainLayer):
+    """Scale and shift every number of an image by its own, y = exp(a)·x + b: from the identity on, never singular.
 
     Args:
-        channels: channels of the images.
+        shape: of one image (channels, height, width).
     """
 
     title = "affine"
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.log_scale, self.shift = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+        self.log_scale, self.shift = nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.log_scale.exp()[:, None, None] + self.shift[:, None, None]
+        return x * self.log_scale.exp() + self.shift
 
     def inverse(self, y: Tensor) -> Tensor:
-        return (y - self.shift[:, None, None]) * (-self.log_scale).exp()[:, None, None]
+        return (y - self.shift) * (-self.log_scale).exp()
 
     def inverse_lipschitz(self) -> float:
         return float((-self.log_scale.detach()).exp().max())
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        return (self.log_scale.sum() * x[0, 0].numel()).expand(len(x))
+        return self.log_scale.sum().expand(len(x))
 
     def extra_repr(self) -> str:
-        return f"channels={len(self.shift)}"
+        return "×".join(map(str, self.shift.shape))
 
 
 class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
