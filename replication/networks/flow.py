@@ -21,9 +21,9 @@ class CausalFlow(LayerwiseNetwork):
     f is an affine layer and stages of space-to-depth and groups of [causal unit → affine → orthogonal 1×1 convolution →
     half a turn], whose log-determinants are exact sums over pixels.
 
-    Source: not of the paper; its units are reconstructed, assumption A7. Flows of invertible residual networks are those
-    of Behrmann et al., ICML 2019, arXiv 1811.00995, which need a norm below 1 and estimate the log-determinant; the
-    logistic z are those of Dinh, Krueger and Bengio, arXiv 1410.8516.
+    Source: not of the papers; its units are reconstructed, assumption A7. The flows of Behrmann et al., ICML 2019,
+    arXiv 1811.00995, need norms below 1 and estimate the log-determinant; the logistic z are those of Dinh, Krueger
+    and Bengio, arXiv 1410.8516.
 
     Args:
         image_shape: (channels, height, width); height and width divisible by 2^len(hidden).
