@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 table1
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 table1
 BENCHES := bench_solvers bench_network
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -21,7 +21,9 @@ OPTIONS_fig5 := per_class=2
 OPTIONS_figB1 := sweep.cases=20 sweep.gamma.values=5
 OPTIONS_figB2 := study.sizes=[8,16] study.images=[4,2] study.repetitions=1
 OPTIONS_figB3 := per_class=1
-OPTIONS_table1 := per_class=1 cost.per_class=2 cost.repetitions=1
+OPTIONS_figB4 := study.epochs=2 study.seeds=[0]
+OPTIONS_table1 := "runs=[{family: monotone, seed: 0}, {family: lipschitz, seed: 0}, {family: causal, seed: 0}, {family: standard, seed: 0}]" \
+	per_class=1 cost.per_class=2 cost.repetitions=1
 OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
@@ -60,6 +62,7 @@ $(MADE)/fig8: $(addprefix $P/studies/,caps.py cost.py families.py invertibility.
 $(MADE)/figB1: $(addprefix $P/,studies/padding.py studies/invertibility.py data/ensembles.py) $(wildcard conf/solver/*.yaml)
 $(MADE)/figB2: $(addprefix $P/studies/,causal_inverses.py recovery.py) $(wildcard conf/solver/*.yaml)
 $(MADE)/figB3: $P/studies/recovery.py $P/plots/digits.py $(NETWORK) $(wildcard conf/solver/*.yaml) $(wildcard weights/*-causal*.safetensors)
+$(MADE)/figB4: $(addprefix $P/studies/,flows.py families.py) $P/plots/digits.py $(wildcard $P/networks/*.py) $P/data/images.py conf/data/digits.yaml
 $(MADE)/bench_network: $(addprefix $P/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-0.safetensors)
 
@@ -87,6 +90,7 @@ fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on â€
 figB1: $(MADE)/figB1 ## random convolutional blocks by padding, against Î³: 2 min
 figB2: $(MADE)/figB2 ## inverses of causal units by image size and kernel scale: 5 min
 figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 min
+figB4: $(MADE)/figB4 ## flows of causal units, likelihoods and samples: 4 min
 table1: $(MADE)/table1 ## families of units under one recipe: 6 to 10 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min

@@ -13,16 +13,21 @@ from oracles import convolution_matrix, exact_minors, forward, preimages
 from torch import Tensor
 
 from replication import (
+    Banach,
     CausalConvUnit,
+    Exact,
     Inverse,
     MonotoneCausalConvUnit,
     RectifierNetwork,
     StandardConvUnit,
     Status,
+    Substitution,
     Verdict,
 )
 from replication.conditions import POSITIVE, p_matrix_test
 from replication.operators import CORNERS, Product, norm_estimate
+from replication.studies.causal_inverses import causal_inverses, random_unit
+from replication.studies.padding import Block, RandomBlocks, padding_sweep
 from replication.units import inverse
 
 SOLVERS = ["substitution", "jacobi", "newton_substitution"]
@@ -154,6 +159,10 @@ def test_wrong_corners_and_sizes_are_refused() -> None:
         CausalConvUnit(2, 3, corner="centre")
     with pytest.raises(ValueError, match="must be positive, not 0, 3, 3"):
         CausalConvUnit(0, 3)
+    with pytest.raises(ValueError, match="a norm_cap needs an image_size"):
+        MonotoneCausalConvUnit(2, 3, norm_cap=2.0)
+    with pytest.raises(ValueError, match="norm_cap must be positive or None, not -1"):
+        MonotoneCausalConvUnit(2, 3, image_size=(4, 4), norm_cap=-1)
     with pytest.raises(ValueError, match="a kernel padded on all sides must have an odd size, not 2"):
         StandardConvUnit(2, 3, kernel_size=2)
 
@@ -257,6 +266,13 @@ def test_monotone_causal_units_are_certified_whatever_their_parameters(corner: s
         certificate = unit.certificate()
         assert certificate.verdict is Verdict.INVERTIBLE
         assert certificate.condition in ("triangular", "lipschitz")
+    capped = MonotoneCausalConvUnit(4, 30, k, (6, 5), corner, norm_cap=2.0).double()
+    with torch.no_grad():
+        for parameter in capped.parameters():
+            parameter.normal_().mul_(1e3)
+    W1, _, W2, _ = as_matrices(capped, (6, 5))
+    assert np.linalg.norm(W1, 2) * np.linalg.norm(W2, 2) <= 2.0
+    assert capped.rectifier_map((4, 6, 5)).pixel().gram
     assert unit.kernels()[1].shape == (4, 30, k, k)
     assert sum(parameter.numel() for parameter in unit.parameters()) == 2 * 4 * 30 * k**2 - 4 * 30 + 34
 
@@ -318,3 +334,68 @@ def test_large_images_come_back_as_far_as_their_measured_condition_allows(size: 
     else:
         assert (expected > 1e-8).all()
         assert (error > 1e-8).any()
+
+
+def test_random_blocks_are_convolutions_whatever_the_padding() -> None:
+    for padding in ("zeros", "top-left"):
+        blocks = RandomBlocks.draw(Block(2, 1, 4), 3, padding, 5, torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(1)
+        kernels = [torch.randn(5, *shape, 3, 3, dtype=torch.float64, generator=generator) for shape in ((1, 2), (2, 1))]
+        weight1, weight2 = kernels[0] / 18**0.5, kernels[1] / 9**0.5
+        b1, b2 = (torch.randn(5, channels, dtype=torch.float64, generator=generator) for channels in (1, 2))
+        x = torch.randn(5, 2, 4, 4, dtype=torch.float64)
+        sides = (1, 1, 1, 1) if padding == "zeros" else (2, 0, 2, 0)
+
+        def conv(v: Tensor, weight: Tensor, bias: Tensor, sides: tuple[int, ...] = sides) -> Tensor:
+            padded = torch.nn.functional.pad(v, sides)
+            return torch.stack(
+                [torch.nn.functional.conv2d(*row) for row in zip(padded[:, None], weight, bias, strict=True)]
+            )[:, 0]
+
+        expected = x + conv(torch.relu(conv(x, 2 * weight1, b1)), 2 * weight2, b2)
+        found = blocks.scaled(4.0)(x.flatten(1))
+        torch.testing.assert_close(found, expected.flatten(1))
+        if padding == "top-left":
+            torch.testing.assert_close(blocks.A0, weight1[:, :, :, 2, 2] @ weight2[:, :, :, 2, 2])
+
+
+def test_the_condition_on_the_first_taps_is_the_truth_in_every_case_of_a_sweep() -> None:
+    table = padding_sweep(
+        [Block(1, 1, 3), Block(2, 2, 2)],
+        {"all sides": "zeros", "one corner": "top-left"},
+        {"exact": Exact()},
+        torch.tensor([1.0, 16.0], dtype=torch.float64),
+        cases=60,
+        kernel_size=3,
+        tolerance=1e-11,
+        recovery=1e-6,
+        seed=0,
+    )
+    counts = table.pivot(index=["ensemble", "padding", "gamma"], columns="quantity", values="count")
+    corner, sides = counts.xs("one corner", level="padding"), counts.xs("all sides", level="padding")
+    assert (corner["first_tap"] == corner["p_matrix"]).all()
+    assert sides["first_tap"].isna().all()
+    large = sides.index.get_level_values("gamma") == 16
+    assert (corner["p_matrix"][large] > 2 * sides["p_matrix"][large]).all()
+    assert (corner["exact"] >= corner["p_matrix"] - 1).all()  # one may be too ill-conditioned
+
+
+def test_the_study_of_inverses_measures_what_it_says() -> None:
+    table = causal_inverses(
+        2, 3, [5, 7], [4, 3], [0.5, 64.0], {"substitution": Substitution(), "existing": Banach(500, 25)},
+        {"float64": ["existing", "substitution"], "float32": ["substitution"]}, 2, 1.0, 1e-8, 30, seed=0,
+    ).set_index(["dtype", "scale", "method", "size"]).sort_index()  # fmt: skip
+    assert len(table) == 2 * 2 * 3
+    substitution = table.xs(("float64", "substitution"), level=("dtype", "method"))
+    assert (substitution["relative_error_median"] <= 10 * substitution["expected_error_median"]).all()
+    assert (substitution["converged_percent"] == 100).all()
+    assert (table.loc[("float64", 64.0, "existing"), "recovered_percent"] == 0).all()
+    torch.manual_seed(0)
+    unit = random_unit(2, 3, 7, 64.0, seed=0)
+    rectifier_map = unit.rectifier_map(unit.input_shape)
+    A = rectifier_map.W1.matrix(unit.bias1) @ rectifier_map.W2.matrix(unit.bias1)
+    exact = float(torch.linalg.matrix_norm(A.detach(), 2))
+    assert substitution.loc[(64.0, 7), "norm_A"] == pytest.approx(exact, rel=1e-5)
+    for name in ("seconds", "forward_seconds"):
+        assert (table[name] > 0).all()
+    assert ((table["seconds"] / table["forward_seconds"] - table["forward_passes"]).abs() <= 1e-9).all()

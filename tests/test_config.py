@@ -25,6 +25,7 @@ ENTRY_POINTS = [
     "figB1",
     "figB2",
     "figB3",
+    "figB4",
     "table1",
     "bench_solvers",
     "bench_network",

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "figB1", "figB2", "figB3", "table1"]
+OF_PAPER_B = ["figB1", "figB2", "figB3", "figB4"]
+ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", *OF_PAPER_B, "table1"]
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def test_a_figure_script_writes_table_picture_and_record(tmp_path: Path) -> None
     assert record["dataset"] == "random units"
 
 
-def test_the_certificates_collision_and_benchmark_scripts_write_their_results(tmp_path: Path) -> None:
+def test_the_scripts_on_random_units_write_their_results(tmp_path: Path) -> None:
     bench = [
         "bench.cases=20",
         "bench.orders=[3]",
@@ -46,11 +47,18 @@ def test_the_certificates_collision_and_benchmark_scripts_write_their_results(tm
         "bench.p_test_cases=10",
         "bench.p_test_order=4",
     ]
-    for script, small in (("fig6", SMALL), ("fig7", ["points=7"]), ("bench_solvers", bench)):
+    blocks = ["sweep.cases=4", "sweep.gamma.values=2"]
+    inverses = ["study.sizes=[4,6]", "study.images=[2,1]", "study.scales=[0.5,2.0]", "study.repetitions=1"]
+    flows = ["study.epochs=1", "study.seeds=[0]", "study.samples=5"]
+    for script, small in (
+        ("fig6", SMALL), ("fig7", ["points=7"]), ("bench_solvers", bench), ("figB1", blocks), ("figB2", inverses),
+        ("figB4", flows),
+    ):  # fmt: skip
         done = run(script, *small, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         written = sorted(path.name for path in (tmp_path / "figures").glob(f"{script}.*"))
-        assert written == [f"{script}.{kind}" for kind in ("csv", "json", "pdf", "png")]
+        arrays = ["npz"] if script == "figB4" else []
+        assert written == [f"{script}.{kind}" for kind in sorted(["csv", "json", "pdf", "png", *arrays])]
 
 
 def test_a_multirun_gives_every_job_its_own_folder(tmp_path: Path) -> None:
@@ -95,6 +103,9 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     assert list(pd.read_csv(tmp_path / "figures" / "fig8.csv")["norm_cap"].isna()) == [False, False, True, True]
+    done = run("figB3", *small, "per_class=1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "figures" / "figB3.csv")) == 40
     size = ["per_class=1", "cost.per_class=1", "cost.repetitions=1"]
     done = run("table1", *small, "runs=[{family:monotone,seed:0},{family:standard,seed:0}]", *size, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -144,6 +155,7 @@ def checkout(tmp_path: Path) -> Path:
             (copy / "figures" / f"{name}.{kind}").touch()
     (copy / "weights" / "mnist-monotone-0.safetensors").touch()
     (copy / "weights" / "mnist-lipschitz-0.safetensors").touch()
+    (copy / "weights" / "mnist-causal-0.safetensors").touch()
     stale(copy)  # writes down which data are at hand
     made = copy / "outputs" / "made"
     (copy / ".venv").mkdir()
@@ -175,16 +187,20 @@ def touch(checkout: Path, name: str) -> None:
         ("conf/fig3.yaml", ["fig3"]),
         ("scripts/fig4.py", ["fig4"]),
         ("replication/studies/architecture.py", ["fig1"]),
-        ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6", "fig8"]),
+        ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6", "fig8", "figB1"]),
         ("replication/studies/verdicts.py", ["fig6"]),
         ("replication/studies/collision.py", ["fig7"]),
         ("replication/studies/benchmark.py", []),
-        ("replication/studies/families.py", ["fig8", "table1"]),
+        ("replication/studies/padding.py", ["figB1"]),
+        ("replication/studies/flows.py", ["figB4"]),
+        ("replication/studies/families.py", ["fig8", "figB4", "table1"]),
         ("replication/studies/cost.py", ["fig8", "table1"]),
-        ("replication/studies/recovery.py", ["fig4", "fig5", "fig8", "table1"]),
+        ("replication/studies/recovery.py", ["fig4", "fig5", "fig8", "figB2", "figB3", "table1"]),
+        ("replication/plots/digits.py", ["fig4", "figB3", "figB4"]),
         ("weights/mnist-monotone-0.safetensors", ["fig4", "fig5", "fig8", "table1"]),
         ("weights/mnist-monotone-cap6-0.safetensors", ["fig8", "table1"]),
         ("weights/mnist-lipschitz-0.safetensors", ["table1"]),
+        ("weights/mnist-causal-0.safetensors", ["figB3", "table1"]),
         ("replication/rectifier.py", ALL),
         ("README.md", []),
     ],
@@ -202,7 +218,8 @@ def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: 
     later.touch()
     (checkout / "figures" / "fig2.pdf").touch()
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == ["fig1", "fig4", "fig5", "fig8", "table1"]
+    of_images = ["fig1", "fig4", "fig5", "fig8", "figB3", "table1"]
+    assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == of_images
 
 
 def test_help_lists_every_target() -> None:

@@ -33,9 +33,8 @@ def scientific(value: float) -> str:
     """Write a number like 3.1·10⁻¹¹."""
     if value == 0 or not np.isfinite(value):
         return f"{value:g}"
-    exponent = int(np.floor(np.log10(abs(value))))
-    if -2 <= exponent <= 2:
+    mantissa, exponent = f"{value:.1e}".split("e")
+    if -2 <= int(exponent) <= 2:
         return f"{value:.2g}"
-    superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    mantissa = f"{value / 10**exponent:.1f}"
+    superscript = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{superscript}" if mantissa == "1.0" else f"{mantissa}·10{superscript}"
