@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
+OF_PAPER_B = ("figB1", "figB2", "figB3", "figB4")
 
 
 def test_its_python_runs() -> None:
@@ -94,3 +95,50 @@ def test_its_benchmark_is_the_committed_one() -> None:
     assert f"{existing['evaluations']:.0f} evaluations and `anderson` {anderson['evaluations']:.0f}," in words
     assert anderson["error_max"] <= existing["error_max"]
     assert 3 * anderson["evaluations"] <= existing["evaluations"]
+
+
+def test_its_numbers_of_paper_b_are_those_of_the_committed_tables() -> None:
+    rows = {name: next(line for line in TEXT.splitlines() if line.startswith(f"| {name} ")) for name in OF_PAPER_B}
+    blocks = committed("figB1")
+    at_16 = blocks[(blocks["gamma"].round(6) == 16) & (blocks["quantity"] == "p_matrix")].set_index("ensemble")
+    for block in ("1 channel, 1 hidden, 3×3", "2 channels, 2 hidden, 3×3"):
+        shares = [at_16.loc[block].set_index("padding").loc[padding] for padding in ("all sides", "one corner")]
+        sides, corner = (f"{row['percent']:.1f} % [{row['ci_low']:.1f}, {row['ci_high']:.1f}]" for row in shares)
+        assert f"{sides} against {corner}" in rows["figB1"]
+    counts = blocks[blocks["padding"] == "one corner"].pivot(
+        index=["ensemble", "gamma"], columns="quantity", values="count"
+    )
+    assert (counts["first_tap"] == counts["p_matrix"]).all()
+    assert (counts["p_matrix"] - counts["exact"]).max() == 4
+    assert f"all {500 * len(counts):,} cases" in rows["figB1"]
+
+    inverses = committed("figB2")
+    double = inverses[(inverses["dtype"] == "float64") & (inverses["method"] == "substitution")]
+    recovered = double[(double["scale"] <= 8) & (double["size"] <= 28)]
+    assert (recovered["norm_A"][recovered["scale"] > 1] >= 5).all()
+    assert (recovered["relative_error_max"] <= 1e-8).all()
+    assert (double["converged_percent"] == 100).all()
+    at_28 = inverses[(inverses["size"] == 28) & (inverses["method"] == "substitution")]
+    assert (at_28["forward_passes"] <= 40).all()
+    passes = at_28.groupby("dtype")["forward_passes"]
+    for dtype in ("float64", "float32"):
+        shown = f"{passes.min()[dtype]:.1f} to {passes.max()[dtype]:.1f} forward passes in {dtype}"
+        assert shown in rows["figB2"]
+
+    digits = committed("figB3").groupby(["network", "method"])["relative_error_percent"]
+    assert (digits.max()["causal", "substitution"] / 100) <= 1e-6
+    assert f"{digits.median()['causal-uncapped', 'substitution'] / 100:.1e}".startswith(
+        re.search(r"images come back only to\n?\s*(\d\.\d)", TEXT).group(1)
+    )
+    flows = committed("figB4")
+    for capped in (False, True):
+        bits = flows[flows["norm_cap"].notna() == capped]["held_out_bits"]
+        assert f"{bits.mean():.2f} " in rows["figB4"]
+    assert (flows["samples_converged"] == flows["samples"]).all()
+    causal = committed("table1").query("family == 'causal'")
+    row = next(line for line in TEXT.splitlines() if line.startswith("| table1, `causal` "))
+    for accuracy in causal["test_accuracy"]:
+        assert accuracy >= 99
+        assert f"{accuracy:.2f}" in row
+    assert (causal["certified_units"] == causal["units"]).all()
+    assert (causal["recovered_percent_auto"] == 100).all()

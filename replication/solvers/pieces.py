@@ -140,9 +140,12 @@ def walk(
         start: the first piece of every row (rows, n), bool; by default S = ∅, or the block step from it.
 
     Returns:
-        s like c, how each row ended (rows,), and the number of systems and pivots (rows,).
+        s like c, how each row ended (rows,), and the number of systems and pivots (rows,). Rows whose c is not finite
+        end as singular pieces do, with s not a number.
     """
     right = as_array(c)
+    finite = np.isfinite(right).all(1)
+    right = np.where(finite[:, None], right, 0.0)
     rows, n = right.shape
     matrices = as_array(A).reshape(-1, n, n)
     s, ends, steps = np.empty_like(right), np.empty(rows, np.int64), np.empty(rows, np.int64)
@@ -154,6 +157,7 @@ def walk(
         walk_rows(of_rows, right[own], first[own], patience, max_steps, s[own], ends[own], steps[own], *room(n))
 
     spread(part, rows, rows * n**3)
+    s[~finite], ends[~finite] = np.nan, SINGULAR
     return torch.from_numpy(s).to(c), torch.from_numpy(ends).to(c.device), torch.from_numpy(steps).to(c.device)
 
 
