@@ -95,7 +95,7 @@ def test_noise_is_answered_by_an_error_of_its_size_within_the_bound(relative: fl
         error = (known.value - x).norm(dim=1)
         assert known.error_bound is None or (error <= known.error_bound).all()
         rows = [
-            torch.linalg.lstsq(layer.W[a], v[a, None]).solution[:, 0]
+            torch.linalg.lstsq(layer.W.detach()[a], v[a, None]).solution[:, 0]
             for a, v in zip(clean > 0, clean + noise, strict=True)
         ]
         oracle = (torch.stack(rows) - x).norm(dim=1)  # that knows which rows were active
