@@ -3,6 +3,7 @@
 MAKEFLAGS += --no-print-directory
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 table1
+FIGURES += figD1 figD2 figD3 figD4
 BENCHES := bench_solvers bench_network
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -20,6 +21,10 @@ OPTIONS_fig6 := $(FAST_SWEEP)
 OPTIONS_fig5 := per_class=2
 OPTIONS_table1 := per_class=1 cost.per_class=2 cost.repetitions=1
 OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
+OPTIONS_figD1 := study.exact=[2,3,4] study.searched=[10] study.cases=20 study.searched_cases=5
+OPTIONS_figD2 := study.sizes=[100,200] study.trials=20
+OPTIONS_figD3 := study.digits=[3] study.towards=[8]
+OPTIONS_figD4 := study.sizes={3:5} study.pairs=500
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else
@@ -36,7 +41,7 @@ $(shell mkdir -p $(MADE); \
 	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
 
 P := replication
-CORE := $(addprefix $P/,rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py results.py entry.py \
+CORE := $(addprefix $P/,rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py results.py entry.py \
 	plots/style.py plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
 SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
@@ -53,6 +58,11 @@ $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetens
 $(MADE)/table1: $(addprefix $P/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
 $(MADE)/fig8: $(addprefix $P/studies/,caps.py cost.py families.py invertibility.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-monotone*.safetensors)
+$(MADE)/figD1: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
+$(MADE)/figD2: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
+$(MADE)/figD3: $P/studies/wedge.py $P/plots/fig4.py $(addprefix $P/data/,ensembles.py images.py augmentation.py) $(wildcard conf/data/*.yaml) \
+	$(MADE)/data
+$(MADE)/figD4: $P/studies/noise.py $P/data/ensembles.py
 $(MADE)/bench_network: $(addprefix $P/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-0.safetensors)
 
@@ -64,7 +74,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
-	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-zD0-9-]+:.*## ' Makefile | sed -E 's/^([a-zD0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 figures: $(FIGURES) ## set up and make every figure with its table and record: 20 to 25 min, install aside
 	@$(RUN) scripts/summary.py $(OUT)
@@ -78,6 +88,11 @@ fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
 fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 8 min
 table1: $(MADE)/table1 ## families of units under one recipe: 6 to 10 min
+
+figD1: $(MADE)/figD1 ## Gaussian ReLU layers: probability of injectivity against expansivity: 80 s
+figD2: $(MADE)/figD2 ## Gaussian ReLU layers: active rows at the adversarial direction: 90 s to 3 min
+figD3: $(MADE)/figD3 ## digits that one ReLU layer cannot tell apart: 35 s
+figD4: $(MADE)/figD4 ## ReLU layers: inverse Lipschitz constant, and error under noise: 30 s
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
 

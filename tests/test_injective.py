@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor, nn
 
 from replication import (
@@ -256,6 +260,22 @@ def test_random_projections_to_two_n_plus_one_dimensions_keep_injectivity() -> N
     assert y.shape[1] == width
     assert float((torch.pdist(y) / torch.pdist(x)).min()) > 1e-2
     assert float((torch.pdist(y[:, :n]) / torch.pdist(x)).min()) < 1e-3
+
+
+@pytest.mark.slow
+def test_the_generator_example_recovers_the_latents_of_the_injective_decoder_only() -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/injective_generator.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shares = [float(share) for share in re.findall(r"([\d.]+)% of 297 latents recovered", done.stdout)]
+    assert len(shares) == 3
+    assert shares[0] == 100
+    assert shares[2] < 60
+    assert done.stdout.count("hidden layers: invertible") == 1
+    differences = [float(number) for number in re.findall(r"images differ by (\S+)", done.stdout)]
+    assert len(differences) == 2
+    assert max(differences) < 1e-9
 
 
 @pytest.mark.parametrize(

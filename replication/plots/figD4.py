@@ -29,7 +29,7 @@ def draw(table: pd.DataFrame, noise: float) -> Figure:
             part = gaussian[gaussian["n"] == n]
             exact = (part["sigma_lower"] == part["sigma_upper"]).all()
             draw_spread(constant, part, "sigma_upper", shade, f"σ, n = {n}{'' if exact else ' (at most)'}")
-            draw_spread(constant, part, "smallest_ratio", shade, f"smallest ratio of pairs, n = {n}", "--")
+            draw_spread(constant, part, "smallest_ratio", shade, f"smallest ratio of random pairs, n = {n}", "--")
             draw_spread(error, part, "amplification_max", shade, f"largest, n = {n}")
             draw_spread(error, part, "amplification_median", shade, f"median, n = {n}", "--")
         for axis, columns in ((constant, ("sigma_lower",)), (error, ("amplification_max", "amplification_median"))):
@@ -41,7 +41,7 @@ def draw(table: pd.DataFrame, noise: float) -> Figure:
                 )  # fmt: skip
             axis.set_xlabel("expansivity m/n (outputs for each input)")
         constant.set_ylabel("‖f(x) − f(x′)‖ / ‖x − x′‖")
-        constant.set_ylim(0, 1.3)
+        constant.set_ylim(0, 1.75)
         constant.set_title("constant C: σ/√2 ≤ C ≤ σ = minₓ σmin(active rows)")
         error.set_yscale("log")
         error.set_ylabel("error / noise  ‖x̂ − x‖ / ‖e‖")
