@@ -60,7 +60,7 @@ def report(made: nn.Sequential, latents: Tensor) -> None:
         print(f"  two latents at a distance of {(pair[0] - pair[1]).norm():.1e}, whose images differ by {change:.1e}")
 
 
-def main(steps: int = 2000) -> None:
+def main(steps: int = 600) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     images = torch.as_tensor(load_digits().data, dtype=torch.float32) / 16
