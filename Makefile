@@ -24,7 +24,7 @@ OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 re
 OPTIONS_figD1 := study.exact=[2,3,4] study.searched=[10] study.cases=20 study.searched_cases=5
 OPTIONS_figD2 := study.sizes=[100,200] study.trials=20
 OPTIONS_figD3 := study.digits=[3] study.towards=[8]
-OPTIONS_figD4 := study.sizes={3:5} study.pairs=500
+OPTIONS_figD4 := study.sizes=[[3,5]] study.pairs=500
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else

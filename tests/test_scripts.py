@@ -59,7 +59,7 @@ def test_the_figures_of_injective_layers_write_their_results(tmp_path: Path) -> 
         "figD1": ["study.exact=[2]", "study.searched=[5]", "study.cases=3", "study.searched_cases=2"],
         "figD2": ["study.sizes=[20]", "study.trials=3"],
         "figD3": ["data=digits", "study.digits=[3]", "study.towards=[8]"],
-        "figD4": ["study.sizes={2:2}", "study.pairs=50", "study.inputs=5"],
+        "figD4": ["study.sizes=[[2,2]]", "study.pairs=50", "study.inputs=5"],
     }
     for script, options in small.items():
         done = run(script, *options, folder=tmp_path)

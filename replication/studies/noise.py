@@ -17,7 +17,7 @@ from replication.units import InjectiveReLU
 
 @torch.no_grad()
 def noisy_inverses(
-    sizes: dict[int, int], expansivity: Sequence[float], inputs: int, pairs: int, noise: float, seed: int
+    sizes: Sequence[tuple[int, int]], expansivity: Sequence[float], inputs: int, pairs: int, noise: float, seed: int
 ) -> pd.DataFrame:
     """Measure the inverse of Gaussian layers, and of orthogonal frames beside them.
 
@@ -27,7 +27,7 @@ def noisy_inverses(
     Source: paper D (inverse Lipschitz constant); assumption A34.
 
     Args:
-        sizes: number of layers for each number of inputs n.
+        sizes: numbers of inputs n, each with the number of layers.
         expansivity: values of m/n; orthogonal frames have the even ones.
         inputs: inverted with noise, for each layer.
         pairs: of inputs whose ratio ‖f(x) − f(x′)‖/‖x − x′‖ is computed, for each layer.
@@ -41,7 +41,7 @@ def noisy_inverses(
     """
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    total = sum(count * len(expansivity) for count in sizes.values())
+    total = sum(count * len(expansivity) for _, count in sizes)
     for about, layer in track(layers(sizes, expansivity, generator), "noisy inverses", total=total):
         bounds = stability(layer.W)
         row = about | {"sigma_lower": bounds.lower, "sigma_upper": bounds.upper}
@@ -51,10 +51,10 @@ def noisy_inverses(
 
 
 def layers(
-    sizes: dict[int, int], expansivity: Sequence[float], generator: torch.Generator
+    sizes: Sequence[tuple[int, int]], expansivity: Sequence[float], generator: torch.Generator
 ) -> Iterator[tuple[dict[str, object], InjectiveReLU]]:
     """Yield the layers with the columns that name them."""
-    for n, count in sizes.items():
+    for n, count in sizes:
         for c in expansivity:
             m = round(c * n)
             about = {"n": n, "m": m, "expansivity": m / n}
