@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 table1
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figD1 figD2 figD3 figD4 table1
 BENCHES := bench_solvers bench_network
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -25,6 +25,10 @@ OPTIONS_figB4 := study.epochs=2 study.seeds=[0]
 OPTIONS_table1 := "runs=[{family: monotone, seed: 0}, {family: lipschitz, seed: 0}, {family: causal, seed: 0}, {family: standard, seed: 0}]" \
 	per_class=1 cost.per_class=2 cost.repetitions=1
 OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
+OPTIONS_figD1 := study.exact=[2,3,4] study.searched=[10] study.cases=20 study.searched_cases=5
+OPTIONS_figD2 := study.sizes=[100,200] study.trials=20
+OPTIONS_figD3 := study.digits=[3] study.towards=[8]
+OPTIONS_figD4 := study.sizes=[[3,5]] study.pairs=500
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else
@@ -41,7 +45,7 @@ $(shell mkdir -p $(MADE); \
 	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
 
 P := replication
-CORE := $(addprefix $P/,rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py results.py entry.py \
+CORE := $(addprefix $P/,rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py results.py entry.py \
 	plots/style.py plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
 SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
@@ -63,6 +67,11 @@ $(MADE)/figB1: $(addprefix $P/,studies/padding.py studies/invertibility.py data/
 $(MADE)/figB2: $(addprefix $P/studies/,causal_inverses.py recovery.py) $(wildcard conf/solver/*.yaml)
 $(MADE)/figB3: $P/studies/recovery.py $P/plots/digits.py $(NETWORK) $(wildcard conf/solver/*.yaml) $(wildcard weights/*-causal*.safetensors)
 $(MADE)/figB4: $(addprefix $P/studies/,flows.py families.py) $P/plots/digits.py $(wildcard $P/networks/*.py) $P/data/images.py conf/data/digits.yaml
+$(MADE)/figD1: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
+$(MADE)/figD2: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
+$(MADE)/figD3: $P/studies/wedge.py $P/plots/digits.py $(addprefix $P/data/,ensembles.py images.py augmentation.py) $(wildcard conf/data/*.yaml) \
+	$(MADE)/data
+$(MADE)/figD4: $P/studies/noise.py $P/data/ensembles.py
 $(MADE)/bench_network: $(addprefix $P/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-0.safetensors)
 
@@ -91,6 +100,10 @@ figB1: $(MADE)/figB1 ## random convolutional blocks by padding, against γ: 2 mi
 figB2: $(MADE)/figB2 ## inverses of causal units by image size and kernel scale: 5 min
 figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 min
 figB4: $(MADE)/figB4 ## flows of causal units, likelihoods and samples: 4 min
+figD1: $(MADE)/figD1 ## Gaussian ReLU layers: probability of injectivity against expansivity: 80 s
+figD2: $(MADE)/figD2 ## Gaussian ReLU layers: active rows at the adversarial direction: 90 s to 3 min
+figD3: $(MADE)/figD3 ## digits that one ReLU layer cannot tell apart: 35 s
+figD4: $(MADE)/figD4 ## ReLU layers: inverse Lipschitz constant, and error under noise: 30 s
 table1: $(MADE)/table1 ## families of units under one recipe: 6 to 10 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min

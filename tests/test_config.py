@@ -30,6 +30,10 @@ ENTRY_POINTS = [
     "bench_solvers",
     "bench_network",
     "train",
+    "figD1",
+    "figD2",
+    "figD3",
+    "figD4",
 ]
 GROUPS = ["data", "unit", "network", "training", "trainer", "logger"]
 

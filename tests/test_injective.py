@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor, nn
 
 from replication import (
@@ -95,7 +99,7 @@ def test_noise_is_answered_by_an_error_of_its_size_within_the_bound(relative: fl
         error = (known.value - x).norm(dim=1)
         assert known.error_bound is None or (error <= known.error_bound).all()
         rows = [
-            torch.linalg.lstsq(layer.W[a], v[a, None]).solution[:, 0]
+            torch.linalg.lstsq(layer.W.detach()[a], v[a, None]).solution[:, 0]
             for a, v in zip(clean > 0, clean + noise, strict=True)
         ]
         oracle = (torch.stack(rows) - x).norm(dim=1)  # that knows which rows were active
@@ -240,6 +244,16 @@ def test_float32_comes_back_to_its_precision() -> None:
     assert ((solution.value - x).norm(dim=1) <= solution.error_bound + 1e-6 * x.norm(dim=1)).all()
 
 
+def preimages(f: Callable[[Tensor], Tensor], x: Tensor, starts: Tensor) -> Tensor:
+    """Inputs with the output of x that the Gauss–Newton method finds from the starts, infinite where none."""
+    y, v = f(x), starts.clone()
+    for _ in range(30):
+        jacobian = torch.func.vmap(torch.func.jacrev(f))(v).detach()
+        v = v - (torch.linalg.pinv(jacobian) @ (f(v) - y).detach()[:, :, None])[:, :, 0]
+    missed = (f(v) - y).norm(dim=1) > 1e-9 * y.norm()
+    return torch.where(missed[:, None], torch.inf, v).detach()
+
+
 def test_random_projections_to_two_n_plus_one_dimensions_keep_injectivity() -> None:
     n, generator = 2, torch.Generator().manual_seed(0)
     width = 2 * n + 1
@@ -249,13 +263,36 @@ def test_random_projections_to_two_n_plus_one_dimensions_keep_injectivity() -> N
     down = normal(width, 2 * width, generator=generator)
 
     def network(x: Tensor) -> Tensor:
-        return last(first(x) @ projection.mT).detach() @ down.mT
+        return last(first(x) @ projection.mT) @ down.mT
 
     x = gaussian(4000, n, seed=5)
-    y = network(x)
+    y = network(x).detach()
     assert y.shape[1] == width
     assert float((torch.pdist(y) / torch.pdist(x)).min()) > 1e-2
     assert float((torch.pdist(y[:, :n]) / torch.pdist(x)).min()) < 1e-3
+    # every input that Gauss and Newton's method finds for an output is the right one; n outputs have others too
+    starts = 2 * gaussian(300, n, seed=6)
+    for outputs, wrong in ((width, False), (n, True)):
+        found = torch.cat([preimages(lambda v, k=outputs: network(v)[..., :k], x[i], starts) for i in range(10)])
+        distances = (found - x[:10].repeat_interleave(300, 0)).norm(dim=1)
+        assert (distances < 1e-6).any()
+        assert bool((distances[distances.isfinite()] > 1e-6).any()) == wrong
+
+
+@pytest.mark.slow
+def test_the_generator_example_recovers_the_latents_of_the_injective_decoder_only() -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/injective_generator.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shares = [float(share) for share in re.findall(r"([\d.]+)% of 297 latents recovered", done.stdout)]
+    assert len(shares) == 3
+    assert shares[0] == 100
+    assert shares[2] < 60
+    assert done.stdout.count("hidden layers: invertible") == 1
+    differences = [float(number) for number in re.findall(r"images differ by (\S+)", done.stdout)]
+    assert len(differences) == 2
+    assert max(differences) < 1e-9
 
 
 @pytest.mark.parametrize(

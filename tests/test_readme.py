@@ -142,3 +142,36 @@ def test_its_numbers_of_paper_b_are_those_of_the_committed_tables() -> None:
         assert f"{accuracy:.2f}" in row
     assert (causal["certified_units"] == causal["units"]).all()
     assert (causal["recovered_percent_auto"] == 100).all()
+
+
+def test_its_numbers_of_injective_layers_are_those_of_the_committed_tables() -> None:
+    def line(name: str) -> str:
+        return next(row for row in TEXT.splitlines() if row.startswith(f"| {name} "))
+
+    gaussian = committed("figD1")
+    exact = gaussian[gaussian["quantity"] == "injective"].set_index(["n", "m"])
+    for n in (2, 6):
+        percent, low, high = exact.loc[(n, 5 * n), ["percent", "ci_low", "ci_high"]]
+        assert f"{percent:.1f} % [{low:.1f}, {high:.1f}]" in line("figD1")
+    large = gaussian[gaussian["n"] == 100].set_index("quantity")
+    searched, bound = large.loc["not_refuted"], large.loc["union_bound"]
+    assert f"up to m/n = {searched.query('percent == 0')['expansivity'].max():.2f}" in line("figD1")
+    assert f"95 % injective from {bound.query('percent >= 95')['expansivity'].min():.2f} on" in line("figD1")
+    direction = committed("figD2").set_index(["n", "m"])
+    for n, c in ((500, 3.3), (500, 3.5), (5000, 3.3), (5000, 3.5)):
+        assert f"{direction.loc[(n, round(c * n)), 'percent']:.0f} %" in line("figD2")
+    wedge = committed("figD3").set_index(["layer", "image"])
+    assert wedge.loc["injective", "relative_error"].max() <= 6e-13
+    other = wedge.loc[("gaussian", "other")]
+    assert f"{100 * other['distance'].min():.0f} to {100 * other['distance'].max():.0f} % of their length" in line(
+        "figD3"
+    )
+    assert other["output_distance"].max() < 2.5e-15
+    stable = committed("figD4").query("layer == 'gaussian' and n == 4")
+    medians = stable.groupby("expansivity")[["sigma_lower", "amplification_max"]].median()
+    for c in (6, 12):
+        assert f"{medians.loc[c, 'sigma_lower']:.2f} at" in line("figD4")
+    injective = stable[stable["sigma_lower"] > 0]
+    smallest = (injective["smallest_ratio"] / injective["sigma_lower"]).min()
+    assert f"over {len(injective)} injective" in TEXT
+    assert f"is {smallest:.2f}σ" in TEXT

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-OF_PAPER_B = ["figB1", "figB2", "figB3", "figB4"]
-ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", *OF_PAPER_B, "table1"]
+COMPANIONS = ["figB1", "figB2", "figB3", "figB4", "figD1", "figD2", "figD3", "figD4"]
+ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", *COMPANIONS, "table1"]
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
 
@@ -59,6 +59,23 @@ def test_the_scripts_on_random_units_write_their_results(tmp_path: Path) -> None
         written = sorted(path.name for path in (tmp_path / "figures").glob(f"{script}.*"))
         arrays = ["npz"] if script == "figB4" else []
         assert written == [f"{script}.{kind}" for kind in sorted(["csv", "json", "pdf", "png", *arrays])]
+
+
+def test_the_figures_of_injective_layers_write_their_results(tmp_path: Path) -> None:
+    small = {
+        "figD1": ["study.exact=[2]", "study.searched=[5]", "study.cases=3", "study.searched_cases=2"],
+        "figD2": ["study.sizes=[20]", "study.trials=3"],
+        "figD3": ["data=digits", "study.digits=[3]", "study.towards=[8]"],
+        "figD4": ["study.sizes=[[2,2]]", "study.pairs=50", "study.inputs=5"],
+    }
+    for script, options in small.items():
+        done = run(script, *options, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        written = {path.suffix for path in (tmp_path / "figures").glob(f"{script}.*")}
+        assert written == {".csv", ".json", ".pdf", ".png"} | ({".npz"} if script == "figD3" else set())
+    wedge = pd.read_csv(tmp_path / "figures" / "figD3.csv").set_index(["layer", "image"])
+    assert wedge.loc[("gaussian", "other"), "output_distance"] < 1e-12 < wedge.loc[("gaussian", "other"), "distance"]
+    assert wedge.loc["injective", "relative_error"].max() < 1e-9
 
 
 def test_a_multirun_gives_every_job_its_own_folder(tmp_path: Path) -> None:
@@ -187,7 +204,7 @@ def touch(checkout: Path, name: str) -> None:
         ("conf/fig3.yaml", ["fig3"]),
         ("scripts/fig4.py", ["fig4"]),
         ("replication/studies/architecture.py", ["fig1"]),
-        ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6", "fig8", "figB1"]),
+        ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6", "fig8", "figB1", "figD1", "figD2"]),
         ("replication/studies/verdicts.py", ["fig6"]),
         ("replication/studies/collision.py", ["fig7"]),
         ("replication/studies/benchmark.py", []),
@@ -196,11 +213,14 @@ def touch(checkout: Path, name: str) -> None:
         ("replication/studies/families.py", ["fig8", "figB4", "table1"]),
         ("replication/studies/cost.py", ["fig8", "table1"]),
         ("replication/studies/recovery.py", ["fig4", "fig5", "fig8", "figB2", "figB3", "table1"]),
-        ("replication/plots/digits.py", ["fig4", "figB3", "figB4"]),
+        ("replication/plots/digits.py", ["fig4", "figB3", "figB4", "figD3"]),
         ("weights/mnist-monotone-0.safetensors", ["fig4", "fig5", "fig8", "table1"]),
         ("weights/mnist-monotone-cap6-0.safetensors", ["fig8", "table1"]),
         ("weights/mnist-lipschitz-0.safetensors", ["table1"]),
         ("weights/mnist-causal-0.safetensors", ["figB3", "table1"]),
+        ("replication/studies/expansivity.py", ["figD1", "figD2"]),
+        ("replication/studies/wedge.py", ["figD3"]),
+        ("replication/plots/figD4.py", ["figD4"]),
         ("replication/rectifier.py", ALL),
         ("README.md", []),
     ],
@@ -218,7 +238,7 @@ def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: 
     later.touch()
     (checkout / "figures" / "fig2.pdf").touch()
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    of_images = ["fig1", "fig4", "fig5", "fig8", "figB3", "table1"]
+    of_images = ["fig1", "fig4", "fig5", "fig8", "figB3", "figD3", "table1"]
     assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == of_images
 
 

@@ -1,0 +1,26 @@
+"""figD1: probability of injectivity of Gaussian layers: python scripts/figD1.py [seed=0] [study.cases=200]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figD1
+from replication.results import Result
+from replication.studies.expansivity import injectivity
+
+
+@hydra.main(config_path="../conf", config_name="figD1", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "figD1",
+        config,
+        study=lambda: Result(injectivity(**instantiate(config.study, _convert_="all"))),
+        draw=lambda result: figD1.draw(result.table),
+        dataset="random Gaussian layers",
+    )
+
+
+if __name__ == "__main__":
+    main()

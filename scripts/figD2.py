@@ -1,0 +1,26 @@
+"""figD2: rows active at the adversarial direction: python scripts/figD2.py [seed=0] [study.trials=100]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figD2
+from replication.results import Result
+from replication.studies.expansivity import adversarial
+
+
+@hydra.main(config_path="../conf", config_name="figD2", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "figD2",
+        config,
+        study=lambda: Result(adversarial(**instantiate(config.study, _convert_="all"))),
+        draw=lambda result: figD2.draw(result.table),
+        dataset="random Gaussian layers",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""figD3: digits that a Gaussian layer cannot tell apart: python scripts/figD3.py [seed=0] [study.expansivity=2.1]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figD3
+from replication.studies.wedge import wedges
+
+
+@hydra.main(config_path="../conf", config_name="figD3", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    make_figure(
+        "figD3",
+        config,
+        study=lambda: wedges(data, **instantiate(config.study, _convert_="all")),
+        draw=lambda result: figD3.draw(result.table, result.arrays, data.title),
+        dataset=data.title,
+        checksum=data.checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()

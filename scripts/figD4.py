@@ -1,0 +1,26 @@
+"""figD4: stability of the inverse of ReLU layers against expansivity: python scripts/figD4.py [study.noise=0.01]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figD4
+from replication.results import Result
+from replication.studies.noise import noisy_inverses
+
+
+@hydra.main(config_path="../conf", config_name="figD4", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "figD4",
+        config,
+        study=lambda: Result(noisy_inverses(**instantiate(config.study, _convert_="all"))),
+        draw=lambda result: figD4.draw(result.table, config.study.noise),
+        dataset="random Gaussian layers and orthogonal frames",
+    )
+
+
+if __name__ == "__main__":
+    main()
