@@ -120,7 +120,7 @@ train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3
 	@$(RUN) scripts/train.py data=mnist unit=causal unit.family=causal-uncapped unit.make.norm_cap=null
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: | $(VENV)/.installed-dev ## check style and types: 20 s
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

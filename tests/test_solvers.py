@@ -133,7 +133,10 @@ def test_residual_is_that_of_the_value_returned(solver: str, norm: float, seed: 
     solution = unit.inverse(y, solver, max_iterations=300)
     residual = forward(solution.value.numpy(), *arrays(unit)) - y.numpy()
     expected = np.linalg.norm(residual, axis=1) / np.linalg.norm(y.numpy(), axis=1)
-    np.testing.assert_allclose(solution.residual.numpy(), expected, rtol=1e-6, atol=1e-13)
+    # where the point is far larger than y, so is the rounding of f there
+    size = np.linalg.norm(solution.value.numpy(), axis=1) / np.linalg.norm(y.numpy(), axis=1)
+    rounding = 1e-13 + 100 * np.finfo(float).eps * (1 + norm) * size.max()
+    np.testing.assert_allclose(solution.residual.numpy(), expected, rtol=1e-6, atol=rounding)
     assert ((solution.residual <= 1e-10) == solution.converged).all()
 
 
