@@ -85,7 +85,7 @@ help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
 	@grep -hE '^[a-zA-Z0-9-]+:.*## ' Makefile | sed -E 's/^([a-zA-Z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-figures: $(FIGURES) ## set up and make every figure with its table and record: 20 to 25 min, install aside
+figures: $(FIGURES) ## set up and make every figure with its table and record: 40 to 60 min, install aside
 	@$(RUN) scripts/summary.py $(OUT)
 
 fig1: $(MADE)/fig1 ## architecture of the network: 5 s
@@ -97,14 +97,14 @@ fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
 fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
 fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 8 min
 figB1: $(MADE)/figB1 ## random convolutional blocks by padding, against γ: 2 min
-figB2: $(MADE)/figB2 ## inverses of causal units by image size and kernel scale: 5 min
-figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 min
-figB4: $(MADE)/figB4 ## flows of causal units, likelihoods and samples: 4 min
+figB2: $(MADE)/figB2 ## inverses of causal units by image size and kernel scale: 5 to 14 min
+figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 to 3 min
+figB4: $(MADE)/figB4 ## flows of causal units, likelihoods and samples: 4 to 9 min
 figD1: $(MADE)/figD1 ## Gaussian ReLU layers: probability of injectivity against expansivity: 80 s
 figD2: $(MADE)/figD2 ## Gaussian ReLU layers: active rows at the adversarial direction: 90 s to 3 min
 figD3: $(MADE)/figD3 ## digits that one ReLU layer cannot tell apart: 35 s
 figD4: $(MADE)/figD4 ## ReLU layers: inverse Lipschitz constant, and error under noise: 30 s
-table1: $(MADE)/table1 ## families of units under one recipe: 6 to 10 min
+table1: $(MADE)/table1 ## families of units under one recipe: 8 to 13 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replication.rectifier import RectifierEquation
-from replication.solvers.pieces import PieceWalk
+from replication.solvers.pieces import BlockWalk
 from replication.solvers.solution import Solution
 from replication.solvers.substitution import Substitution
 
 
 @dataclass(frozen=True)
-class Exact(PieceWalk):
+class Exact(BlockWalk):
     """Take Newton's steps; hand the rows where they cycle or meet a singular piece to Lemke's method.
 
     Ends on every P-matrix, as Lemke's method does, with the accuracy that the matrix's condition allows. Pivots are
@@ -23,25 +23,8 @@ class Exact(PieceWalk):
     Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274; Júdice and Pires, Computers Oper. Res. 21 (1994) 587–596
     (block steps with a safeguard); Lemke, Management Sci. 11 (1965) 681–689.
 
-    Args:
-        block_steps: Newton steps without fewer disagreeing signs before Lemke's method takes over.
-        max_iterations: bound of the number of linear systems solved and pivots made.
-
-    Raises:
-        ValueError: if block_steps or max_iterations is not positive.
+    Args, Raises: as `BlockWalk`.
     """
-
-    block_steps: int = 5
-    max_iterations: int = 100_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.block_steps < 1:
-            raise ValueError(f"block_steps must be at least 1, not {self.block_steps!r}")
-
-    @property
-    def patience(self) -> int:
-        return self.block_steps
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         if equation.map.causal:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -84,6 +85,31 @@ class PieceWalk(ABC):
         value, relative, corrections = corrected(equation, value, correction, tolerance)
         codes = codes_of(ends, relative, tolerance)
         return Solution(value, codes, steps, relative, 1 + corrections, solver=name_of(self))
+
+
+@dataclass(frozen=True)
+class BlockWalk(PieceWalk):
+    """Block steps, and Lemke's method for the rows where they lead nowhere.
+
+    Args:
+        block_steps: Newton steps without fewer disagreeing signs before Lemke's method takes over.
+        max_iterations: bound of the number of linear systems solved and pivots made.
+
+    Raises:
+        ValueError: if block_steps or max_iterations is not positive.
+    """
+
+    block_steps: int = 5
+    max_iterations: int = 100_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.block_steps < 1:
+            raise ValueError(f"block_steps must be at least 1, not {self.block_steps!r}")
+
+    @property
+    def patience(self) -> int:
+        return self.block_steps
 
 
 def corrected(

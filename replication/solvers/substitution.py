@@ -10,14 +10,14 @@ from torch import Tensor
 
 from replication.operators import Convolution
 from replication.rectifier import RectifierEquation, RectifierMap
-from replication.solvers.pieces import AGREES, PieceWalk, codes_of, corrected, solve_pieces, walk
+from replication.solvers.pieces import AGREES, BlockWalk, codes_of, corrected, solve_pieces, walk
 from replication.solvers.solution import Solution, name_of
 
 Pixels = tuple[Tensor, Tensor]  # rows and columns of pixels in their image
 
 
 @dataclass(frozen=True)
-class Substitution(PieceWalk):
+class Substitution(BlockWalk):
     """Solve one rectifier equation a pixel, s_p + A₀·relu(s_p) = c_p, where c_p depends on the pixels before alone.
 
     For causal units: convolutions padded at one corner only. Pixels with the same distance from it do not depend on
@@ -28,24 +28,8 @@ class Substitution(PieceWalk):
 
     Source: paper B, abstract (inverse algorithms; reconstructed, assumption A8).
 
-    Args:
-        block_steps, max_iterations: as for `Exact`, of every pixel.
-
-    Raises:
-        ValueError: if block_steps or max_iterations is not positive.
+    Args, Raises: as `BlockWalk`, of every pixel.
     """
-
-    block_steps: int = 5
-    max_iterations: int = 100_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.block_steps < 1:
-            raise ValueError(f"block_steps must be at least 1, not {self.block_steps!r}")
-
-    @property
-    def patience(self) -> int:
-        return self.block_steps
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         """Sweep over the image; where the residual is too large, correct it by sweeps in the piece found.
