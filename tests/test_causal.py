@@ -400,3 +400,12 @@ def test_the_study_of_inverses_measures_what_it_says() -> None:
     for name in ("seconds", "forward_seconds"):
         assert (table[name] > 0).all()
     assert ((table["seconds"] / table["forward_seconds"] - table["forward_passes"]).abs() <= 1e-9).all()
+
+
+def test_newton_converges_through_residuals_that_grow_for_many_steps() -> None:
+    unit = random_unit(16, 32, 28, 8.0, seed=0)
+    x = torch.randn(2, 16, 28, 28, dtype=torch.float64)
+    solution = unit.inverse(unit(x).detach(), "newton_substitution")
+    assert solution.converged.all()
+    assert solution.iterations.max() > 10
+    assert (relative_errors(solution.value, x) <= 1e-8).all()

@@ -128,6 +128,12 @@ def test_its_numbers_of_paper_b_are_those_of_the_committed_tables() -> None:
     substitution = inverses[(inverses["method"] == "substitution") & (inverses["converged_percent"] == 100)]
     at_28 = substitution[substitution["size"] == 28]
     assert (at_28["forward_passes"] <= 40).all()
+    double = inverses[(inverses["size"] == 28) & (inverses["dtype"] == "float64")].set_index(["method", "scale"])
+    assert (double.loc["jacobi", "converged_percent"] == 100).all()
+    jacobi = double.loc["jacobi", "forward_passes"]
+    assert f"`jacobi` {jacobi.min():.0f} to {jacobi.max():.0f}" in rows["figB2"]
+    newton = double.loc["newton", "forward_passes"]
+    assert f"takes {newton[0.5]:.0f} and {newton[2.0]:.0f} at" in rows["figB2"]
     passes = at_28.groupby("dtype")["forward_passes"]
     for dtype in ("float64", "float32"):
         shown = f"{passes.min()[dtype]:.1f} to {passes.max()[dtype]:.1f} forward passes in {dtype}"

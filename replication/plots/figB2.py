@@ -38,8 +38,8 @@ def draw(table: pd.DataFrame, recovery: float) -> Figure:
         images = table["images"]
         figure.suptitle(
             "Random causal units, 16 channels, 32 hidden, 3×3, I + A₀ a P-matrix by construction: "
-            f"{images.max()} to {images.min()} images from small to large\n(hollow: not all images converged; "
-            "padding and algorithms reconstructed: assumptions A7, A8)",
+            f"{images.max()} to {images.min()} images from small to large\n(hollow: not all images converged, "
+            "Newton cut off after ten steps without progress; padding and algorithms reconstructed: A7, A8)",
             fontsize=9.5,
         )
     return figure
