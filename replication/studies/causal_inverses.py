@@ -69,6 +69,7 @@ def causal_inverses(
         iterations_median, seconds (median), forward_seconds (median), forward_passes (their ratio), runs.
     """
     rows: list[dict[str, object]] = []
+    warm_up(solvers)
     with Progress() as progress:
         methods = sum(map(len, dtypes.values()))
         task = progress.add_task("causal inverses", total=methods * len(scales) * len(sizes))
@@ -89,6 +90,15 @@ def causal_inverses(
                         rows.append({"dtype": name} | about | {"method": method} | measured | conditioned | passes)
                         progress.advance(task)
     return pd.DataFrame(rows).sort_values(["dtype", "scale", "method", "size"], ascending=[False, True, True, True])
+
+
+@torch.no_grad()
+def warm_up(solvers: Mapping[str, Solver]) -> None:
+    """Run every method once on a small image, so that no time measured later is that of compiling loops."""
+    unit = random_unit(2, 3, 4, 0.5, seed=0)
+    y = unit(torch.randn(1, 2, 4, 4, dtype=torch.float64))
+    for solver in solvers.values():
+        unit.inverse(y, solver)
 
 
 @torch.no_grad()
