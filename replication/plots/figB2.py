@@ -39,7 +39,7 @@ def draw(table: pd.DataFrame, recovery: float) -> Figure:
         figure.suptitle(
             "Random causal units, 16 channels, 32 hidden, 3×3, I + A₀ a P-matrix by construction: "
             f"{images.max()} to {images.min()} images from small to large\n(hollow: not all images converged, "
-            "Newton cut off after ten steps without progress; padding and algorithms reconstructed: A7, A8)",
+            "Newton within 60 steps; padding and algorithms reconstructed: A7, A8)",
             fontsize=9.5,
         )
     return figure
