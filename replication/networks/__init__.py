@@ -10,7 +10,7 @@ from replication.networks.layerwise import (
 from replication.networks.presets import preset
 from replication.networks.rectifier_network import RectifierNetwork
 from replication.networks.resnet import ResNet
-from replication.networks.reversible_network import ReversibleNetwork
+from replication.networks.reversible_network import ReversibleNetwork, smoothness_penalty
 
 __all__ = [
     "CausalFlow",
@@ -22,4 +22,5 @@ __all__ = [
     "ResNet",
     "ReversibleNetwork",
     "preset",
+    "smoothness_penalty",
 ]

@@ -131,6 +131,17 @@ def kernels(block: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in block.parameters() if parameter.ndim > 1]
 
 
+def smoothness_penalty(network: nn.Module, weight: float) -> Tensor:
+    """Return weight·½Σ‖Kⱼ − Kⱼ₊₁‖² of a reversible network, as a penalty for its training.
+
+    Raises:
+        TypeError: if the network is of another kind.
+    """
+    if not isinstance(network, ReversibleNetwork):
+        raise TypeError(f"{type(network).__name__} has no smoothness of weights; set training.penalty=null")
+    return weight * network.smoothness()
+
+
 def check_stages(image_shape: tuple[int, int, int], channels: Sequence[int], blocks: Sequence[int]) -> None:
     """Refuse stages that do not fit each other or the image."""
     if len(channels) != len(blocks) or not channels:
