@@ -163,6 +163,8 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         test_accuracy=accuracy,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        training_images=len(data.train),
         resumed=resume is not None,
         recipe=recipe(config),
     )
@@ -207,6 +209,22 @@ def checkpoint_to_resume(folder: Path, wanted: dict[str, Any]) -> Path | None:
         return checkpoint
     write_atomically(note, json.dumps(wanted, indent=2).encode())
     return None
+
+
+def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict[str, Any]:
+    """Return the record of the configured training; train first where there is none of this very recipe.
+
+    Args:
+        config: a training configuration.
+        weights_dir: where the weights and their record are, or go.
+        run_dir: where checkpoints and logs of a training go.
+    """
+    path = weights_dir / f"{run_name(config, instantiate(config.data))}.safetensors"
+    if path.is_file():
+        record = load_record(path)
+        if record["recipe"] == json.loads(json.dumps(recipe(config))):
+            return record
+    return load_record(train(config, weights_dir, run_dir))
 
 
 def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir: Path) -> RectifierNetwork:
