@@ -57,7 +57,7 @@ $(MADE)/fig1: $P/studies/architecture.py $(NETWORK)
 $(MADE)/fig2 $(MADE)/fig3: $(SWEEP)
 $(MADE)/fig6: $P/studies/verdicts.py $(SWEEP)
 $(MADE)/fig7: $P/studies/collision.py
-$(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py) $P/data/ensembles.py $(VENV)/.installed-bench
+$(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py lemke_process.py timed_process.py) $P/data/ensembles.py $(VENV)/.installed-bench
 $(MADE)/fig4: $P/plots/digits.py
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
 $(MADE)/table1: $(addprefix $P/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)

@@ -32,7 +32,9 @@ COLOURS = {
     "leapfrog": "#E69F00",
     "revnet": "#CC79A7",
     "resnet": "#D55E00",
-    "memcnn": "#CC79A7",
+    "stored": "#D55E00",
+    "reversible": "#0072B2",
+    "revtorch": "#CC79A7",
     "plain": "#999999",
     "text": "#333333",
 }
@@ -55,6 +57,9 @@ LABELS = {
     "leapfrog": "leapfrog",
     "revnet": "RevNet",
     "resnet": "ResNet",
+    "stored": "activations stored",
+    "reversible": "activations recomputed",
+    "revtorch": "revtorch",
 }
 LINES = {"existing": "-", "proposed": "-", "exact": "-", "lipschitz": ":", "monotone": "--", "p_matrix": "-."}
 
