@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from replication.plots.style import COLOURS, LABELS, style
 
-METHODS = {"stored": "s-", "reversible": "o-", "revtorch": "^--"}
+METHODS = {"stored": "s", "reversible": "o", "revtorch": "^"}
+LINES = ("-", "--", ":")
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -20,25 +21,30 @@ def draw(table: pd.DataFrame) -> Figure:
     """
     first = table.iloc[0]
     with style():
-        figure, (memory, time) = plt.subplots(1, 2, figsize=(8.8, 4.0))
+        figure, (memory, time) = plt.subplots(1, 2, figsize=(9.2, 4.2))
         draw_lines(memory, table, "peak_memory_mb", 1 / 1024)
-        memory.set_ylim(bottom=0)
         memory.set_ylabel("peak memory of the process (GiB)")
         draw_lines(time, table, "times_stored", 1.0)
-        time.set_ylim(bottom=0)
         time.set_ylabel("processor time (× that with stored activations)")
-        time.legend(loc="lower right")
+        time.set_xscale("log")
+        handles, labels = memory.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=table["batch"].nunique())
         figure.suptitle(
-            f"One training step of Hamiltonian networks, {first['batch']} random images of {first['size']}×{first['size']}, "
-            f"{first['threads']} thread\n(architecture from recalled facts: A14; settings ours: A16)",
+            f"One training step of Hamiltonian networks, random images of {first['size']}×{first['size']}, "
+            f"{first['threads']} thread (architecture from recalled facts: A14; settings ours: A16)",
             fontsize=9.5,
         )
     return figure
 
 
 def draw_lines(axis: Axes, table: pd.DataFrame, column: str, scale: float) -> None:
-    """Draw a column against the number of layers, a line for each method."""
+    """Draw a column against the number of layers, a line for each method and batch."""
     for method, mark in METHODS.items():
-        line = table[table["method"] == method]
-        axis.plot(line["layers"], scale * line[column], mark, color=COLOURS[method], label=LABELS[method])
+        batches = table[table["method"] == method].groupby("batch", sort=False)
+        for (batch, line), dashes in zip(batches, LINES, strict=False):
+            axis.plot(
+                line["layers"], scale * line[column], mark + dashes, ms=4, color=COLOURS[method],
+                label=f"{LABELS[method]}, batch {batch}",
+            )  # fmt: skip
+    axis.set_ylim(bottom=0)
     axis.set_xlabel("layers")

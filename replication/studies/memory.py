@@ -46,8 +46,7 @@ class StepProcess(TimedProcess):
 def memory(
     methods: Sequence[str],
     channels: Sequence[int],
-    stages: Sequence[Sequence[int]],
-    batch: int,
+    series: Sequence[Mapping[str, Any]],
     size: int,
     threads: int,
     repetitions: int,
@@ -62,8 +61,8 @@ def memory(
     Args:
         methods: "stored", "reversible", "revtorch"; the last is left out, with a warning, where it is not installed.
         channels: of the stages.
-        stages: the stages' numbers of blocks, for each depth.
-        batch, size: number of random images, their height and width.
+        series: each a batch, the number of images, and stages, the stages' numbers of blocks for each depth.
+        size: height and width of the random images.
         threads: of torch in each process; times are meant for one.
         repetitions: timed steps, after one that warms up.
 
@@ -78,17 +77,16 @@ def memory(
         warnings.warn(f"{missing} is not installed and left out; pip install it to have it compared", stacklevel=2)
     rows: list[dict[str, object]] = []
     with Progress() as progress:
-        for blocks in progress.track(stages, description="depths"):
-            options = {
-                "channels": list(channels), "blocks": list(blocks), "batch": batch, "size": size, "threads": threads
-            }  # fmt: skip
+        depths = [(one["batch"], list(blocks)) for one in series for blocks in one["stages"]]
+        for batch, blocks in progress.track(depths, description="depths"):
+            common = {"batch": batch, "size": size, "threads": threads}
+            options = {"channels": list(channels), "blocks": blocks} | common
             reports = {method: memory_report(method, options) for method in used}
             with ExitStack() as stack:
                 processes = {method: stack.enter_context(StepProcess(method, options)) for method in used}
                 times, _ = timed({method: process.run for method, process in processes.items()}, repetitions)
             for method, report in reports.items():
-                about = {"method": method, "batch": batch, "size": size, "threads": threads}
-                rows.append(about | report | time_columns(times[method], times.get("stored")))
+                rows.append({"method": method} | common | report | time_columns(times[method], times.get("stored")))
     return pd.DataFrame(rows)
 
 
@@ -113,7 +111,7 @@ def time_columns(seconds: Sequence[float], stored: Sequence[float] | None) -> di
     }
 
 
-def slope(table: pd.DataFrame, method: str) -> float:
-    """Return how many megabytes of peak memory a layer adds, by least squares over all depths."""
-    rows = table[table["method"] == method]
+def slope(table: pd.DataFrame, method: str, batch: int) -> float:
+    """Return how many megabytes of peak memory a layer adds, by least squares over the depths of a batch."""
+    rows = table[(table["method"] == method) & (table["batch"] == batch)]
     return float(np.polyfit(rows["layers"], rows["peak_memory_mb"], 1)[0])
