@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figD1 figD2 figD3 figD4 table1
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figC1 figC2 figC3 figD1 figD2 figD3 figD4 table1 tableC
 BENCHES := bench_solvers bench_network
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -24,6 +24,10 @@ OPTIONS_figB3 := per_class=1
 OPTIONS_figB4 := study.epochs=2 study.seeds=[0]
 OPTIONS_table1 := "runs=[{family: monotone, seed: 0}, {family: lipschitz, seed: 0}, {family: causal, seed: 0}, {family: standard, seed: 0}]" \
 	per_class=1 cost.per_class=2 cost.repetitions=1
+OPTIONS_figC1 := study.depths=[4,40]
+OPTIONS_figC2 := "study.series=[{batch: 4, stages: [[3, 2, 1], [7, 6, 5]]}]" study.repetitions=1
+OPTIONS_figC3 := trainer.max_steps=5 shares=[0.05] seeds=[0] +trainer.limit_test_batches=2
+OPTIONS_tableC := study.networks=[hamiltonian-74,leapfrog-26,resnet-32] study.size=16
 OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
 OPTIONS_figD1 := study.exact=[2,3,4] study.searched=[10] study.cases=20 study.searched_cases=5
 OPTIONS_figD2 := study.sizes=[100,200] study.trials=20
@@ -39,7 +43,7 @@ endif
 # A stamp in $(MADE) says when a figure was made. It goes when a file of the figure is gone, and $(MADE)/data changes
 # with the data at hand, so that figures of other data are made anew.
 DATA := $(if $(REPLICATION_DATA),$(REPLICATION_DATA),data)
-STATE := $(DATA) $(if $(wildcard $(DATA)/MNIST/raw/*),with,without) MNIST
+STATE := $(DATA) $(foreach d,MNIST/raw cifar-10-batches-py,$(if $(wildcard $(DATA)/$d/*),with,without) $d)
 $(shell mkdir -p $(MADE); \
 	[ "$$(cat $(MADE)/data 2>/dev/null)" = "$(STATE)" ] || echo "$(STATE)" > $(MADE)/data; \
 	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
@@ -51,6 +55,9 @@ SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ense
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
 NETWORK := $(wildcard $P/networks/*.py) $(addprefix $P/,training.py data/images.py data/augmentation.py) \
 	$(wildcard conf/data/*.yaml conf/unit/*.yaml conf/network/*.yaml conf/training/*.yaml) conf/train.yaml $(MADE)/data
+COLOUR := $(addprefix $P/,training.py data/colour.py data/images.py data/augmentation.py) $(wildcard $P/networks/*.py) \
+	$(addprefix conf/,data/cifar10_or_digits.yaml data/cifar10.yaml data/digits.yaml training/paper_c.yaml) $(wildcard conf/trainer/*.yaml) \
+	$(MADE)/data
 INVERSION := $P/studies/recovery.py $(wildcard conf/solver/*.yaml) conf/inversion.yaml $(NETWORK)
 
 $(MADE)/fig1: $P/studies/architecture.py $(NETWORK)
@@ -67,6 +74,11 @@ $(MADE)/figB1: $(addprefix $P/,studies/padding.py studies/invertibility.py data/
 $(MADE)/figB2: $(addprefix $P/studies/,causal_inverses.py recovery.py) $(wildcard conf/solver/*.yaml)
 $(MADE)/figB3: $P/studies/recovery.py $P/plots/digits.py $(NETWORK) $(wildcard conf/solver/*.yaml) $(wildcard weights/*-causal*.safetensors)
 $(MADE)/figB4: $(addprefix $P/studies/,flows.py families.py) $P/plots/digits.py $(wildcard $P/networks/*.py) $P/data/images.py conf/data/digits.yaml
+$(MADE)/figC1: $P/studies/reconstruction.py
+$(MADE)/figC2: $(addprefix $P/studies/,memory.py step_process.py timed_process.py benchmark.py) $(wildcard $P/networks/*.py) $(VENV)/.installed-bench
+$(MADE)/figC3: $P/studies/data_share.py $(COLOUR)
+$(MADE)/tableC: $P/studies/presets.py $P/plots/cells.py $(wildcard $P/networks/*.py weights/cifar10-*.json)
+$(MADE)/table1: $P/plots/cells.py
 $(MADE)/figD1: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
 $(MADE)/figD2: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
 $(MADE)/figD3: $P/studies/wedge.py $P/plots/digits.py $(addprefix $P/data/,ensembles.py images.py augmentation.py) $(wildcard conf/data/*.yaml) \
@@ -100,11 +112,15 @@ figB1: $(MADE)/figB1 ## random convolutional blocks by padding, against γ: 2 mi
 figB2: $(MADE)/figB2 ## inverses of causal units by image size and kernel scale: 5 to 14 min
 figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 to 3 min
 figB4: $(MADE)/figB4 ## flows of causal units, likelihoods and samples: 4 to 9 min
+figC1: $(MADE)/figC1 ## reversible networks: error of recomputed states against depth: 30 s
+figC2: $(MADE)/figC2 ## reversible networks: memory and time of a training step against depth: 10 min
+figC3: $(MADE)/figC3 ## Hamiltonian against ResNet, by the share of training data: 25 min (CIFAR-10)
 figD1: $(MADE)/figD1 ## Gaussian ReLU layers: probability of injectivity against expansivity: 80 s
 figD2: $(MADE)/figD2 ## Gaussian ReLU layers: active rows at the adversarial direction: 90 s to 3 min
 figD3: $(MADE)/figD3 ## digits that one ReLU layer cannot tell apart: 35 s
 figD4: $(MADE)/figD4 ## ReLU layers: inverse Lipschitz constant, and error under noise: 30 s
 table1: $(MADE)/table1 ## families of units under one recipe: 8 to 13 min
+tableC: $(MADE)/tableC ## networks of paper C, and the accuracy of those that were trained: 1 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
 

@@ -2,7 +2,7 @@
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from replication.entry import command, folders, make_figure
 from replication.plots import figC3
@@ -19,9 +19,11 @@ def main(config: DictConfig) -> None:
 
     def record(network: str, share: float, seed: int) -> dict[str, object]:
         run = config.copy()
-        run.data = config.data[data.name]  # found once for all runs
-        run.data.share, run.seed, run.unit = share, seed, {"family": network}
-        run.network, run.training.penalty = config.networks[network].network, config.networks[network].penalty
+        with open_dict(run):
+            run.data = config.data.get(data.name, config.data)  # found once for all runs
+            run.data.share, run.data.batch_size = share, config.batch_size
+            run.seed, run.unit = seed, {"family": network}
+            run.network, run.training.penalty = config.networks[network].network, config.networks[network].penalty
         return trained_record(run, runs, runs)
 
     make_figure(

@@ -26,7 +26,11 @@ ENTRY_POINTS = [
     "figB2",
     "figB3",
     "figB4",
+    "figC1",
+    "figC2",
+    "figC3",
     "table1",
+    "tableC",
     "bench_solvers",
     "bench_network",
     "train",
@@ -70,6 +74,19 @@ def test_every_choice_of_a_training_instantiates(group: str, option: str, tmp_pa
         assert instantiate(config.logger, save_dir=str(tmp_path))
     else:
         assert instantiate(config.trainer, max_epochs=1, logger=False, enable_checkpointing=False)
+
+
+@pytest.mark.parametrize("option", options("experiment"))
+def test_every_experiment_composes_and_instantiates(option: str) -> None:
+    config = composed("train", f"experiment={option}")
+    data = instantiate(config.data)
+    network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
+    module = instantiate(config.training, network=network)
+    assert config.unit.family.startswith(config.network.name)
+    command = (CONF / "experiment" / f"{option}.yaml").read_text().splitlines()[1]
+    assert command.endswith(f"python scripts/train.py experiment={option}")
+    if module.penalty is not None:
+        assert float(module.penalty(network).detach()) > 0
 
 
 @pytest.mark.parametrize("option", options("ensemble"))

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-COMPANIONS = ["figB1", "figB2", "figB3", "figB4", "figD1", "figD2", "figD3", "figD4"]
-ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", *COMPANIONS, "table1"]
+COMPANIONS = ["figB1", "figB2", "figB3", "figB4", "figC1", "figC2", "figC3", "figD1", "figD2", "figD3", "figD4"]
+ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", *COMPANIONS, "table1", "tableC"]
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
 
@@ -76,6 +76,28 @@ def test_the_figures_of_injective_layers_write_their_results(tmp_path: Path) -> 
     wedge = pd.read_csv(tmp_path / "figures" / "figD3.csv").set_index(["layer", "image"])
     assert wedge.loc[("gaussian", "other"), "output_distance"] < 1e-12 < wedge.loc[("gaussian", "other"), "distance"]
     assert wedge.loc["injective", "relative_error"].max() < 1e-9
+
+
+def test_the_figures_of_reversible_networks_write_their_results(tmp_path: Path) -> None:
+    small = {
+        "figC1": ["study.depths=[4,20]"],
+        "figC2": ["study.series=[{batch:2,stages:[[2,1,1],[3,2,1]]}]", "study.size=8", "study.repetitions=1"],
+        "figC3": ["data=digits", "batch_size=32", "trainer.max_steps=2", "shares=[0.5,1.0]", "seeds=[0]"],
+        "tableC": ["study.networks=[leapfrog-26,resnet-32]", "study.size=8"],
+    }
+    for script, options in small.items():
+        done = run(script, *options, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        written = {path.suffix for path in (tmp_path / "figures").glob(f"{script}.*")}
+        assert written == {".csv", ".json", ".pdf", ".png"}
+    steps = pd.read_csv(tmp_path / "figures" / "figC2.csv")
+    assert list(steps["method"]) == ["stored", "reversible", "revtorch"] * 2
+    assert steps.groupby("layers")["loss"].apply(lambda loss: loss.max() - loss.min()).max() < 1e-4
+    shares = pd.read_csv(tmp_path / "figures" / "figC3.csv")
+    assert list(shares["training_images"]) == [398, 398, 797, 797]
+    assert (shares["steps"] == 2).all()
+    again = run("figC3", *small["figC3"], folder=tmp_path)
+    assert "training" not in again.stdout.replace("training data", "")  # what is trained is not trained again
 
 
 def test_a_multirun_gives_every_job_its_own_folder(tmp_path: Path) -> None:
@@ -176,7 +198,8 @@ def checkout(tmp_path: Path) -> Path:
     stale(copy)  # writes down which data are at hand
     made = copy / "outputs" / "made"
     (copy / ".venv").mkdir()
-    for stamp in (copy / ".venv" / ".installed", *(made / name for name in names)):
+    installed = [copy / ".venv" / f".installed{kind}" for kind in ("", "-bench")]
+    for stamp in (*installed, *(made / name for name in names)):
         stamp.touch()
     return copy
 
@@ -207,7 +230,24 @@ def touch(checkout: Path, name: str) -> None:
         ("replication/studies/invertibility.py", ["fig2", "fig3", "fig6", "fig8", "figB1", "figD1", "figD2"]),
         ("replication/studies/verdicts.py", ["fig6"]),
         ("replication/studies/collision.py", ["fig7"]),
-        ("replication/studies/benchmark.py", []),
+        ("replication/studies/benchmark.py", ["figC2"]),
+        ("replication/studies/reconstruction.py", ["figC1"]),
+        (
+            "replication/networks/presets.py",
+            [
+                "fig1",
+                "fig4",
+                "fig5",
+                "fig8",
+                "figB3",
+                "figB4",
+                "figC2",
+                "figC3",
+                "table1",
+                "tableC",
+            ],
+        ),
+        ("replication/data/colour.py", ["figC3"]),
         ("replication/studies/padding.py", ["figB1"]),
         ("replication/studies/flows.py", ["figB4"]),
         ("replication/studies/families.py", ["fig8", "figB4", "table1"]),
@@ -238,7 +278,7 @@ def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: 
     later.touch()
     (checkout / "figures" / "fig2.pdf").touch()
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    of_images = ["fig1", "fig4", "fig5", "fig8", "figB3", "figD3", "table1"]
+    of_images = ["fig1", "fig4", "fig5", "fig8", "figB3", "figC3", "figD3", "table1"]
     assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == of_images
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from replication.plots.cells import draw_cells
 from replication.plots.style import style
 
 COLUMNS = {
@@ -40,23 +40,13 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         if len(runs) > 1:
             cells.append([mean_cell(name, str(family), runs) for name in COLUMNS])
             means.append(len(cells))
+    title = (
+        f"{dataset}: families of units under one training recipe, mean ± standard deviation over seeds\n"
+        f"(recovered: relative error at most 10⁻⁶ in float64, {table['images'].iloc[0]} test images; inverse: all "
+        "hidden layers in float32 by the unit's own method, where certified; reconstructed: A4–A8)"
+    )
     with style():
-        figure, axis = plt.subplots(figsize=(13.5, 1.5 + 0.28 * len(cells)))
-        axis.set_axis_off()
-        grid = axis.table(cells, colLabels=[title for title, _ in COLUMNS.values()], loc="center", cellLoc="center")
-        grid.auto_set_font_size(False)
-        grid.set_fontsize(8.5)
-        for (row_index, _), cell in grid.get_celld().items():
-            cell.visible_edges = "B" if row_index == 0 or row_index in means else ""
-            cell.set_height((2 if row_index == 0 else 1) / (len(cells) + 2))
-            if row_index in means:
-                cell.set_text_props(weight="bold")
-        axis.set_title(
-            f"{dataset}: families of units under one training recipe, mean ± standard deviation over seeds\n"
-            f"(recovered: relative error at most 10⁻⁶ in float64, {table['images'].iloc[0]} test images; inverse: all "
-            "hidden layers in float32 by the unit's own method, where certified; reconstructed: A4–A8)"
-        )
-    return figure
+        return draw_cells([name for name, _ in COLUMNS.values()], cells, title, width=13.5, bold=means)
 
 
 def run_cells(row: pd.Series) -> list[str]:

@@ -291,8 +291,7 @@ class RevNetBlock(HalvesBlock):
 
     Args:
         channels: even number of channels of (Y, Z) together.
-        first, second: F and G, any maps of halves; None for two 3×3 convolutions with batch normalisation and relu
-            before each.
+        first, second: F and G, any maps of halves; None for `residual_branch`.
     """
 
     layers = 4  # two convolutions in F and two in G
@@ -315,13 +314,15 @@ def half_of(channels: int) -> int:
 
 
 def residual_branch(channels: int) -> nn.Sequential:
-    """Return the branch of a pre-activation residual unit: twice normalisation, relu and a 3×3 convolution."""
-    layers = [
-        layer
-        for _ in range(2)
-        for layer in (nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False))
-    ]
-    return nn.Sequential(*layers)
+    """Return the branch of a residual unit: convolution, normalisation, relu, convolution, normalisation.
+
+    A convolution comes first because relu'(0) is arbitrary, and a stage begins with channels of zeros.
+    """
+
+    def convolution() -> nn.Conv2d:
+        return nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+
+    return nn.Sequential(convolution(), nn.BatchNorm2d(channels), nn.ReLU(), convolution(), nn.BatchNorm2d(channels))
 
 
 def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:

@@ -1,0 +1,27 @@
+"""tableC: the networks of paper C and the trainings there are: python scripts/tableC.py [study.images=4]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, folders, make_figure
+from replication.plots import tableC
+from replication.results import Result
+from replication.studies.presets import preset_table
+
+
+@hydra.main(config_path="../conf", config_name="tableC", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    weights = folders(config).weights
+    make_figure(
+        "tableC",
+        config,
+        study=lambda: Result(preset_table(weights, **instantiate(config.study))),
+        draw=lambda result: tableC.draw(result.table),
+        dataset="random images; trainings as listed",
+    )
+
+
+if __name__ == "__main__":
+    main()
