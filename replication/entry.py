@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
-from replication.results import Result, provenance, write_result
+from replication.results import Result, is_made, only_writer, provenance, write_result
 from replication.training import load_network
 
 
@@ -43,12 +43,17 @@ class Folders:
 
 def folders(config: DictConfig) -> Folders:
     """Return the folders of this run: those of the configuration, or the job's own in a multirun."""
-    paths, job = config.paths, HydraConfig.get()
+    paths = config.paths
     weights = Path(paths.weights_dir)
-    if job.mode == RunMode.MULTIRUN:
-        own = Path(job.runtime.output_dir)
+    if in_multirun():
+        own = Path(HydraConfig.get().runtime.output_dir)
         return Folders(own, weights, own, own)
     return Folders(Path(paths.figures_dir), weights, weights, Path(paths.outputs_dir) / "training")
+
+
+def in_multirun() -> bool:
+    """Return whether this run is a job of a sweep, with a folder of its own."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def make_figure(
@@ -59,7 +64,7 @@ def make_figure(
     dataset: str,
     checksum: str | None = None,
 ) -> None:
-    """Run a study, draw its result, and write both with their record.
+    """Run a study, draw its result, and write both with their record; in a sweep, if they are not there yet.
 
     Args:
         name: of the figure.
@@ -71,9 +76,14 @@ def make_figure(
     """
     start = time.perf_counter()
     print(f"{name}: {config.shows}", flush=True)
-    result = study()
-    record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
-    paths = write_result(folders(config).figures, name, result, draw(result), record)
+    folder = folders(config).figures
+    with only_writer(folder, name):
+        if in_multirun() and is_made(folder, name, config):
+            print(f"{name}: already there, in {folder}", flush=True)
+            return
+        result = study()
+        record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
+        paths = write_result(folder, name, result, draw(result), record)
     print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}", flush=True)
 
 
