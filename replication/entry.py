@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 import time
 import warnings
@@ -99,6 +100,9 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # γ on a terminal that has no Greek letters
         warnings.showwarning = lambda message, *rest: console.print(f"[bold yellow]warning:[/] {message}")
         if config.threads is not None:
             torch.set_num_threads(config.threads)

@@ -185,9 +185,7 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
     )
     if trainer.is_global_zero:
         print(f"training {name}: {epochs} epochs" + (f", resumed from {resume}" if resume else ""), flush=True)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    fit(trainer, module, data, resume)
     accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["test_accuracy"])
     if not trainer.is_global_zero:
         sys.exit()  # the first process writes the weights, once
@@ -211,6 +209,22 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
     shutil.rmtree(checkpoints, ignore_errors=True)
     print(f"{name}: test accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
     return path
+
+
+def fit(trainer: pl.Trainer, module: Classifier, data: ImageData, resume: Path | None) -> None:
+    """Train, from a checkpoint if there is one.
+
+    Raises:
+        KeyboardInterrupt: if the user stops the training, for which Lightning has other words.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit as stopped:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stopped
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
 
 
 def checkpoint_to_resume(folder: Path, wanted: dict[str, Any]) -> Path | None:
@@ -245,9 +259,8 @@ def check_checkpoint(path: Path, module: Classifier) -> None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
     except Exception as error:  # what torch raises for a broken file is any of a dozen types
-        raise ValueError(
-            f"the checkpoint {path} cannot be used ({str(error).splitlines()[0]}); delete it to begin anew"
-        ) from error
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise ValueError(f"the checkpoint {path} cannot be used ({reason}); delete it to begin anew") from error
 
 
 def is_trained(config: DictConfig, data: ImageData, weights_dir: Path) -> bool:
