@@ -1,7 +1,15 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
 from replication.certificates import Certificate, Verdict
-from replication.networks import CausalFlow, LayerwiseNetwork, NetworkCertificate, NetworkSolution, RectifierNetwork
+from replication.networks import (
+    CausalFlow,
+    LayerwiseNetwork,
+    NetworkCertificate,
+    NetworkSolution,
+    RectifierNetwork,
+    ReversibleNetwork,
+    preset,
+)
 from replication.solvers import (
     Anderson,
     Auto,
@@ -22,15 +30,21 @@ from replication.spanning import directed_spanning_test
 from replication.stability import stability
 from replication.units import (
     CausalConvUnit,
+    HamiltonianBlock,
     InjectiveConvReLU,
     InjectiveReLU,
     Inverse,
+    LeapfrogBlock,
     LipschitzConvUnit,
+    MidpointBlock,
     MonotoneCausalConvUnit,
     MonotoneConvUnit,
     PairedReLU,
     RectifierLinear,
     ResidualUnit,
+    ReversibleLayer,
+    ReversibleSequence,
+    RevNetBlock,
     StandardConvUnit,
     as_unit,
     invert,
@@ -47,12 +61,15 @@ __all__ = [
     "Certificate",
     "Chebyshev",
     "Exact",
+    "HamiltonianBlock",
     "InjectiveConvReLU",
     "InjectiveReLU",
     "Inverse",
     "Jacobi",
     "LayerwiseNetwork",
+    "LeapfrogBlock",
     "LipschitzConvUnit",
+    "MidpointBlock",
     "Modulus",
     "MonotoneCausalConvUnit",
     "MonotoneConvUnit",
@@ -66,6 +83,10 @@ __all__ = [
     "RectifierLinear",
     "RectifierNetwork",
     "ResidualUnit",
+    "RevNetBlock",
+    "ReversibleLayer",
+    "ReversibleNetwork",
+    "ReversibleSequence",
     "Solution",
     "StandardConvUnit",
     "Status",
@@ -74,5 +95,6 @@ __all__ = [
     "as_unit",
     "directed_spanning_test",
     "invert",
+    "preset",
     "stability",
 ]

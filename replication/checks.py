@@ -50,9 +50,7 @@ def check_numbers(**tensors: object) -> None:
         dtypes.add(tensor.dtype)
     if len(dtypes) > 1:
         *names, last = tensors
-        raise TypeError(
-            f"{', '.join(names)} and {last} must have one dtype, not {', '.join(sorted(map(str, dtypes)))}"
-        )
+        raise TypeError(f"{', '.join(names)} and {last} must have one dtype, not {', '.join(sorted(map(str, dtypes)))}")
 
 
 def check_layer(W: object, b: object) -> None:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from replication.data.images import ImageData
@@ -42,40 +42,44 @@ from replication.results import (
 
 
 class Classifier(pl.LightningModule):
-    """Train a network to classify, by cross entropy with label smoothing.
+    """Train a network to classify, by cross entropy with label smoothing and, where asked for, a penalty.
 
     Args:
-        network: images (rows, *image_shape) to logits (rows, classes).
+        network: images (rows, *image_shape) to logits (rows, classes), with the number of `classes`.
         optimizer: makes the optimizer from the parameters.
         scheduler: makes the learning-rate schedule from the optimizer and total_steps.
         label_smoothing: share of the target spread over all classes.
+        penalty: of the network, added to the loss; None for none.
     """
 
     def __init__(
         self,
-        network: RectifierNetwork,
+        network: nn.Module,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         label_smoothing: float,
+        penalty: Callable[[nn.Module], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.penalty = label_smoothing, penalty
         self.started, self.seconds_before = time.perf_counter(), 0.0
-        self.test_accuracy = MulticlassAccuracy(network.classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(int(network.classes), average="micro")  # type: ignore[arg-type]
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
         images, labels = batch
         images = images.contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.label_smoothing)
+        if self.penalty is not None:
+            loss = loss + self.penalty(self.network)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower training.scheduler.max_lr")
+            raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower the learning rate")
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
     def test_step(self, batch: list[Tensor], batch_index: int) -> None:
         images, labels = batch
-        self.test_accuracy(self.network(images), labels)
+        self.test_accuracy(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
         self.log("test_accuracy", self.test_accuracy)
 
     @property
@@ -104,6 +108,14 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(Path(path), buffer.getvalue())
 
 
+def cut_by_ten(
+    optimizer: torch.optim.Optimizer, total_steps: int, at: Sequence[float]
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Cut the learning rate by ten at these shares of all steps."""
+    milestones = [round(share * total_steps) for share in at]
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+
+
 def silence_lightning() -> None:
     """Hide what Lightning says that nobody can act on."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
@@ -124,7 +136,9 @@ def run_name(config: DictConfig, data: ImageData) -> str:
 def recipe(config: DictConfig) -> dict[str, Any]:
     """Return the part of a configuration that decides what a training makes."""
     parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training")}
-    parts["steps"] = {key: config.trainer[key] for key in ("max_epochs", "limit_train_batches", "devices")}
+    parts["steps"] = {key: config.trainer[key] for key in ("max_epochs", "max_steps", "limit_train_batches")}
+    if config.trainer.devices != 1:  # processes have their own statistics of normalisations
+        parts["steps"]["devices"] = config.trainer.devices
     resolved = OmegaConf.to_container(OmegaConf.create(parts | {"paths": config.paths}), resolve=True)
     recipe_only: dict[str, Any] = without_places(resolved)
     return recipe_only

@@ -60,7 +60,7 @@ def test_every_choice_of_a_training_instantiates(group: str, option: str, tmp_pa
     if group == "data":
         assert instantiate(config.data if option != "auto" else config.data.digits).image_shape
     elif group in ("unit", "network"):
-        assert instantiate(config.network, image_shape=(1, 8, 8), classes=10).units
+        assert instantiate(config.network, image_shape=(1, 8, 8), classes=10).classes == 10
     elif group == "training":
         network = instantiate(config.network, image_shape=(1, 8, 8), classes=10)
         assert instantiate(config.training, network=network).configure_optimizers

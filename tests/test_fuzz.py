@@ -171,7 +171,18 @@ solver_names = st.one_of(st.sampled_from(sorted(SOLVERS)), st.sampled_from(["", 
 tolerances = st.sampled_from([None, 1e-8, 1e-300, 5e-324, 1e300, 0, -1.0, math.nan, math.inf, "x", None, True, [1e-3]])
 options = st.dictionaries(
     st.sampled_from(
-        ["max_iterations", "patience", "omega", "memory", "damping", "ridge", "growth", "block_steps", "iterations", "x"]
+        [
+            "max_iterations",
+            "patience",
+            "omega",
+            "memory",
+            "damping",
+            "ridge",
+            "growth",
+            "block_steps",
+            "iterations",
+            "x",
+        ]
     ),
     st.sampled_from([0, 1, 5, -1, 2.5, math.nan, math.inf, "auto", None, True]),
     max_size=1,
@@ -248,7 +259,9 @@ def test_certificates_of_extreme_weights_hold_or_are_unknown(data: st.DataObject
 
 
 @fuzz
-@given(W=st.one_of(things, tensors(shapes=st.tuples(st.integers(1, 6), st.integers(1, 3)))), b=st.one_of(st.none(), things))
+@given(
+    W=st.one_of(things, tensors(shapes=st.tuples(st.integers(1, 6), st.integers(1, 3)))), b=st.one_of(st.none(), things)
+)
 def test_spanning_tests_and_stability_answer_or_refuse(W: object, b: object) -> None:
     test = checked(lambda: directed_spanning_test(W, b))
     bounds = checked(lambda: stability(W, b))

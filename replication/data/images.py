@@ -1,4 +1,4 @@
-"""Lightning data modules of handwritten digits: MNIST where it can be had, scikit-learn's digits where it cannot."""
+"""Lightning data modules of images: MNIST and colour images where they can be had, scikit-learn's digits where not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import tempfile
 import urllib.request
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,9 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 from torchvision.datasets import MNIST as TorchvisionMNIST
 
-from replication.data.augmentation import RandomAffine
+from replication.data.augmentation import Augmentation
 
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer that count as a no
+TEST_BATCH = 250  # larger ones are slower on CPUs
 MNIST_MD5 = {  # of the uncompressed files
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -73,13 +75,17 @@ class ShuffledBatches(Sampler[list[int]]):
 
 
 class ImageData(pl.LightningDataModule):
-    """Grey images in [0, 1] with labels, held in memory.
+    """Images with labels, held in memory.
 
     Args:
         batch_size: images per training step.
         epochs: passes over the training images that suit this data set.
-        seed: seed of shuffling and augmentation.
+        seed: seed of shuffling and augmentation, and of the choice of a share.
         augmentation: random changes of the training images, or None.
+        share: of the training images that is used, the same of every class; name and title say so where it is not 1.
+
+    Raises:
+        ValueError: if the share is not above 0 and at most 1.
     """
 
     name: str
@@ -87,15 +93,23 @@ class ImageData(pl.LightningDataModule):
     image_shape: tuple[int, int, int]
     classes = 10
 
-    def __init__(self, batch_size: int, epochs: int, seed: int, augmentation: RandomAffine | None = None) -> None:
+    def __init__(
+        self, batch_size: int, epochs: int, seed: int, augmentation: Augmentation | None = None, share: float = 1.0
+    ) -> None:
         super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"the share of the training images must be above 0 and at most 1, not {share}")
         self.batch_size, self.epochs, self.seed, self.augmentation = batch_size, epochs, seed, augmentation
+        self.share = share
+        if share < 1:
+            self.name += f"-{100 * share:g}percent"
+            self.title += f" ({100 * share:g} % of the training images)"
         self.train: TensorDataset | None = None
         self.test: TensorDataset | None = None
 
     @abstractmethod
     def load(self) -> tuple[TensorDataset, TensorDataset]:
-        """Return the training and the test images (rows, 1, height, width) with their labels (rows,)."""
+        """Return the training and the test images (rows, *image_shape) with their labels (rows,)."""
 
     @abstractmethod
     def checksum(self) -> str:
@@ -103,9 +117,10 @@ class ImageData(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         if self.train is None:
-            self.train, self.test = self.load()
-            if not all(torch.isfinite(part.tensors[0]).all() for part in (self.train, self.test)):
+            whole, self.test = self.load()
+            if not all(torch.isfinite(part.tensors[0]).all() for part in (whole, self.test)):
                 raise ValueError(f"images of {self.title} have values that are not finite (NaN or infinity)")
+            self.train = whole if self.share == 1 else balanced_share(whole, self.share, self.seed)
 
     def train_dataloader(self) -> DataLoader:
         assert self.train is not None
@@ -115,7 +130,7 @@ class ImageData(pl.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         assert self.test is not None
-        return DataLoader(self.test, batch_size=1000)
+        return DataLoader(self.test, batch_size=TEST_BATCH)
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
         if self.augmentation is None or self.trainer is None or not self.trainer.training:
@@ -145,7 +160,7 @@ class MNIST(ImageData):
 
     Args:
         data_dir: folder that holds MNIST/raw, or into which it is downloaded.
-        batch_size, epochs, seed, augmentation: as ImageData.
+        options: as ImageData.
 
     Raises:
         DataUnavailableError: if the files are not there and cannot be downloaded.
@@ -154,10 +169,8 @@ class MNIST(ImageData):
 
     name, title, image_shape = "mnist", "MNIST", (1, 28, 28)
 
-    def __init__(
-        self, data_dir: str, batch_size: int, epochs: int, seed: int, augmentation: RandomAffine | None = None
-    ) -> None:
-        super().__init__(batch_size, epochs, seed, augmentation)
+    def __init__(self, data_dir: str, **options: Any) -> None:
+        super().__init__(**options)
         self.data_dir = Path(data_dir)
 
     @property
@@ -167,7 +180,9 @@ class MNIST(ImageData):
 
     def prepare_data(self) -> None:
         if not all(file.is_file() for file in self.files):
-            download_mnist(self.data_dir)
+            urls = [mirror + TorchvisionMNIST.resources[0][0] for mirror in TorchvisionMNIST.mirrors]
+            made = [f"MNIST/raw/{name}" for name in MNIST_MD5]
+            download("MNIST", TorchvisionMNIST, made, urls, self.data_dir, "MNIST/raw, or use data=digits")
         for file in self.files:
             found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
             if found != MNIST_MD5[file.name]:
@@ -212,60 +227,92 @@ class Digits(ImageData):
         return "md5 " + hashlib.md5(images.tobytes() + labels.tobytes(), usedforsecurity=False).hexdigest()
 
 
+def balanced_share(images: TensorDataset, share: float, seed: int) -> TensorDataset:
+    """Return a random share of the images of every class, in their order."""
+    pixels, labels = images.tensors
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label in labels.unique():
+        rows = (labels == label).nonzero().squeeze(1)
+        chosen.append(rows[torch.randperm(len(rows), generator=generator)[: max(1, round(share * len(rows)))]])
+    rows = torch.cat(chosen).sort().values
+    return TensorDataset(pixels[rows], labels[rows])
+
+
 def mnist_or_digits(mnist: MNIST, digits: Digits) -> ImageData:
     """Return MNIST if it is there or can be downloaded, else, with a warning, the digits."""
+    return available_or_digits(mnist, digits)
+
+
+def available_or_digits(wanted: ImageData, digits: Digits) -> ImageData:
+    """Return the wanted data if they are there or can be downloaded, else, with a warning, the digits."""
     try:
-        mnist.prepare_data()
+        wanted.prepare_data()
     except DataUnavailableError as error:
         warnings.warn(
             f"{error}. Going on with the {digits.title}: figures made from them say so, and are not the paper's.",
             stacklevel=2,
         )
         return digits
-    return mnist
+    return wanted
 
 
-def download_mnist(data_dir: Path) -> None:
-    """Download MNIST by torchvision into a folder of its own, and move it into place when it is whole.
+def download(
+    title: str,
+    fetch: Callable[..., object],
+    made: Sequence[str],
+    urls: list[str],
+    data_dir: Path,
+    instead: str,
+) -> None:
+    """Download data by torchvision into a folder of their own, and move them into place when they are whole.
+
+    Args:
+        title: of the data.
+        fetch: called with a folder and download=True.
+        made: the files or folders to be moved, relative to the folder.
+        urls: one of them must answer first.
+        data_dir: where to.
+        instead: what a user may set REPLICATION_DATA to a folder of, or use.
 
     Raises:
-        DataUnavailableError: if no mirror answers in time, or the folder cannot be written.
+        DataUnavailableError: if no server answers in time, or the folder cannot be written.
     """
-    advice = "set REPLICATION_DATA to a folder that holds MNIST/raw, or use data=digits"
-    if not any_answers(TorchvisionMNIST.mirrors, DOWNLOAD_TIMEOUT):
+    advice = f"set REPLICATION_DATA to a folder that holds {instead}"
+    if not any_answers(urls, DOWNLOAD_TIMEOUT):
         raise DataUnavailableError(
-            f"MNIST is not in {data_dir} and no download server answered within {DOWNLOAD_TIMEOUT:.0f} s; {advice}"
+            f"{title} is not in {data_dir} and no download server answered within {DOWNLOAD_TIMEOUT:.0f} s; {advice}"
         )
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        target = data_dir / "MNIST" / "raw"
-        target.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data_dir) as folder:
-            TorchvisionMNIST(folder, download=True)
-            for name in MNIST_MD5:
-                (Path(folder) / "MNIST" / "raw" / name).replace(target / name)
+            fetch(folder, download=True)
+            for name in made:
+                (data_dir / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(folder) / name).replace(data_dir / name)
     except (OSError, RuntimeError) as error:
-        raise DataUnavailableError(f"MNIST could not be downloaded into {data_dir} ({error}); {advice}") from error
+        raise DataUnavailableError(f"{title} could not be downloaded into {data_dir} ({error}); {advice}") from error
     finally:
         socket.setdefaulttimeout(before)
 
 
-def any_answers(mirrors: list[str], timeout: float) -> bool:
-    """Whether one of the servers has the first MNIST file, asked all at once; a silent one cannot hold us longer."""
+def any_answers(urls: list[str], timeout: float) -> bool:
+    """Whether one of the servers has its file, all asked at once; a silent one cannot hold us longer."""
     answers: Queue[bool] = Queue()
 
-    def ask(mirror: str) -> None:
-        request = urllib.request.Request(mirror + TorchvisionMNIST.resources[0][0], method="HEAD")
+    def ask(url: str) -> None:
+        request = urllib.request.Request(url, method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=timeout) as response:
                 answers.put(response.status == 200)
         except (OSError, ValueError):
             answers.put(False)
 
-    for mirror in mirrors:
-        Thread(target=ask, args=(mirror,), daemon=True).start()
+    for url in urls:
+        Thread(target=ask, args=(url,), daemon=True).start()
     try:
-        return any(answers.get(timeout=timeout) for _ in mirrors)
+        return any(answers.get(timeout=timeout) for _ in urls)
     except Empty:
         return False

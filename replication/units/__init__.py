@@ -14,20 +14,34 @@ from replication.units.plain import (
     SpaceToDepth,
     ZeroChannels,
 )
+from replication.units.recomputation import ReversibleSequence
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
+from replication.units.reversible import (
+    BlockSequence,
+    HamiltonianBlock,
+    LeapfrogBlock,
+    MidpointBlock,
+    ReversibleBlock,
+    ReversibleLayer,
+    RevNetBlock,
+)
 from replication.units.unit import Unit
 
 __all__ = [
     "Affine",
+    "BlockSequence",
     "CausalConvUnit",
     "ChannelNormalisation",
     "ConvRectifierUnit",
     "Flip",
+    "HamiltonianBlock",
     "InjectiveConvReLU",
     "InjectiveReLU",
     "Inverse",
+    "LeapfrogBlock",
     "LipschitzConvUnit",
+    "MidpointBlock",
     "MonotoneCausalConvUnit",
     "MonotoneConvUnit",
     "Orthogonal1x1",
@@ -36,6 +50,10 @@ __all__ = [
     "RectifierLinear",
     "RectifierUnit",
     "ResidualUnit",
+    "RevNetBlock",
+    "ReversibleBlock",
+    "ReversibleLayer",
+    "ReversibleSequence",
     "SpaceToDepth",
     "StandardConvUnit",
     "Unit",

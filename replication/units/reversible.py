@@ -1,0 +1,404 @@
+"""Reversible blocks of paper C: pairs of states that a formula takes forward and back.
+
+All are made of one step, (a, b) ↦ (b, ±a + branch(b)), whose inverse needs the branch but not the branch's inverse.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from replication.operators import Convolution, Dense, Weighted, adjoint_kernel
+from replication.units.plain import PlainLayer
+from replication.units.rectifier_unit import check_rows
+
+Pair = tuple[Tensor, Tensor]
+
+
+class SymmetricBranch(nn.Module):
+    """The map x ↦ factor·Kᵀ·relu(N(Kx) + b) with one kernel K for both ways.
+
+    Source: paper C, the Hamiltonian and the leapfrog network (design from recalled facts, assumption A14).
+
+    Args:
+        channels: of x (rows, channels, height, width); of x (rows, channels) where K is a matrix.
+        factor: the step size with its sign, say −h.
+        kernel_size: odd size of the convolution K with zeros around the image; None for a matrix K.
+        normalise: whether N is batch normalisation, with scale and shift; else N is nothing and b a bias.
+    """
+
+    def __init__(self, channels: int, factor: float, kernel_size: int | None = 3, normalise: bool = True) -> None:
+        super().__init__()
+        taps = () if kernel_size is None else (kernel_size, kernel_size)
+        self.factor = factor
+        self.weight = nn.Parameter(torch.empty(channels, channels, *taps))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        self.shift: nn.Module = Bias(channels)
+        if normalise:
+            self.shift = nn.BatchNorm1d(channels) if kernel_size is None else nn.BatchNorm2d(channels)
+
+    def kernel(self, x: Tensor) -> Weighted:
+        """Return K for states shaped like x."""
+        return linear_map(self.weight, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel(x)
+        return self.factor * kernel.adjoint()(self.shift(kernel(x)).relu())
+
+    def extra_repr(self) -> str:
+        return f"{' × '.join(map(str, self.weight.shape))}, factor={self.factor:g}"
+
+
+class AntisymmetricBranch(SymmetricBranch):
+    """The map x ↦ factor·relu(N((K − Kᵀ)x) + b).
+
+    Source: paper C, the midpoint network (design from recalled facts, assumption A14).
+
+    Args: as SymmetricBranch.
+    """
+
+    def kernel(self, x: Tensor) -> Weighted:
+        adjoint = self.weight.mT if self.weight.ndim == 2 else adjoint_kernel(self.weight)
+        return linear_map(self.weight - adjoint, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.shift(self.kernel(x)(x)).relu()
+
+
+class ExtrapolatingBranch(SymmetricBranch):
+    """The map x ↦ 2x + factor·Kᵀ·relu(N(Kx) + b): what the leapfrog step adds to −Yⱼ₋₁.
+
+    Args: as SymmetricBranch.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x + super().forward(x)
+
+
+class Bias(nn.Module):
+    """Add a number to each channel.
+
+    Args:
+        channels: of x (rows, channels, …).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def linear_map(weight: Tensor, x: Tensor) -> Weighted:
+    """Return the map of a matrix (out, in), or of a kernel (out, in, k, k) on images of the size of x."""
+    return Dense(weight) if weight.ndim == 2 else Convolution(weight, (x.shape[-2], x.shape[-1]))
+
+
+class Coupling(nn.Module):
+    """The step (a, b) ↦ (b, a + branch(b)), or (b, −a + branch(b)) if it reflects.
+
+    Args:
+        branch: a map from states to states of the same shape.
+        reflects: whether a changes its sign.
+    """
+
+    def __init__(self, branch: nn.Module, reflects: bool = False) -> None:
+        super().__init__()
+        self.branch, self.reflects = branch, reflects
+
+    def forward(self, a: Tensor, b: Tensor) -> Pair:
+        branch = self.branch(b)
+        return b, branch - a if self.reflects else branch + a
+
+    def inverse(self, b: Tensor, c: Tensor) -> Pair:
+        """Return (a, b) from (b, ±a + branch(b))."""
+        return self.undone(c, self.branch(b)), b
+
+    def undone(self, c: Tensor, branch: Tensor) -> Tensor:
+        """Return a from c = ±a + branch."""
+        return branch - c if self.reflects else c - branch
+
+
+class ReversibleBlock(nn.Module, ABC):
+    """A chain of couplings: a pair of states goes in, a pair comes out, and the inverse is exact up to rounding.
+
+    In training mode the inverse uses the batch's statistics, as the forward pass does, and leaves the running ones.
+
+    Args:
+        channels: of the features that the pair stands for.
+        couplings: the steps, in forward order.
+
+    Attributes:
+        layers: how many the paper counts in a block.
+    """
+
+    layers: int
+
+    def __init__(self, channels: int, *couplings: Coupling) -> None:
+        super().__init__()
+        self.channels = channels
+        self.couplings = nn.ModuleList(couplings)
+
+    @property
+    @abstractmethod
+    def state_channels(self) -> int:
+        """Channels of each state of the pair."""
+
+    @abstractmethod
+    def begin(self, features: Tensor) -> Pair:
+        """Make the first pair of a network from features (rows, channels, …)."""
+
+    @abstractmethod
+    def end(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the features (rows, channels, …) of a network's last pair."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Pair:
+        """Take a pair of states, each (rows, state_channels, …), one block further."""
+        self.check_states(first, second)
+        for coupling in self:
+            first, second = coupling(first, second)
+        return first, second
+
+    def __iter__(self) -> Iterator[Coupling]:
+        for coupling in self.couplings:
+            assert isinstance(coupling, Coupling)
+            yield coupling
+
+    def inverse(self, first: Tensor, second: Tensor) -> Pair:
+        """Return the pair that `forward` took to this pair.
+
+        Raises:
+            TypeError, ValueError: if the states do not fit, or are not finite.
+        """
+        self.check_states(first, second)
+        for state in (first, second):
+            check_rows(state, like=next(self.parameters()))
+        with frozen_statistics(self):
+            for coupling in reversed(list(self)):
+                first, second = coupling.inverse(first, second)
+        return first, second
+
+    def check_states(self, first: Tensor, second: Tensor) -> None:
+        """Refuse states of different shapes or with other channels."""
+        if first.shape != second.shape or first.ndim < 2 or first.shape[1] != self.state_channels:
+            raise ValueError(
+                f"the block takes two states of one shape with {self.state_channels} channels, "
+                f"not {tuple(first.shape)} and {tuple(second.shape)}"
+            )
+
+
+class HalvesBlock(ReversibleBlock):
+    """A block whose states are the two halves (Y, Z) of the channels."""
+
+    @property
+    def state_channels(self) -> int:
+        return self.channels // 2
+
+    def begin(self, features: Tensor) -> Pair:
+        first, second = features.chunk(2, dim=1)
+        return first, second
+
+    def end(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat((first, second), dim=1)
+
+
+class TwoStepBlock(ReversibleBlock):
+    """A block whose states are those of two successive times, (Yⱼ₋₁, Yⱼ); a network begins with Y₋₁ = Y₀ (A15)."""
+
+    @property
+    def state_channels(self) -> int:
+        return self.channels
+
+    def begin(self, features: Tensor) -> Pair:
+        return features, features
+
+    def end(self, first: Tensor, second: Tensor) -> Tensor:
+        return second
+
+
+class HamiltonianBlock(HalvesBlock):
+    """The Verlet step of a Hamiltonian system.
+
+        Y⁺ = Y + h·K₁ᵀ·relu(N₁(K₁Z) + b₁),  Z⁺ = Z − h·K₂ᵀ·relu(N₂(K₂Y⁺) + b₂)
+
+    Source: paper C, the Hamiltonian network (from recalled facts, assumption A14).
+
+    Args:
+        channels: even number of channels of (Y, Z) together.
+        step: h.
+        kernel_size, normalise: as for `SymmetricBranch`.
+
+    >>> block = HamiltonianBlock(4).double().eval()
+    >>> y, z = torch.randn(2, 10, 2, 8, 8, dtype=torch.float64)
+    >>> recovered = block.inverse(*block(y, z))
+    >>> torch.allclose(recovered[0], y), torch.allclose(recovered[1], z)
+    (True, True)
+    """
+
+    layers = 4  # K₁, K₁ᵀ, K₂ and K₂ᵀ
+
+    def __init__(self, channels: int, step: float = 1.0, kernel_size: int | None = 3, normalise: bool = True) -> None:
+        half = half_of(channels)
+        branches = (SymmetricBranch(half, factor, kernel_size, normalise) for factor in (step, -step))
+        super().__init__(channels, *map(Coupling, branches))
+
+
+class MidpointBlock(TwoStepBlock):
+    """The midpoint rule for an antisymmetric map: (Yⱼ₋₁, Yⱼ) ↦ (Yⱼ, Yⱼ₊₁).
+
+        Yⱼ₊₁ = Yⱼ₋₁ + 2h·relu(N((K − Kᵀ)Yⱼ) + b)
+
+    Source: paper C, the midpoint network (from recalled facts, assumption A14).
+
+    Args:
+        channels: of each Yⱼ.
+        step: h.
+        kernel_size, normalise: as for `SymmetricBranch`.
+    """
+
+    layers = 2  # K and Kᵀ
+
+    def __init__(self, channels: int, step: float = 1.0, kernel_size: int | None = 3, normalise: bool = True) -> None:
+        super().__init__(channels, Coupling(AntisymmetricBranch(channels, 2 * step, kernel_size, normalise)))
+
+
+class LeapfrogBlock(TwoStepBlock):
+    """The leapfrog rule for a second-order equation: (Yⱼ₋₁, Yⱼ) ↦ (Yⱼ, Yⱼ₊₁).
+
+        Yⱼ₊₁ = 2Yⱼ − Yⱼ₋₁ − h²·Kᵀ·relu(N(KYⱼ) + b)
+
+    Source: paper C, the leapfrog network (from recalled facts, assumption A14).
+
+    Args:
+        channels: of each Yⱼ.
+        step: h.
+        kernel_size, normalise: as for `SymmetricBranch`.
+    """
+
+    layers = 2  # K and Kᵀ
+
+    def __init__(self, channels: int, step: float = 1.0, kernel_size: int | None = 3, normalise: bool = True) -> None:
+        branch = ExtrapolatingBranch(channels, -(step**2), kernel_size, normalise)
+        super().__init__(channels, Coupling(branch, reflects=True))
+
+
+class RevNetBlock(HalvesBlock):
+    """The additive coupling of RevNet: Y⁺ = Y + F(Z), Z⁺ = Z + G(Y⁺).
+
+    Source: Gomez, Ren, Urtasun, Grosse, NeurIPS 2017, arXiv 1707.04585.
+
+    Args:
+        channels: even number of channels of (Y, Z) together.
+        first, second: F and G, any maps of halves; None for two 3×3 convolutions with batch normalisation and relu
+            before each.
+    """
+
+    layers = 4  # two convolutions in F and two in G
+
+    def __init__(self, channels: int, first: nn.Module | None = None, second: nn.Module | None = None) -> None:
+        half = half_of(channels)
+        branches = (first or residual_branch(half), second or residual_branch(half))
+        super().__init__(channels, *map(Coupling, branches))
+
+
+def half_of(channels: int) -> int:
+    """Return half of an even number of channels.
+
+    Raises:
+        ValueError: if it is odd.
+    """
+    if channels % 2:
+        raise ValueError(f"the block splits its channels in halves, so their number must be even, not {channels}")
+    return channels // 2
+
+
+def residual_branch(channels: int) -> nn.Sequential:
+    """Return the branch of a pre-activation residual unit: twice normalisation, relu and a 3×3 convolution."""
+    layers = [
+        layer
+        for _ in range(2)
+        for layer in (nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+    ]
+    return nn.Sequential(*layers)
+
+
+@contextmanager
+def frozen_statistics(*modules: nn.Module) -> Iterator[None]:
+    """Within it, normalisation in training mode uses the batch's statistics without updating the running ones."""
+    tracking = [
+        layer
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, _NormBase) and layer.track_running_stats
+    ]
+    for layer in tracking:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in tracking:
+            layer.track_running_stats = True
+
+
+class BlockSequence(nn.Module):
+    """Reversible blocks of one width, trained by ordinary backpropagation, which stores the activations of every block.
+
+    Args:
+        blocks: at least one, in forward order.
+
+    Raises:
+        ValueError: if there is none.
+    """
+
+    def __init__(self, blocks: Iterable[ReversibleBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        if not self.blocks:
+            raise ValueError("a sequence needs at least one block")
+
+    def forward(self, first: Tensor, second: Tensor) -> Pair:
+        """Take a pair of states through all blocks."""
+        for block in self:
+            first, second = block(first, second)
+        return first, second
+
+    def __iter__(self) -> Iterator[ReversibleBlock]:
+        for block in self.blocks:
+            assert isinstance(block, ReversibleBlock)
+            yield block
+
+    def inverse(self, first: Tensor, second: Tensor) -> Pair:
+        """Return the pair that `forward` took to this pair, block by block, as `ReversibleBlock.inverse`."""
+        for block in reversed(list(self)):
+            first, second = block.inverse(first, second)
+        return first, second
+
+
+class ReversibleLayer(PlainLayer):
+    """A reversible block or sequence as a hidden layer of a `LayerwiseNetwork`, on images whose channels hold the pair.
+
+    Args:
+        block: maps pairs of states to pairs; the first states are the first half of the channels.
+    """
+
+    title = "reversible block"
+
+    def __init__(self, block: ReversibleBlock | BlockSequence) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(self.block(*x.chunk(2, dim=1)), dim=1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return torch.cat(self.block.inverse(*y.chunk(2, dim=1)), dim=1)
+
+    def inverse_lipschitz(self) -> float:
+        return math.inf  # finite, but not bounded here
