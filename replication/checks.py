@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,15 +12,18 @@ FLOATS = (torch.float32, torch.float64)
 
 
 def check_tensor(x: object, like: Tensor) -> None:
-    """Refuse what is not a tensor of the dtype of `like`; under autocast other dtypes are torch's business.
+    """Refuse what is no batch of rows of the dtype of `like`; under autocast other dtypes are torch's business.
 
     Raises:
-        TypeError: if it is none.
+        TypeError: if it is no tensor of this dtype.
+        ValueError: if it is a single number.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"the input must be a torch.Tensor, not {type(x).__name__}")
     if x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"the input is {x.dtype} and the unit {like.dtype}; convert one, e.g. unit.to(y.dtype)")
+    if not x.ndim:
+        raise ValueError("the input must be a batch of rows, not a single number")
 
 
 def check_rows(y: object, like: Tensor) -> None:
@@ -53,17 +59,20 @@ def check_numbers(**tensors: object) -> None:
         raise TypeError(f"{', '.join(names)} and {last} must have one dtype, not {', '.join(sorted(map(str, dtypes)))}")
 
 
-def check_layer(W: object, b: object) -> None:
-    """Refuse tensors that do not make up a ReLU layer, W (m, n) and b (m,).
+def checked_layer(W: object, b: object) -> tuple[Tensor, Tensor]:
+    """Return what makes up a ReLU layer, W (m, n) and b (m,), of zeros where b is None; refuse all else.
 
     Raises:
         TypeError, ValueError: as `check_numbers`; ValueError too if the shapes do not fit.
     """
+    if b is None and isinstance(W, Tensor):
+        b = W.new_zeros(W.shape[:1])
     check_numbers(W=W, b=b)
     assert isinstance(W, Tensor)
     assert isinstance(b, Tensor)
     if W.ndim != 2 or min(W.shape) == 0 or b.shape != W.shape[:1]:
         raise ValueError(f"W must have the shape (m, n) and b (m,), not {tuple(W.shape)} and {tuple(b.shape)}")
+    return W, b
 
 
 def check_images(x: object, channels: int) -> None:
@@ -91,3 +100,37 @@ def check_counts(least: int, **counts: object) -> None:
             raise TypeError(f"{name} must be an integer, not {count!r}")
         if count < least:
             raise ValueError(f"{name} must be at least {least}, not {count!r}")
+
+
+def check_number(name: str, number: object) -> None:
+    """Refuse, by its name, what is no real number.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        raise TypeError(f"{name} must be a number, not {number!r}")
+
+
+def check_numbers_finite(**numbers: object) -> None:
+    """Refuse, by their names, what are no finite real numbers.
+
+    Raises:
+        TypeError: if one is no number.
+        ValueError: if one is not finite.
+    """
+    for name, number in numbers.items():
+        check_number(name, number)
+        if not math.isfinite(number):  # type: ignore[arg-type]
+            raise ValueError(f"{name} must be finite, not {number!r}")
+
+
+def check_image_size(size: object) -> None:
+    """Refuse what is not a height and a width.
+
+    Raises:
+        TypeError, ValueError: if it is not.
+    """
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise TypeError(f"image_size must be (height, width), not {size!r}")
+    check_counts(1, height=size[0], width=size[1])

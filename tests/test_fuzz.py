@@ -1,8 +1,9 @@
-"""Whatever is given to the public functions: the right numbers, or one sentence of ours, never torch's from the depths."""
+"""Whatever is given to the public functions: the right numbers, or one sentence of ours, never torch's own."""
 
 from __future__ import annotations
 
 import math
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -39,19 +40,21 @@ from replication.units import ChannelNormalisation, Flip, Orthogonal1x1, SpaceTo
 PACKAGE = str(Path(replication.__file__).parent)
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
 NUMBERS = [0.0, 1.0, -2.5, 5e-324, 1e-310, 1e-38, -1e-12, 1e12, 1e38, 1e300, math.nan, math.inf, -math.inf]
-fuzz = settings(max_examples=100)
+fuzz = settings(max_examples=400)
 
 
 def checked(call: Callable[[], object]) -> object | None:
     """What a call returns, or None where it ends in one sentence that this package says itself."""
     try:
         return call()
-    except (ValueError, TypeError, RuntimeError) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1].filename
-        assert last.startswith(PACKAGE), f"{type(error).__name__} from {last}: {error}"
-        assert "\n" not in str(error)
-        assert 20 < len(str(error)) < 500
-        return None
+    except (ValueError, TypeError, RuntimeError) as caught:
+        error = caught
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    own = last.filename.startswith(PACKAGE) and str(last.line).startswith("raise ")
+    assert own, f"{type(error).__name__} from {last.filename}:{last.lineno}: {error}"
+    assert "\n" not in str(error)
+    assert 20 < len(str(error)) < 500
+    return None
 
 
 layouts = st.sampled_from(["plain", "transposed", "strided", "expanded", "channels last", "gradient", "inference"])
@@ -137,15 +140,21 @@ def output_shape(name: str) -> tuple[int, ...]:
         return tuple(UNITS[name](torch.zeros(1, *input_shape(name), dtype=torch.float64)).shape[1:])
 
 
+def expected_shape(given: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what a map from `before` to `after` makes; those that keep the shape take images of every size."""
+    return tuple(given.shape) if before == after else (len(given), *after)
+
+
 @every_unit
 @fuzz
 @given(data=st.data())
 def test_forward_takes_its_inputs_or_says_why_not(name: str, data: st.DataObject) -> None:
     x = data.draw(st.one_of(tensors(shapes=around(*input_shape(name))), no_tensor))
-    y = checked(lambda: UNITS[name](x))
+    with torch.no_grad():  # inference tensors go through no module otherwise
+        y = checked(lambda: UNITS[name](x))
     if y is not None:
         assert y.dtype == x.dtype == torch.float64
-        assert y.shape == (len(x), *output_shape(name))
+        assert y.shape == expected_shape(x, input_shape(name), output_shape(name))
 
 
 @every_unit
@@ -157,7 +166,7 @@ def test_inverse_solves_or_says_why_not(name: str, data: st.DataObject) -> None:
     solution = checked(lambda: unit.inverse(y))
     if solution is None:
         return
-    assert solution.value.shape == (len(y), *input_shape(name))
+    assert solution.value.shape == expected_shape(y, output_shape(name), input_shape(name))
     with torch.no_grad():
         back = unit(solution.value)
     for row in solution.converged.nonzero().flatten().tolist():
@@ -211,7 +220,7 @@ def test_every_layout_gives_the_same(name: str, data: st.DataObject, layout: str
         x = x[:1].expand(x.shape).contiguous()
     with torch.no_grad():
         y = unit(x)
-    torch.testing.assert_close(unit(laid_out(x, layout)).detach(), y, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(unit(laid_out(x, layout)), y, rtol=1e-12, atol=1e-12)
     plain, other = unit.inverse(y), unit.inverse(laid_out(y, layout))
     assert torch.equal(plain.codes, other.codes)
     torch.testing.assert_close(plain.value, other.value, rtol=1e-7, atol=1e-7)
@@ -255,7 +264,7 @@ def test_certificates_of_extreme_weights_hold_or_are_unknown(data: st.DataObject
         x1, x2 = certificate.witness
         y1, y2 = unit(x1[None]), unit(x2[None])
         assert (y1 - y2).norm() <= 1e-3 * (x1 - x2).norm()
-    assert "nan" not in certificate.reason
+    assert not re.search(r"\bnan\b", certificate.reason)
 
 
 @fuzz
@@ -313,12 +322,13 @@ def test_inverse_layers_are_differentiable_or_say_why_not(name: str, data: st.Da
         checked(lambda: x.sum().backward())
 
 
+FAMILIES = [StandardConvUnit, LipschitzConvUnit, MonotoneConvUnit, CausalConvUnit, MonotoneCausalConvUnit]
 sizes = st.sampled_from([1, 2, 3, 4, 0, -1, 2.5, None, "2", True, math.nan])
 
 
 @fuzz
 @given(
-    family=st.sampled_from([StandardConvUnit, LipschitzConvUnit, MonotoneConvUnit, CausalConvUnit, MonotoneCausalConvUnit]),
+    family=st.sampled_from(FAMILIES),
     channels=sizes, hidden=sizes, kernel=sizes,
     image=st.sampled_from([(4, 4), (1, 1), (0, 4), (4,), None, 4, "44", (4, -1), (4.5, 4)]),
 )  # fmt: skip
