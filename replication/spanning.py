@@ -126,7 +126,7 @@ class Layer:
         rows, biases = rows[kept], biases[kept]
         largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
         norms = largest[:, 0] * np.linalg.norm(rows / largest, axis=1)
-        if not ((norms * LARGEST >= 1) & (norms <= LARGEST) & (np.abs(biases) / LARGEST <= norms)).all():
+        if not ((norms >= 1 / LARGEST) & (norms <= LARGEST) & (np.abs(biases) / LARGEST <= norms)).all():
             raise ValueError(
                 f"the norms of W's rows must lie between {1 / LARGEST:g} and {LARGEST:g}, and biases must be less than "
                 f"{LARGEST:g} times as large; scale both row by row, which changes no verdict"
@@ -295,7 +295,8 @@ def colliding_pair(layer: Layer, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return None
     v = Vt[-1]
     change = np.abs(W[~active] @ v)
-    room = np.divide(-s[~active], change, out=np.full(len(change), np.inf), where=change > 0)
+    with np.errstate(over="ignore"):  # room without end
+        room = np.divide(-s[~active], change, out=np.full(len(change), np.inf), where=change > 0)
     t = min(0.5 * room.min(initial=np.inf), 1 + np.linalg.norm(x))
     return x - t * v, x + t * v
 
