@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -95,7 +96,10 @@ def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
 
 
 def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Make a script's main end in one sentence, not a traceback, where the input, the data or the user stops it."""
+    """Make a script's main end in one sentence, not a traceback, where the input, the data or the user stops it.
+
+    A job of a sweep that fails leaves the other jobs alone.
+    """
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
@@ -111,6 +115,8 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             if HydraConfig.get().verbose:
                 raise
+            if in_multirun():  # Hydra goes on with the other jobs, and shows the sentence at the end
+                raise CompactHydraException(f"error: {error}") from error
             console.print(f"[bold red]error:[/] {escape(str(error))}")
             sys.exit(1)
         except KeyboardInterrupt:

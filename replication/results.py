@@ -110,6 +110,7 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
