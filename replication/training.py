@@ -204,6 +204,7 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
     if not trainer.is_global_zero:
         sys.exit()  # the first process writes the weights, once
 
+    assert data.train is not None
     weights = save({key: value.contiguous() for key, value in network.state_dict().items()})
     record = provenance(
         config,
@@ -214,6 +215,8 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
         test_accuracy=accuracy,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        training_images=len(data.train),
         resumed=resume is not None,
         recipe=recipe(config),
         sha256={path.name: hashlib.sha256(weights).hexdigest()},
@@ -287,6 +290,20 @@ def is_trained(config: DictConfig, data: ImageData, weights_dir: Path) -> bool:
         return False
     made_by: object = record.get("recipe")
     return made_by == as_read(recipe(config))
+
+
+def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict[str, Any]:
+    """Return the record of the configured training; train first where there is none of this very recipe.
+
+    Args:
+        config: a training configuration.
+        weights_dir: where the weights and their record are, or go.
+        run_dir: where checkpoints and logs of a training go.
+    """
+    data = instantiate(config.data)
+    if is_trained(config, data, weights_dir):
+        return load_record(weights_dir / f"{run_name(config, data)}.safetensors")
+    return load_record(train(config, weights_dir, run_dir))
 
 
 def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir: Path) -> RectifierNetwork:

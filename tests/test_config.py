@@ -29,6 +29,7 @@ ENTRY_POINTS = [
     "table1",
     "bench_solvers",
     "bench_network",
+    "bench_sweep",
     "train",
     "figD1",
     "figD2",

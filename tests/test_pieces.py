@@ -247,7 +247,7 @@ def test_exact_finds_the_solutions_of_lcp_lemke() -> None:
     assert len(problems) == 1000
     with LemkePeer([(np.eye(len(c)) + A, -c) for A, c in problems]) as peer:
         peer.run()
-        expected = peer.finish()
+        expected = peer.solved()
     for (A, c), z in zip(problems, expected, strict=True):
         s, ends, _ = walk(torch.as_tensor(A), torch.as_tensor(c)[None], Exact().patience, Exact().max_iterations)
         assert ends.item() == AGREES

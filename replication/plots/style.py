@@ -27,6 +27,14 @@ COLOURS = {
     "lipschitz": "#E69F00",
     "monotone": "#56B4E9",
     "p_matrix": "#000000",
+    "hamiltonian": "#0072B2",
+    "midpoint": "#009E73",
+    "leapfrog": "#E69F00",
+    "revnet": "#CC79A7",
+    "resnet": "#D55E00",
+    "stored": "#D55E00",
+    "reversible": "#0072B2",
+    "revtorch": "#CC79A7",
     "plain": "#999999",
     "text": "#333333",
 }
@@ -44,6 +52,14 @@ LABELS = {
     "lipschitz": "condition: ‖A‖ < 1",
     "monotone": "condition: λmin(sym A) > −1",
     "p_matrix": "the truth: I + A is a P-matrix",
+    "hamiltonian": "Hamiltonian",
+    "midpoint": "midpoint",
+    "leapfrog": "leapfrog",
+    "revnet": "RevNet",
+    "resnet": "ResNet",
+    "stored": "activations stored",
+    "reversible": "activations recomputed",
+    "revtorch": "revtorch",
 }
 LINES = {"existing": "-", "proposed": "-", "exact": "-", "lipschitz": ":", "monotone": "--", "p_matrix": "-."}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -178,12 +178,7 @@ class ReversibleBlock(nn.Module, ABC):
             TypeError, ValueError: if the states do not fit, or are not finite.
         """
         self.check_states(first, second)
-        for state in (first, second):
-            check_rows(state, like=next(self.parameters()))
-        with frozen_statistics(self):
-            for coupling in reversed(list(self)):
-                first, second = coupling.inverse(first, second)
-        return first, second
+        return undone(self, list(self), first, second)
 
     def check_states(self, first: Tensor, second: Tensor) -> None:
         """Refuse states of different shapes or with other channels."""
@@ -329,6 +324,16 @@ def residual_branch(channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
+    """Go back over couplings that are parts of the module, from finite states of its dtype."""
+    for state in (first, second):
+        check_rows(state, like=next(module.parameters()))
+    with frozen_statistics(module):
+        for coupling in reversed(couplings):
+            first, second = coupling.inverse(first, second)
+    return first, second
+
+
 @contextmanager
 def frozen_statistics(*modules: nn.Module) -> Iterator[None]:
     """Within it, normalisation in training mode uses the batch's statistics without updating the running ones."""
@@ -375,10 +380,9 @@ class BlockSequence(nn.Module):
             yield block
 
     def inverse(self, first: Tensor, second: Tensor) -> Pair:
-        """Return the pair that `forward` took to this pair, block by block, as `ReversibleBlock.inverse`."""
-        for block in reversed(list(self)):
-            first, second = block.inverse(first, second)
-        return first, second
+        """Return the pair that `forward` took to this pair, as `ReversibleBlock.inverse`."""
+        next(iter(self)).check_states(first, second)
+        return undone(self, [coupling for block in self for coupling in block], first, second)
 
 
 class ReversibleLayer(PlainLayer):

@@ -1,0 +1,26 @@
+"""figC1: error of recomputed states against depth: python scripts/figC1.py [study.depths=[4,40,400]]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figC1
+from replication.results import Result
+from replication.studies.reconstruction import reconstruction
+
+
+@hydra.main(config_path="../conf", config_name="figC1", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "figC1",
+        config,
+        study=lambda: Result(reconstruction(**instantiate(config.study))),
+        draw=lambda result: figC1.draw(result.table),
+        dataset="standard normal features",
+    )
+
+
+if __name__ == "__main__":
+    main()

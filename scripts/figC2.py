@@ -1,0 +1,26 @@
+"""figC2: peak memory and time of a training step against depth: python scripts/figC2.py [study.repetitions=3]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import figC2
+from replication.results import Result
+from replication.studies.memory import memory
+
+
+@hydra.main(config_path="../conf", config_name="figC2", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "figC2",
+        config,
+        study=lambda: Result(memory(**instantiate(config.study))),
+        draw=lambda result: figC2.draw(result.table),
+        dataset="random images",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""figC3: test accuracy against the share of training data: python scripts/figC3.py [trainer.max_steps=400]."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, folders, make_figure
+from replication.plots import figC3
+from replication.results import Result
+from replication.studies.data_share import data_share
+from replication.training import trained_record
+
+
+@hydra.main(config_path="../conf", config_name="figC3", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    data = instantiate(config.data)
+    runs = folders(config).runs / "figC3"
+
+    def record(network: str, share: float, seed: int) -> dict[str, object]:
+        run = config.copy()
+        run.data = config.data[data.name]  # found once for all runs
+        run.data.share, run.seed, run.unit = share, seed, {"family": network}
+        run.network, run.training.penalty = config.networks[network].network, config.networks[network].penalty
+        return trained_record(run, runs, runs)
+
+    make_figure(
+        "figC3",
+        config,
+        study=lambda: Result(data_share(record, list(config.networks), config.shares, config.seeds)),
+        draw=lambda result: figC3.draw(result.table, data.title),
+        dataset=data.title,
+        checksum=data.checksum(),
+    )
+
+
+if __name__ == "__main__":
+    main()
