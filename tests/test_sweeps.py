@@ -179,6 +179,16 @@ def test_the_benchmark_of_sweeps_runs_all_its_cases() -> None:
         sweep_benchmark(**options | {"sizes": [17]})
 
 
+def test_the_readme_has_the_numbers_of_the_benchmark() -> None:
+    table = pd.read_csv(ROOT / "figures" / "bench_sweep.csv").set_index(["cases", "processes"])
+    speed, memory = table["cases_per_second"][1_000_000], table["peak_memory_mb"]
+    words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"runs at {speed[1]:.0f} cases a second in one process and {speed[2]:.0f} in two" in words
+    assert f"takes at most {memory.max():.0f} MB" in words
+    assert memory.max() < 2000
+    assert memory[1_000_000, 2] < 1.1 * memory[125_000, 2]  # it streams
+
+
 def test_the_whole_benchmark_is_a_million_cases() -> None:
     bench = composed("bench_sweep").bench
     settings = len(bench.kinds) * len(bench.ensembles) * len(bench.dimensions)

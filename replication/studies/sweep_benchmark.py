@@ -23,8 +23,8 @@ from torch import Tensor
 from replication.data.ensembles import Ensemble
 from replication.studies.invertibility import sweep
 
-INTERVAL = 0.1  # seconds between two looks at the memory
-START_METHOD = "forkserver"  # its processes share what the libraries take
+INTERVAL = 0.5  # seconds between two looks at the memory, each of which takes some hundredths
+START_METHOD = "forkserver"  # its processes share what it has loaded
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def timed_run(jobs: Sequence[Job], workers: int, options: Mapping[str, Any]) -> 
     start = time.perf_counter()
     cases = rows = 0
     context = multiprocessing.get_context(START_METHOD)
+    context.set_forkserver_preload([__name__])
     with (
         peak_memory() as peak,
         ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
