@@ -40,7 +40,7 @@ from replication.units import ChannelNormalisation, Flip, Orthogonal1x1, SpaceTo
 PACKAGE = str(Path(replication.__file__).parent)
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
 NUMBERS = [0.0, 1.0, -2.5, 5e-324, 1e-310, 1e-38, -1e-12, 1e12, 1e38, 1e300, math.nan, math.inf, -math.inf]
-fuzz = settings(max_examples=400)
+fuzz = settings(max_examples=60)
 
 
 def checked(call: Callable[[], object]) -> object | None:
