@@ -142,7 +142,7 @@ def output_shape(name: str) -> tuple[int, ...]:
 
 def expected_shape(given: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what a map from `before` to `after` makes; those that keep the shape take images of every size."""
-    return tuple(given.shape) if before == after else (len(given), *after)
+    return tuple(given.shape) if before == after else (*given.shape[: given.ndim - len(before)], *after)
 
 
 @every_unit

@@ -102,7 +102,7 @@ class InjectiveReLU(Unit):
         """Return relu(Wx + b) (rows, m) of x (rows, n)."""
         W, b = self.weights()
         check_tensor(x, like=W)
-        if x.ndim != 2 or x.shape[1] != W.shape[1]:
+        if x.shape[-1] != W.shape[1]:
             raise ValueError(f"the layer takes inputs (rows, {W.shape[1]}), not of shape {tuple(x.shape)}")
         return F.linear(x, W, b).relu()
 
