@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -267,6 +267,10 @@ def test_certificates_of_extreme_weights_hold_or_are_unknown(data: st.DataObject
     assert not re.search(r"\bnan\b", certificate.reason)
 
 
+@example(W=torch.tensor([[5e-324]], dtype=torch.float64), b=None)
+@example(W=torch.tensor([[1e300]], dtype=torch.float64), b=None)
+@example(W=torch.tensor([[2, 1e-310], [0, -2]], dtype=torch.float64), b=None)
+@example(W=torch.zeros(2, 1), b=None)
 @fuzz
 @given(
     W=st.one_of(things, tensors(shapes=st.tuples(st.integers(1, 6), st.integers(1, 3)))), b=st.one_of(st.none(), things)
