@@ -134,7 +134,7 @@ lock: | $(VENV)/.installed-dev ## write the versions that are installed into con
 
 audit: | $(VENV)/.installed-dev ## look up known vulnerabilities of the versions in constraints.txt (needs the network)
 	$(RUN) -m pip install --disable-pip-version-check pip-audit
-	$(RUN) -m pip_audit --no-deps --disable-pip -r constraints.txt
+	$(RUN) -m pip_audit --strict --no-deps --disable-pip -r constraints.txt
 
 # With the versions of the reference run, where constraints.txt has any for this Python and they can be had.
 define install
