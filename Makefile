@@ -108,7 +108,7 @@ figD3: $(MADE)/figD3 ## digits that one ReLU layer cannot tell apart: 35 s
 figD4: $(MADE)/figD4 ## ReLU layers: inverse Lipschitz constant, and error under noise: 30 s
 table1: $(MADE)/table1 ## families of units under one recipe: 8 to 13 min
 
-bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
+bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), the network's inverse, and large sweeps: 25 min
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
