@@ -97,7 +97,7 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
         RuntimeError: if another process is at it.
         OSError: if the folder cannot be written, before any work is done.
     """
-    lock = FileLock(folder / f".{name}.lock", is_singleton=True)
+    lock = FileLock(folder / f".{name}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
