@@ -357,6 +357,8 @@ def test_damaged_weights_are_refused(
     damage: Callable[[bytes], bytes], sentence: str, config: DictConfig, copied: Path
 ) -> None:
     load(config, copied)
+    assert is_trained(config, instantiate(config.data), copied.parent)
+    assert not is_trained(composed("train", *FAST, "seed=1"), instantiate(config.data), copied.parent)
     copied.write_bytes(damage(copied.read_bytes()))
     with pytest.raises(ValueError, match=rf"weights in .* cannot be used .*{sentence}.*restore the file, or delete it"):
         load(config, copied)
