@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figC1 figC2 figC3 figD1 figD2 figD3 figD4 table1 tableC
-BENCHES := bench_solvers bench_network
+BENCHES := bench_solvers bench_network bench_sweep
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -33,6 +33,7 @@ OPTIONS_figD1 := study.exact=[2,3,4] study.searched=[10] study.cases=20 study.se
 OPTIONS_figD2 := study.sizes=[100,200] study.trials=20
 OPTIONS_figD3 := study.digits=[3] study.towards=[8]
 OPTIONS_figD4 := study.sizes=[[3,5]] study.pairs=500
+OPTIONS_bench_sweep := bench.cases=20 bench.gamma.values=5 bench.dimensions=[4] bench.sizes=[2,8]
 OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
 OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
 else
@@ -49,7 +50,7 @@ $(shell mkdir -p $(MADE); \
 	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
 
 P := replication
-CORE := $(addprefix $P/,rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py results.py entry.py \
+CORE := $(addprefix $P/,checks.py rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py results.py entry.py \
 	plots/style.py plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
 SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
@@ -65,6 +66,7 @@ $(MADE)/fig2 $(MADE)/fig3: $(SWEEP)
 $(MADE)/fig6: $P/studies/verdicts.py $(SWEEP)
 $(MADE)/fig7: $P/studies/collision.py
 $(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py lemke_process.py timed_process.py) $P/data/ensembles.py $(VENV)/.installed-bench
+$(MADE)/bench_sweep: $P/studies/sweep_benchmark.py $(SWEEP) $(VENV)/.installed-bench
 $(MADE)/fig4: $P/plots/digits.py
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
 $(MADE)/table1: $(addprefix $P/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
@@ -91,7 +93,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) bench train train-all test lint setup clean
+.PHONY: help figures $(FIGURES) bench train train-all test lint setup lock audit clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -122,7 +124,7 @@ figD4: $(MADE)/figD4 ## ReLU layers: inverse Lipschitz constant, and error under
 table1: $(MADE)/table1 ## families of units under one recipe: 8 to 13 min
 tableC: $(MADE)/tableC ## networks of paper C, and the accuracy of those that were trained: 1 min
 
-bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
+bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), the network's inverse, and large sweeps: 25 min
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
@@ -141,20 +143,34 @@ test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 lint: | $(VENV)/.installed-dev ## check style and types: 20 s
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
-setup: $(VENV)/.installed-dev ## only set up the virtual environment: minutes, by the network
+setup: $(VENV)/.installed-dev ## only set up the virtual environment, with the versions of constraints.txt: minutes, by the network
 
-$(VENV)/.installed: pyproject.toml
+lock: | $(VENV)/.installed-dev ## write the versions that are installed into constraints.txt; then make all figures anew
+	@$(RUN) scripts/lock.py
+
+audit: | $(VENV)/.installed-dev ## look up known vulnerabilities of the versions in constraints.txt (needs the network)
+	$(RUN) -m pip install --disable-pip-version-check pip-audit
+	$(RUN) -m pip_audit --strict --no-deps --disable-pip -r constraints.txt
+
+# With the versions of the reference run, where constraints.txt has any for this Python and they can be had.
+define install
+$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e "$(1)" || { \
+	echo "warning: the versions in constraints.txt cannot be had here; going on with others that pyproject.toml allows" >&2; \
+	$(RUN) -m pip install --disable-pip-version-check -e "$(1)"; }
+endef
+
+$(VENV)/.installed: pyproject.toml constraints.txt
 	@$(if $(PYTHON),,echo "error: no Python from 3.10 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -e .
+	$(call install,.)
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(RUN) -m pip install --disable-pip-version-check -e ".[bench]"
+	$(call install,.[bench])
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(RUN) -m pip install --disable-pip-version-check -e ".[dev]"
+	$(call install,.[dev])
 	@touch $@
 
 clean: ## forget which figures are made, and remove Hydra's and Lightning's own output

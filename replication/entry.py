@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 import time
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -20,7 +22,7 @@ from rich.markup import escape
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
-from replication.results import Result, provenance, write_result
+from replication.results import Result, is_made, only_writer, provenance, write_result
 from replication.training import load_network
 
 
@@ -43,12 +45,17 @@ class Folders:
 
 def folders(config: DictConfig) -> Folders:
     """Return the folders of this run: those of the configuration, or the job's own in a multirun."""
-    paths, job = config.paths, HydraConfig.get()
+    paths = config.paths
     weights = Path(paths.weights_dir)
-    if job.mode == RunMode.MULTIRUN:
-        own = Path(job.runtime.output_dir)
+    if in_multirun():
+        own = Path(HydraConfig.get().runtime.output_dir)
         return Folders(own, weights, own, own)
     return Folders(Path(paths.figures_dir), weights, weights, Path(paths.outputs_dir) / "training")
+
+
+def in_multirun() -> bool:
+    """Return whether this run is a job of a sweep, with a folder of its own."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def make_figure(
@@ -59,7 +66,7 @@ def make_figure(
     dataset: str,
     checksum: str | None = None,
 ) -> None:
-    """Run a study, draw its result, and write both with their record.
+    """Run a study, draw its result, and write both with their record; in a sweep, if they are not there yet.
 
     Args:
         name: of the figure.
@@ -71,9 +78,14 @@ def make_figure(
     """
     start = time.perf_counter()
     print(f"{name}: {config.shows}", flush=True)
-    result = study()
-    record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
-    paths = write_result(folders(config).figures, name, result, draw(result), record)
+    folder = folders(config).figures
+    with only_writer(folder, name):
+        if in_multirun() and is_made(folder, name, config):
+            print(f"{name}: already there, in {folder}", flush=True)
+            return
+        result = study()
+        record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
+        paths = write_result(folder, name, result, draw(result), record)
     print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}", flush=True)
 
 
@@ -84,11 +96,17 @@ def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
 
 
 def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Make a script's main end in one sentence, not a traceback, where the input, the data or the user stops it."""
+    """Make a script's main end in one sentence, not a traceback, where the input, the data or the user stops it.
+
+    A job of a sweep that fails leaves the other jobs alone.
+    """
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # γ on a terminal that has no Greek letters
         warnings.showwarning = lambda message, *rest: console.print(f"[bold yellow]warning:[/] {message}")
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -97,6 +115,8 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             if HydraConfig.get().verbose:
                 raise
+            if in_multirun():  # Hydra goes on with the other jobs, and shows the sentence at the end
+                raise CompactHydraException(f"error: {error}") from error
             console.print(f"[bold red]error:[/] {escape(str(error))}")
             sys.exit(1)
         except KeyboardInterrupt:

@@ -10,7 +10,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
@@ -34,18 +38,80 @@ MADE_FILES = (":!figures", ":!weights")  # what the experiments write themselves
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files, each whole or not at all, and none of them where there is no room for all.
+
+    The last one vouches for the others: it goes before the first is replaced, and comes when all are there.
+
+    Raises:
+        OSError: if one cannot be written; the files of the same names are then as they were.
+    """
+    staged: dict[Path, Path] = {}
     try:
+        for path, content in contents.items():
+            staged[path] = stage(path, content)
+        *others, last = staged
+        if others:
+            last.unlink(missing_ok=True)
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def stage(path: Path, content: bytes) -> Path:
+    """Write a temporary file beside `path`, through to the disk, and return where it is."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
         raise
+    return Path(temporary)
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """Return the error of one sentence for a file or folder that cannot be written."""
+    reason = error.strerror or str(error)
+    return OSError(f"{path} cannot be written ({reason}); make room, or choose another folder by paths.*_dir=...")
+
+
+@contextmanager
+def only_writer(folder: Path, name: str) -> Iterator[None]:
+    """Keep other processes from making the same result in the same folder; a process that dies lets go of it.
+
+    Raises:
+        RuntimeError: if another process is at it.
+        OSError: if the folder cannot be written, before any work is done.
+    """
+    lock = FileLock(folder / f".{name}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise RuntimeError(
+            f"another run is making {name} in {folder}; wait for it to end, or choose another folder by paths.*_dir=..."
+        ) from error
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -82,10 +148,43 @@ def write_result(folder: Path, name: str, result: Result, figure: Figure, record
     checksums = {f"{name}.{kind}": hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
     contents["json"] = (json.dumps({**record, "sha256": checksums}, indent=2, ensure_ascii=False) + "\n").encode()
 
-    (folder / f"{name}.json").unlink(missing_ok=True)  # without it nothing here counts as a result
-    for kind, content in contents.items():
-        write_atomically(folder / f"{name}.{kind}", content)
-    return [folder / f"{name}.{kind}" for kind in contents]
+    files = {folder / f"{name}.{kind}": content for kind, content in contents.items()}
+    write_together(files)
+    return list(files)
+
+
+def read_record(folder: Path, name: str) -> dict[str, Any]:
+    """Return the record of a result, once every file that belongs to it is found to be whole and its own.
+
+    Raises:
+        ValueError: if there is no readable record, or a file is missing, changed, cut off or another run's.
+    """
+    path = folder / f"{name}.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        checksums = dict(record["sha256"])
+        found = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in checksums}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no record of a whole result ({error!r}); make {name} anew") from error
+    wrong = [file for file in checksums if found[file] != checksums[file]]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} in {folder} is not what its record {path.name} says; make {name} anew")
+    return record
+
+
+def is_made(folder: Path, name: str, config: DictConfig) -> bool:
+    """Return whether a whole result of this configuration is there."""
+    try:
+        record = read_record(folder, name)
+    except ValueError:
+        return False
+    made_with: object = record.get("configuration")
+    return made_with == as_read(configuration_of(config))
+
+
+def as_read(value: Any) -> Any:
+    """Return what a value becomes when it is written as JSON and read again."""
+    return json.loads(json.dumps(value))
 
 
 def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str | None, **more: Any) -> dict[str, Any]:
@@ -98,10 +197,8 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
         checksum: of the data, or None for data drawn at random.
         more: further entries, in place of those of the same name.
     """
-    script = Path(sys.argv[0]).resolve()
-    command = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
     return {
-        "command": " ".join(["python", command, *sys.argv[1:]]),
+        "command": command_line(),
         "dataset": dataset,
         "dataset_checksum": checksum,
         "seconds": round(seconds, 1),
@@ -110,8 +207,23 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
         "versions": {"replication": installed("replication"), "python": platform.python_version()}
         | {library: installed(library) for library in LIBRARIES},
         "hardware": hardware(),
-        "configuration": without_places(OmegaConf.to_container(config, resolve=True, throw_on_missing=False)),
+        "configuration": configuration_of(config),
     } | more
+
+
+def command_line() -> str:
+    """Return the command of this run; of a job of a multirun, the command that makes it alone."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        job = HydraConfig.get()
+        return " ".join(["python", f"scripts/{job.job.name}.py", *job.overrides.task])
+    script = Path(sys.argv[0]).resolve()
+    name = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
+    return " ".join(["python", name, *sys.argv[1:]])
+
+
+def configuration_of(config: DictConfig) -> Any:
+    """Return a configuration as records have it: resolved, less its folders."""
+    return without_places(OmegaConf.to_container(config, resolve=True, throw_on_missing=False))
 
 
 def without_places(configuration: Any) -> Any:

@@ -24,11 +24,13 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp, nnls
 from torch import Tensor
 
+from replication.checks import checked_layer
 from replication.compiled import EPSILON, as_array
 
 EXACT_LIMIT = 8  # columns up to which flats are searched: seconds for one Gaussian matrix of 8, 30 ms for 6
 MILP_LIMIT = 40  # columns up to which the mixed-integer program is tried
 INFEASIBLE = 2  # status of scipy.optimize.milp
+LARGEST = 1e150  # norm of a row, or its inverse, whose square is still a number
 FAR = 1e3  # how far out directions are tried where there are biases, relative to them
 
 
@@ -70,6 +72,9 @@ def directed_spanning_test(
             mixed-integer program asks for it.
         seed: of random directions.
 
+    Raises:
+        TypeError, ValueError: if W and b are no finite tensors of these shapes.
+
     >>> B = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
     >>> directed_spanning_test(torch.cat([B, -2 * B])).condition, directed_spanning_test(torch.cat([B, B])).spans
     ('opposite_rows', False)
@@ -110,12 +115,22 @@ class Layer:
 
     @classmethod
     def of(cls, W: Tensor, b: Tensor | None) -> Layer:
-        """Take a weight (m, n) and a bias (m,) or None."""
-        rows, biases = as_array(W), np.zeros(len(W)) if b is None else as_array(b)
+        """Take a weight (m, n) and a bias (m,) or None.
+
+        Raises:
+            TypeError, ValueError: as `checked_layer`.
+        """
+        W, b = checked_layer(W, b)
+        rows, biases = as_array(W), as_array(b)
         kept = np.abs(rows).max(axis=1, initial=0) > 0
         rows, biases = rows[kept], biases[kept]
         largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
         norms = largest[:, 0] * np.linalg.norm(rows / largest, axis=1)
+        if not ((norms >= 1 / LARGEST) & (norms <= LARGEST) & (np.abs(biases) / LARGEST <= norms)).all():
+            raise ValueError(
+                f"the norms of W's rows must lie between {1 / LARGEST:g} and {LARGEST:g}, and biases must be less than "
+                f"{LARGEST:g} times as large; scale both row by row, which changes no verdict"
+            )
         scale = np.exp2(-np.floor(np.log2(norms)))
         layer = cls(rows * scale[:, None], biases * scale, norms, 8 * torch.finfo(W.dtype).eps)
         return layer.with_exact_opposites()
@@ -280,7 +295,8 @@ def colliding_pair(layer: Layer, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return None
     v = Vt[-1]
     change = np.abs(W[~active] @ v)
-    room = np.divide(-s[~active], change, out=np.full(len(change), np.inf), where=change > 0)
+    with np.errstate(over="ignore"):  # room without end
+        room = np.divide(-s[~active], change, out=np.full(len(change), np.inf), where=change > 0)
     t = min(0.5 * room.min(initial=np.inf), 1 + np.linalg.norm(x))
     return x - t * v, x + t * v
 

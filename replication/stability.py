@@ -69,8 +69,13 @@ def stability(
         cells: bound of the exact enumeration, 2ⁿ⁻¹ at each set of n − 1 hyperplanes.
         search: whether an upper bound is looked for; else it is infinite unless exact.
         seed: of the search.
+
+    Raises:
+        TypeError, ValueError: if W and b are no finite tensors of these shapes.
     """
     layer = Layer.of(W, b)
+    if not len(layer.W):
+        return StabilityBounds(0.0, 0.0, True)
     lower = of_pairs(layer)
     homogeneous = not layer.b.any()
     central = layer if homogeneous else layer.select(layer.b >= 0)
@@ -127,6 +132,8 @@ class Lines:
     def of(cls, layer: Layer) -> Lines:
         """Group the rows of a layer."""
         U = layer.unit_rows
+        if not len(U):
+            return cls(U, np.zeros(0, dtype=int), np.zeros(0))
         near = np.abs(U @ U.T) > 1 - 1e-12
         first = near.argmax(axis=1)
         kept, line = np.unique(first, return_inverse=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
-import pickle
 import shutil
+import sys
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -26,7 +30,15 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
-from replication.results import commit, provenance, without_places, write_atomically
+from replication.results import (
+    as_read,
+    commit,
+    only_writer,
+    provenance,
+    without_places,
+    write_atomically,
+    write_together,
+)
 
 
 class Classifier(pl.LightningModule):
@@ -87,6 +99,15 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Write every checkpoint whole or not at all, so that the one before it stays usable until then."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+
 def cut_by_ten(
     optimizer: torch.optim.Optimizer, total_steps: int, at: Sequence[float]
 ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -98,7 +119,12 @@ def cut_by_ten(
 def silence_lightning() -> None:
     """Hide what Lightning says that nobody can act on."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for message in (".*LeafSpec.*", ".*does not have many workers.*", "Checkpoint directory .* not empty"):
+    for message in (
+        ".*LeafSpec.*",
+        ".*does not have many workers.*",
+        "Checkpoint directory .* not empty",
+        "Using `DistributedSampler` with the dataloaders.*",
+    ):
         warnings.filterwarnings("ignore", message=message)
 
 
@@ -111,6 +137,8 @@ def recipe(config: DictConfig) -> dict[str, Any]:
     """Return the part of a configuration that decides what a training makes."""
     parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training")}
     parts["steps"] = {key: config.trainer[key] for key in ("max_epochs", "max_steps", "limit_train_batches")}
+    if config.trainer.devices != 1:  # processes have their own statistics of normalisations
+        parts["steps"]["devices"] = config.trainer.devices
     resolved = OmegaConf.to_container(OmegaConf.create(parts | {"paths": config.paths}), resolve=True)
     recipe_only: dict[str, Any] = without_places(resolved)
     return recipe_only
@@ -128,12 +156,28 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         The path of the weights.
 
     Raises:
-        ValueError: if an interrupted run is there whose configuration differs, or weights of another unit.
+        ValueError: if an interrupted run is there whose configuration differs, or weights of another unit, or a
+            checkpoint that cannot be used, or data that are not finite.
+        RuntimeError: if another process trains the same network in the same folder, or the loss is not finite.
+        OSError: if a folder cannot be written or the disk is full; the last whole checkpoint stays.
+        KeyboardInterrupt: if the user stops the training.
     """
-    code = commit()
     silence_lightning()
-    pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
+    with one_training(run_dir, run_name(config, data)):
+        return train_alone(config, data, weights_dir, run_dir)
+
+
+def one_training(run_dir: Path, name: str) -> AbstractContextManager[None]:
+    """Keep other trainings out of this one's folder; the further processes of this one are let in."""
+    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    return only_writer(run_dir, name) if first else nullcontext()
+
+
+def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir: Path) -> Path:
+    """Train as `train` says, where no other process does."""
+    code = commit()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
     network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
     module = instantiate(config.training, network=network)
     name = run_name(config, data)
@@ -141,6 +185,8 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
     refuse_other_unit(path, config)
     checkpoints = run_dir / name / "checkpoints"
     resume = checkpoint_to_resume(checkpoints, recipe(config))
+    if resume is not None:
+        check_checkpoint(resume, module)
 
     epochs = data.epochs if config.trainer.max_epochs is None else config.trainer.max_epochs
     trainer = instantiate(
@@ -148,12 +194,18 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         max_epochs=epochs,
         logger=instantiate(config.logger, save_dir=str(run_dir), name=name),
         callbacks=[ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)],
+        plugins=[AtomicCheckpoints()],
         enable_model_summary=False,
     )
-    print(f"training {name}: {epochs} epochs" + (f", resumed from {resume}" if resume else ""), flush=True)
+    if trainer.is_global_zero:
+        print(f"training {name}: {epochs} epochs" + (f", resumed from {resume}" if resume else ""), flush=True)
     fit(trainer, module, data, resume)
     accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["test_accuracy"])
+    if not trainer.is_global_zero:
+        sys.exit()  # the first process writes the weights, once
 
+    assert data.train is not None
+    weights = save({key: value.contiguous() for key, value in network.state_dict().items()})
     record = provenance(
         config,
         module.seconds,
@@ -167,28 +219,27 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         training_images=len(data.train),
         resumed=resume is not None,
         recipe=recipe(config),
+        sha256={path.name: hashlib.sha256(weights).hexdigest()},
     )
-    # the record first, so that weights never stand without one
-    write_atomically(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-    write_atomically(path, save({key: value.contiguous() for key, value in network.state_dict().items()}))
+    written = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    write_together({path.with_suffix(".json"): written, path: weights})  # weights never stand without their record
     shutil.rmtree(checkpoints, ignore_errors=True)
     print(f"{name}: test accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
     return path
 
 
 def fit(trainer: pl.Trainer, module: Classifier, data: ImageData, resume: Path | None) -> None:
-    """Train, from a checkpoint if there is one, which can hold tensors and numbers but no code.
+    """Train, from a checkpoint if there is one.
 
     Raises:
-        ValueError: if the checkpoint is corrupt or holds anything else.
-        KeyboardInterrupt: if the user stops the training.
+        KeyboardInterrupt: if the user stops the training, for which Lightning has other words.
     """
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except (pickle.UnpicklingError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"the checkpoint {resume} cannot be used ({str(error).splitlines()[0]}); delete it to begin anew"
-        ) from error
+    except SystemExit as stopped:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stopped
+        raise
     if trainer.interrupted:
         raise KeyboardInterrupt
 
@@ -197,11 +248,15 @@ def checkpoint_to_resume(folder: Path, wanted: dict[str, Any]) -> Path | None:
     """Return the checkpoint of an interrupted run in this folder, or None; leave its recipe there for the next start.
 
     Raises:
-        ValueError: if the interrupted run had another recipe.
+        ValueError: if the interrupted run had another recipe, or none that can be read.
     """
     checkpoint, note = folder / "last.ckpt", folder.with_name("recipe.json")
     if checkpoint.is_file() and note.is_file():
-        if json.loads(note.read_text()) != json.loads(json.dumps(wanted)):
+        try:
+            started = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError:
+            started = None
+        if started != as_read(wanted):
             raise ValueError(
                 f"an interrupted training with another configuration is in {folder}; "
                 "start again with that configuration to go on, or delete the folder to begin anew"
@@ -209,6 +264,32 @@ def checkpoint_to_resume(folder: Path, wanted: dict[str, Any]) -> Path | None:
         return checkpoint
     write_atomically(note, json.dumps(wanted, indent=2).encode())
     return None
+
+
+def check_checkpoint(path: Path, module: Classifier) -> None:
+    """Refuse a checkpoint that is corrupt, holds anything but tensors and numbers, or is another network's.
+
+    Raises:
+        ValueError: if it does.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+    except Exception as error:  # what torch raises for a broken file is any of a dozen types
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise ValueError(f"the checkpoint {path} cannot be used ({reason}); delete it to begin anew") from error
+
+
+def is_trained(config: DictConfig, data: ImageData, weights_dir: Path) -> bool:
+    """Return whether weights of this very recipe are there, and are those of their record."""
+    path = weights_dir / f"{run_name(config, data)}.safetensors"
+    try:
+        record = load_record(path)
+        refuse_changed(path, record)
+    except (OSError, ValueError):
+        return False
+    made_by: object = record.get("recipe")
+    return made_by == as_read(recipe(config))
 
 
 def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict[str, Any]:
@@ -219,11 +300,9 @@ def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict
         weights_dir: where the weights and their record are, or go.
         run_dir: where checkpoints and logs of a training go.
     """
-    path = weights_dir / f"{run_name(config, instantiate(config.data))}.safetensors"
-    if path.is_file():
-        record = load_record(path)
-        if record["recipe"] == json.loads(json.dumps(recipe(config))):
-            return record
+    data = instantiate(config.data)
+    if is_trained(config, data, weights_dir):
+        return load_record(weights_dir / f"{run_name(config, data)}.safetensors")
     return load_record(train(config, weights_dir, run_dir))
 
 
@@ -237,12 +316,13 @@ def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir
         run_dir: where checkpoints and logs of a training go.
 
     Raises:
-        ValueError: if the weights are corrupt or do not belong to the configuration.
+        ValueError: if the weights are corrupt, not finite, or do not belong to the configuration.
     """
     path = weights_dir / f"{run_name(config, data)}.safetensors"
     if not path.is_file():
         print(f"no weights in {path}: training them now", flush=True)
         train(config, weights_dir, run_dir)
+    refuse_changed(path, load_record(path))
     network: RectifierNetwork = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
     try:
         network.load_state_dict(load_file(path))
@@ -251,8 +331,28 @@ def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir
         raise ValueError(
             f"the weights in {path} cannot be used ({reason}); restore the file, or delete it to train anew"
         ) from error
+    broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(
+            f"the weights in {path} have values that are not finite (in {', '.join(broken)}); restore the file, or "
+            "delete it to train anew"
+        )
     refuse_other_unit(path, config)
     return network.eval().requires_grad_(False)
+
+
+def refuse_changed(weights: Path, record: dict[str, Any]) -> None:
+    """Refuse weights whose checksum is not the one in their record, where it has one.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    expected = record.get("sha256", {}).get(weights.name)
+    if expected is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != expected:
+        raise ValueError(
+            f"the weights in {weights} cannot be used (they are not those of their record: the checksum differs); "
+            "restore the file, or delete it to train anew"
+        )
 
 
 def refuse_other_unit(weights: Path, config: DictConfig) -> None:
@@ -279,8 +379,8 @@ def load_record(weights: Path) -> dict[str, Any]:
     """
     path = weights.with_name(f"{weights.name.removesuffix('.safetensors')}.json")
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"the record {path} of the weights is missing or unreadable ({error}); delete both files to train anew"
         ) from error

@@ -13,7 +13,7 @@ def main(folder: Path) -> None:
     for column in ("figure", "file", "what it shows", "dataset", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         picture = path.with_suffix(".png").name
         table.add_row(record["figure"], picture, record["shows"], record["dataset"], f"{record['seconds']:.1f}")
     Console(width=None if sys.stdout.isatty() else 140).print(table)

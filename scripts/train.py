@@ -1,16 +1,20 @@
 """Train the network: python scripts/train.py [unit=monotone] [seed=0] [data=auto]."""
 
 import hydra
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, folders
-from replication.training import train
+from replication.entry import command, folders, in_multirun
+from replication.training import is_trained, train
 
 
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")
 @command
 def main(config: DictConfig) -> None:
     where = folders(config)
+    if in_multirun() and is_trained(config, instantiate(config.data), where.weights_out):
+        print(f"the weights are already there, in {where.weights_out}", flush=True)
+        return
     train(config, where.weights_out, where.runs)
 
 

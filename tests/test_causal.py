@@ -157,7 +157,7 @@ def test_other_units_are_refused(solver: str) -> None:
 def test_wrong_corners_and_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="not 'centre'"):
         CausalConvUnit(2, 3, corner="centre")
-    with pytest.raises(ValueError, match="must be positive, not 0, 3, 3"):
+    with pytest.raises(ValueError, match="channels must be at least 1, not 0"):
         CausalConvUnit(0, 3)
     with pytest.raises(ValueError, match="a norm_cap needs an image_size"):
         MonotoneCausalConvUnit(2, 3, norm_cap=2.0)

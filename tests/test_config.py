@@ -33,6 +33,7 @@ ENTRY_POINTS = [
     "tableC",
     "bench_solvers",
     "bench_network",
+    "bench_sweep",
     "train",
     "figD1",
     "figD2",

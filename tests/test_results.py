@@ -48,14 +48,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 def test_an_interrupted_result_has_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_result(tmp_path, "figX", Result(TABLE), plt.figure(), {})
-    real = results.write_atomically
+    real = results.os.replace
 
-    def interrupted(path: Path, content: bytes) -> None:
+    def interrupted(temporary: Path, path: Path) -> None:
         if path.suffix == ".png":
             raise KeyboardInterrupt
-        real(path, content)
+        real(temporary, path)
 
-    monkeypatch.setattr(results, "write_atomically", interrupted)
+    monkeypatch.setattr(results.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_result(tmp_path, "figX", Result(TABLE), plt.figure(), {})
     assert not (tmp_path / "figX.json").exists()

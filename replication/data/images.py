@@ -45,10 +45,20 @@ class ShuffledBatches(Sampler[list[int]]):
         size: number of samples.
         batch_size: indices per batch; a last smaller batch is dropped.
         seed: seed of the shuffling.
+        processes: number of processes that share every batch, each a part of one size.
+        rank: which of them this is.
+
+    Raises:
+        ValueError: if the batches cannot be shared evenly.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+    def __init__(self, size: int, batch_size: int, seed: int, processes: int = 1, rank: int = 0) -> None:
+        if batch_size % processes:
+            raise ValueError(
+                f"{processes} processes cannot share batches of {batch_size} evenly; choose data.batch_size"
+            )
         self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+        self.processes, self.rank = processes, rank
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this before each."""
@@ -57,7 +67,8 @@ class ShuffledBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         order = torch.randperm(self.size, generator=generator)
-        yield from order[: len(self) * self.batch_size].reshape(len(self), -1).tolist()
+        batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
+        yield from batches[:, self.rank :: self.processes].tolist()
 
     def __len__(self) -> int:
         return self.size // self.batch_size
@@ -107,11 +118,14 @@ class ImageData(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.train is None:
             whole, self.test = self.load()
+            if not all(torch.isfinite(part.tensors[0]).all() for part in (whole, self.test)):
+                raise ValueError(f"images of {self.title} have values that are not finite (NaN or infinity)")
             self.train = whole if self.share == 1 else balanced_share(whole, self.share, self.seed)
 
     def train_dataloader(self) -> DataLoader:
         assert self.train is not None
-        batches = ShuffledBatches(len(self.train), self.batch_size, self.seed)
+        processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        batches = ShuffledBatches(len(self.train), self.batch_size, self.seed, processes, rank)
         return DataLoader(self.train, sampler=batches, batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
@@ -122,7 +136,7 @@ class ImageData(pl.LightningDataModule):
         if self.augmentation is None or self.trainer is None or not self.trainer.training:
             return batch
         images, labels = batch
-        seed = (1_000_003 * self.seed + 1) * 1_000_003 + self.trainer.global_step
+        seed = (1_000_003 * self.seed + 1) * 1_000_003 + self.trainer.global_step + (self.trainer.global_rank << 48)
         return [self.augmentation(images, torch.Generator(images.device).manual_seed(seed)), labels]
 
     def balanced_test(self, per_class: int) -> tuple[Tensor, Tensor, Tensor]:

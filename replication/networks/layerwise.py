@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, Verdict
+from replication.checks import check_rows, check_tensor
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
 from replication.units import PlainLayer, Unit
-from replication.units.rectifier_unit import check_rows
+from replication.units.rectifier_unit import resolve_tolerance
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,13 @@ class LayerwiseNetwork(nn.Module):
         self.hidden_layers = nn.ModuleList(layers)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the output of the last hidden layer for inputs (rows, *shape)."""
+        """Return the output of the last hidden layer for inputs (rows, *shape).
+
+        Raises:
+            TypeError: if the inputs are no tensor of the network's dtype.
+            ValueError: if they have the wrong shape.
+        """
+        check_tensor(inputs, like=next(self.parameters()))
         features = inputs
         for layer in self.hidden_layers:
             features = layer(features)
@@ -134,7 +141,9 @@ class LayerwiseNetwork(nn.Module):
     ) -> NetworkSolution:
         """Recover inputs from the output of the last hidden layer alone, layer by layer.
 
-        Rows that a layer fails to undo go on with that layer's best point, and keep its status.
+        Rows that a layer fails to undo go on with that layer's best point, and keep its status. A row that all layers
+        undo has stagnated nevertheless if the whole network's residual is above the root of the tolerance: then the
+        features are no output of the network, or the layers amplify rounding too much.
 
         Args:
             features: as `features` returns them.
@@ -172,6 +181,8 @@ class LayerwiseNetwork(nn.Module):
                 records.append(LayerRecord(index, layer.title, solution))
                 progress(records[-1])
             residual = row_norm(self.features(value) - features) / residual_scale(features)
+        missed = ~(residual <= resolve_tolerance(tolerance, features.dtype) ** 0.5)
+        codes[missed & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
         solvers = {record.solution.solver: None for record in records if record.solution is not None}
         return NetworkSolution(
             value, codes, work[0], residual, work[1], bound, ", ".join(solvers), layers=tuple(records)

@@ -39,12 +39,15 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
 
     Raises:
         ValueError: if the name is unknown.
-        TypeError: if an option is unknown, or options are given with a configured solver.
+        TypeError: if it is no solver, an option is unknown or of the wrong kind, or options are given with a configured
+            solver.
 
     >>> get_solver("modulus", omega=2.0)
     Modulus(omega=2.0, max_iterations=10000, patience=500)
     """
     if not isinstance(solver, str):
+        if not callable(getattr(solver, "solve", None)):
+            raise TypeError(f"the solver must be a name or a configured solver, not {solver!r}")
         if options:
             raise TypeError(f"options {sorted(options)} go with a solver's name; {solver!r} is configured already")
         return solver

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from replication.checks import check_counts, check_numbers_finite
 from replication.rectifier import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers.iteration import FixedPoint
@@ -64,10 +65,14 @@ class Anderson(FixedPoint):
     patience: int = 500
 
     def __post_init__(self) -> None:
-        if self.memory < 1 or self.ridge < 0 or self.growth < 1 or (self.damping is not None and self.damping <= 0):
+        super().__post_init__()
+        check_counts(1, memory=self.memory)
+        damping = 1.0 if self.damping is None else self.damping
+        check_numbers_finite(damping=damping, ridge=self.ridge, growth=self.growth)
+        if self.ridge < 0 or self.growth < 1 or damping <= 0:
             raise ValueError(
-                "memory must be at least 1, damping positive or None, ridge at least 0 and growth at least 1, not "
-                f"{self.memory!r}, {self.damping!r}, {self.ridge!r}, {self.growth!r}"
+                "damping must be positive or None, ridge at least 0 and growth at least 1, not "
+                f"{self.damping!r}, {self.ridge!r}, {self.growth!r}"
             )
 
     def init(self, equation: RectifierEquation) -> AndersonState:

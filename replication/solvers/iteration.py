@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from replication.checks import check_counts
 from replication.rectifier import RectifierEquation
 from replication.rows import residual_scale, row_norm
 from replication.solvers.solution import CODE, Solution, Status, name_of
@@ -22,10 +23,17 @@ class FixedPoint(ABC):
     Attributes:
         max_iterations: bound of the number of steps.
         patience: steps without a smaller residual, beyond the number it took to reach it, that count as stagnation.
+
+    Raises:
+        TypeError: if one is no integer.
+        ValueError: if one is negative.
     """
 
     max_iterations: int
     patience: int
+
+    def __post_init__(self) -> None:
+        check_counts(0, max_iterations=self.max_iterations, patience=self.patience)
 
     @abstractmethod
     def init(self, equation: RectifierEquation) -> Any:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from replication.checks import check_counts
 from replication.operators import Convolution
 from replication.rectifier import RectifierEquation
 from replication.solvers.iteration import FixedPoint, iterate
@@ -45,6 +46,9 @@ class Jacobi(FixedPoint):
     """
 
     max_iterations: int = 10_000
+
+    def __post_init__(self) -> None:
+        check_counts(0, max_iterations=self.max_iterations)
 
     @property
     def patience(self) -> int:  # type: ignore[override]

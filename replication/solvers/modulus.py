@@ -53,7 +53,11 @@ class Modulus(FixedPoint):
     patience: int = 500
 
     def __post_init__(self) -> None:
-        if self.omega != "auto" and not (isinstance(self.omega, int | float) and 0 < self.omega < math.inf):
+        super().__post_init__()
+        if self.omega == "auto":
+            return
+        omega = self.omega
+        if not isinstance(omega, int | float) or isinstance(omega, bool) or not 0 < omega < math.inf:
             raise ValueError(f'omega must be a positive number or "auto", not {self.omega!r}')
 
     def init(self, equation: RectifierEquation) -> ModulusState:

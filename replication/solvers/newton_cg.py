@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from replication.checks import check_numbers_finite
 from replication.conjugate_gradients import conjugate_gradients
 from replication.rectifier import RectifierEquation
 from replication.rows import column, dot, residual_scale, row_norm
@@ -58,6 +59,8 @@ class NewtonCG(FixedPoint):
     patience: int = 500
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers_finite(forcing=self.forcing)
         if not 0 < self.forcing < 1:
             raise ValueError(f"forcing must lie between 0 and 1, not {self.forcing!r}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from replication.checks import check_counts
 from replication.rows import column
 from replication.solvers.solution import CODE, Status
 
@@ -84,8 +85,7 @@ class OneSidedLeastSquares:
     max_iterations: int = 50
 
     def __post_init__(self) -> None:
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be at least 1, not {self.max_iterations!r}")
+        check_counts(1, max_iterations=self.max_iterations)
 
     def solve(
         self, W: Tensor, b: Tensor, y: Tensor, accuracy: Tensor, threshold: Tensor

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from replication.checks import check_counts
 from replication.compiled import EPSILON, ONE, as_array, compiled, spread
 from replication.rectifier import RectifierEquation
 from replication.rows import residual_scale, row_norm
@@ -54,8 +55,7 @@ class PieceWalk(ABC):
     max_iterations: int
 
     def __post_init__(self) -> None:
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be at least 1, not {self.max_iterations!r}")
+        check_counts(1, max_iterations=self.max_iterations)
 
     @property
     @abstractmethod
@@ -104,8 +104,7 @@ class BlockWalk(PieceWalk):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.block_steps < 1:
-            raise ValueError(f"block_steps must be at least 1, not {self.block_steps!r}")
+        check_counts(1, block_steps=self.block_steps)
 
     @property
     def patience(self) -> int:

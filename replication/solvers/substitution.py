@@ -47,8 +47,8 @@ class Substitution(BlockWalk):
 
         def solve_pixels(c: Tensor, pixels: Pixels) -> Tensor:
             s, end, step = walk(A, c, self.patience, self.max_iterations)
-            steps.add_(step.reshape(-1, rows).sum(0))
-            torch.maximum(ends, end.reshape(-1, rows).amax(0), out=ends)
+            steps.add_(by_row(step, rows).sum(0))
+            torch.maximum(ends, by_row(end, rows).amax(0), out=ends)
             return torch.relu(s)
 
         value, z = sweep(rectifier_map, equation.y, solve_pixels)
@@ -58,6 +58,11 @@ class Substitution(BlockWalk):
         )
         codes = codes_of(ends, relative, tolerance)
         return Solution(value, codes, steps, relative, 2 + 2 * corrections, solver=name_of(self))
+
+
+def by_row(numbers: Tensor, rows: int) -> Tensor:
+    """Shape one number a pixel and row into (pixels, rows), of one pixel where there are no rows."""
+    return numbers.reshape(len(numbers) // rows if rows else 1, rows)
 
 
 def check_causal(rectifier_map: RectifierMap, method: str) -> None:

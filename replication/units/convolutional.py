@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, certify
+from replication.checks import check_counts, check_image_size
 from replication.operators import Convolution, adjoint_kernel, check_padding, convolution_norm_bound
 from replication.rectifier import RectifierMap
 from replication.units.rectifier_unit import RectifierUnit
@@ -57,10 +58,9 @@ class ConvRectifierUnit(RectifierUnit):
         padding: str = "zeros",
     ) -> None:
         super().__init__()
-        if min(channels, hidden, kernel_size) < 1:
-            raise ValueError(
-                f"channels, hidden and kernel_size must be positive, not {channels}, {hidden}, {kernel_size}"
-            )
+        check_counts(1, channels=channels, hidden=hidden, kernel_size=kernel_size)
+        if image_size is not None:
+            check_image_size(image_size)
         self.channels, self.hidden, self.kernel_size, self.padding = channels, hidden, kernel_size, padding
         self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
         check_padding(padding, kernel_size, self.image_size)
@@ -78,7 +78,7 @@ class ConvRectifierUnit(RectifierUnit):
         """Return the kernels (h, c, k, k) and (c, h, k, k)."""
 
     def rectifier_map(self, shape: tuple[int, ...]) -> RectifierMap:
-        if len(shape) != 3 or shape[0] != self.channels:
+        if len(shape) != 3 or shape[0] != self.channels or 0 in shape:
             raise ValueError(f"the unit takes images ({self.channels}, height, width), not of shape {shape}")
         size = (shape[1], shape[2])
         weight1, weight2 = self.kernels()

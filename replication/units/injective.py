@@ -12,6 +12,14 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
 from replication.certificates import Certificate, Verdict
+from replication.checks import (
+    check_counts,
+    check_image_size,
+    check_number,
+    check_rows,
+    check_tensor,
+    checked_layer,
+)
 from replication.conjugate_gradients import conjugate_gradients
 from replication.operators import Convolution
 from replication.rows import residual_scale, row_norm
@@ -21,7 +29,7 @@ from replication.solvers.solution import CODE, Status
 from replication.spanning import SpanningTest, directed_spanning_test
 from replication.stability import stability
 from replication.units.convolutional import NormCap
-from replication.units.rectifier_unit import check_rows, resolve_tolerance
+from replication.units.rectifier_unit import resolve_tolerance
 from replication.units.unit import Unit
 
 QUICK_CELLS = 20_000  # of an arrangement that are gone through for an error bound: some hundredths of a second
@@ -53,8 +61,7 @@ class InjectiveReLU(Unit):
 
     def __init__(self, W: Tensor, b: Tensor | None = None) -> None:
         super().__init__()
-        b = W.new_zeros(W.shape[:1]) if b is None else b
-        check_layer(W, b)
+        W, b = checked_layer(W, b)
         self.W, self.b = nn.Parameter(W.detach().clone()), nn.Parameter(b.detach().clone())
 
     @classmethod
@@ -94,6 +101,9 @@ class InjectiveReLU(Unit):
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(Wx + b) (rows, m) of x (rows, n)."""
         W, b = self.weights()
+        check_tensor(x, like=W)
+        if x.shape[-1] != W.shape[1]:
+            raise ValueError(f"the layer takes inputs (rows, {W.shape[1]}), not of shape {tuple(x.shape)}")
         return F.linear(x, W, b).relu()
 
     @torch.no_grad()
@@ -130,6 +140,7 @@ class InjectiveReLU(Unit):
         W, b = (tensor.double() for tensor in self.weights())
         if y.ndim != 2 or y.shape[1] != len(W):
             raise ValueError(f"the layer's outputs have the shape (rows, {len(W)}), not {tuple(y.shape)}")
+        check_number("noise", noise)
         if not noise >= 0:
             raise ValueError(f"the noise must not be negative, not {noise!r}")
         scale = residual_scale(y.double())
@@ -318,6 +329,8 @@ class InjectiveConvReLU(Unit):
         share: float = 0.9,
     ) -> None:
         super().__init__()
+        check_counts(1, channels=channels, pairs=pairs, kernel_size=kernel_size)
+        check_image_size(image_size)
         if pairs < channels or kernel_size % 2 == 0 or not 0 < share < 1:
             raise ValueError(
                 f"pairs must be at least channels, kernel_size odd and share between 0 and 1, not {pairs}, {channels}, "
@@ -352,6 +365,7 @@ class InjectiveConvReLU(Unit):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x) (rows, 2q, height, width) of x (rows, c, height, width)."""
+        check_tensor(x, like=self.c)
         if tuple(x.shape[1:]) != self.input_shape:
             raise ValueError(f"the layer takes images {self.input_shape}, not of shape {tuple(x.shape[1:])}")
         z = self.linear().affine(x, self.c[:, None, None])
@@ -446,17 +460,3 @@ class LeastSquaresStep(torch.autograd.Function):
         adjoint = K.adjoint()
         accuracy = torch.finfo(gradient.dtype).eps
         return K(conjugate_gradients(lambda v: adjoint(K(v)), gradient, accuracy)[0]), None, None
-
-
-def check_layer(W: Tensor, b: Tensor) -> None:
-    """Refuse tensors that do not make up a ReLU layer."""
-    for name, tensor in {"W": W, "b": b}.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype not in (torch.float32, torch.float64):
-            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"{name} must be a torch.Tensor of float32 or float64, not {kind}")
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} has values that are not finite (NaN or infinity)")
-    if W.dtype != b.dtype:
-        raise TypeError(f"W and b must have one dtype, not {W.dtype} and {b.dtype}")
-    if W.ndim != 2 or min(W.shape) == 0 or b.shape != W.shape[:1]:
-        raise ValueError(f"W must have the shape (m, n) and b (m,), not {tuple(W.shape)} and {tuple(b.shape)}")

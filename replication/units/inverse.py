@@ -59,8 +59,13 @@ class Inverse(nn.Module):
         """Return x, like y.
 
         Raises:
+            TypeError, ValueError: if y is not what the unit's inverse takes.
             RuntimeError: if a row is not inverted; `unit.inverse` gives the other rows and a status for each.
         """
+        if not isinstance(y, Tensor):
+            raise TypeError(f"the input must be a torch.Tensor, not {type(y).__name__}")
+        if y.is_inference():
+            y = y.clone()  # which autograd can work with, outside of inference mode
         layers = list(self.unit.hidden_layers) if isinstance(self.unit, HasHiddenLayers) else [self.unit]
         with parametrize.cached():
             for layer in reversed(layers):

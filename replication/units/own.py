@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from replication.checks import check_images, check_rows
 from replication.operators import SYMMETRIC_PADDINGS
 from replication.solvers import Solution, Solver
 from replication.units.convolutional import StandardConvUnit
@@ -28,23 +29,28 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
         The unit, whose `certificate` and `inverse` are the module's.
 
     Raises:
-        ValueError: if the module is not of this form, or does not agree with the unit on x.
+        TypeError: if the module is no module, or the inputs are no tensor of its dtype.
+        ValueError: if the module is not of this form, or does not agree with the unit on x, or x has another shape or
+            values that are not finite.
     """
-    if not torch.isfinite(x).all():
-        raise ValueError("the inputs have values that are not finite (NaN or infinity); remove those rows first")
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"the module must be a torch.nn.Module, not {type(module).__name__}")
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     if len(layers) != 2 or isinstance(layers[0], nn.Linear) != isinstance(layers[1], nn.Linear):
         found = ", ".join(type(layer).__name__ for layer in layers) or "none"
         raise ValueError(f"the module must compute {FORM}; its layers with weights are: {found}")
     first, second = layers
+    check_rows(x, like=first.weight)
     unit: RectifierUnit
     if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
         unit = dense_unit(first, second)
     else:
         assert isinstance(first, nn.Conv2d)
         assert isinstance(second, nn.Conv2d)
+        check_images(x, first.in_channels)
         unit = convolutional_unit(first, second, x)
-    if module(x).shape != x.shape or not agree(module(x), unit(x)):
+    expected, found = unit(x), module(x)
+    if found.shape != x.shape or not agree(found, expected):
         raise ValueError(f"the module does not compute {FORM}: on these inputs it differs by more than rounding")
     return unit
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
+from replication.checks import check_images
+
 
 class PlainLayer(nn.Module, ABC):
     """A layer whose inverse is a formula."""
@@ -43,9 +45,11 @@ class ZeroChannels(PlainLayer):
         self.channels, self.total = channels, total
 
     def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.channels)
         return F.pad(x, (0, 0, 0, 0, 0, self.total - self.channels))
 
     def inverse(self, y: Tensor) -> Tensor:
+        check_images(y, self.total)
         return y[:, : self.channels]
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
@@ -61,9 +65,19 @@ class SpaceToDepth(PlainLayer):
     title = "space to depth"
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[2] % 2 or x.shape[3] % 2:
+            raise ValueError(f"space to depth takes images of even height and width, not of shape {tuple(x.shape)}")
+        rows, channels, height, width = x.shape
+        if not rows:  # which torch would leave as they are
+            return x.new_zeros(0, 4 * channels, height // 2, width // 2)
         return F.pixel_unshuffle(x, 2)
 
     def inverse(self, y: Tensor) -> Tensor:
+        if y.ndim != 4 or y.shape[1] % 4:
+            raise ValueError(f"space to depth is undone for channels in fours, not for the shape {tuple(y.shape)}")
+        rows, channels, height, width = y.shape
+        if not rows:
+            return y.new_zeros(0, channels // 4, 2 * height, 2 * width)
         return F.pixel_shuffle(y, 2)
 
 
@@ -118,7 +132,12 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
 
     title = "normalisation"
 
+    def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.num_features)
+        return super().forward(x)
+
     def inverse(self, y: Tensor) -> Tensor:
+        check_images(y, self.num_features)
         deviation = self.deviation()
         assert self.running_mean is not None
         return (y - self.bias[:, None, None]) * deviation[:, None, None] + self.running_mean[:, None, None]
@@ -157,9 +176,11 @@ class Orthogonal1x1(PlainLayer):
         orthogonal(self, "weight", orthogonal_map="cayley", use_trivialization=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.channels)
         return F.conv2d(x, self.weight[:, :, None, None])
 
     def inverse(self, y: Tensor) -> Tensor:
+        check_images(y, self.channels)
         return F.conv2d(y, self.weight.mT[:, :, None, None])
 
     def extra_repr(self) -> str:

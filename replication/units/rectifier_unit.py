@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from replication.certificates import inverse_lipschitz
+from replication.checks import check_number, check_rows, check_tensor
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
@@ -36,7 +37,13 @@ class RectifierUnit(Unit):
         return x, self.rectifier_map(tuple(x.shape[1:]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return f(x), like x (rows, *shape)."""
+        """Return f(x), like x (rows, *shape).
+
+        Raises:
+            TypeError: if x is not a tensor of the unit's dtype.
+            ValueError: if it has the wrong shape.
+        """
+        check_tensor(x, like=next(self.parameters()))
         rows, rectifier_map = self.rows(x)
         return rectifier_map(rows).reshape(x.shape)
 
@@ -71,20 +78,11 @@ class RectifierUnit(Unit):
         return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
 
 
-def check_rows(y: Tensor, like: Tensor) -> None:
-    """Refuse what is not a finite tensor of the dtype of `like`."""
-    if not isinstance(y, Tensor):
-        raise TypeError(f"the input must be a torch.Tensor, not {type(y).__name__}")
-    if y.dtype != like.dtype:
-        raise TypeError(f"the input is {y.dtype} and the unit {like.dtype}; convert one, e.g. unit.to(y.dtype)")
-    if not torch.isfinite(y).all():
-        raise ValueError("the input has values that are not finite (NaN or infinity); remove those rows first")
-
-
 def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
-    """Return the tolerance, or the default of the dtype; refuse what is not positive."""
+    """Return the tolerance, or the default of the dtype; refuse what is not a positive number."""
     if tolerance is None:
         return 1e-10 if dtype == torch.float64 else 1e-5
+    check_number("tolerance", tolerance)
     if not tolerance > 0:
         raise ValueError(f"the tolerance must be positive, not {tolerance!r}")
     return float(tolerance)

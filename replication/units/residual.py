@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.certificates import Certificate, certify
+from replication.checks import check_numbers
 from replication.operators import Dense
 from replication.rectifier import RectifierMap
 from replication.units.rectifier_unit import RectifierUnit
@@ -111,9 +112,14 @@ class RectifierLinear(ResidualUnit):
     Args:
         W: (d, d), or (units, d, d).
         b: (d,), or (units, d).
+
+    Raises: as `ResidualUnit`.
     """
 
     def __init__(self, W: Tensor, b: Tensor) -> None:
+        check_numbers(W=W, b=b)
+        if W.ndim not in (2, 3) or W.shape[-1] != W.shape[-2]:
+            raise ValueError(f"W must have the shape (d, d) or (units, d, d), not {tuple(W.shape)}")
         identity = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device).expand_as(W)
         super().__init__(W, b, identity, torch.zeros_like(b))
         self.W2.requires_grad_(False)
@@ -122,16 +128,7 @@ class RectifierLinear(ResidualUnit):
 
 def check_unit(**tensors: Tensor) -> None:
     """Refuse tensors that do not make up a residual unit or a batch of them."""
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype not in (torch.float32, torch.float64):
-            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"{name} must be a torch.Tensor of float32 or float64, not {kind}")
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} has values that are not finite (NaN or infinity)")
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    if len(dtypes) > 1:
-        raise TypeError(f"W1, b1, W2 and b2 must have one dtype, not {', '.join(sorted(map(str, dtypes)))}")
-
+    check_numbers(**tensors)
     W1 = tensors["W1"]
     if W1.ndim not in (2, 3):
         raise ValueError(f"W1 must have the shape (h, d) or (units, h, d), not {tuple(W1.shape)}")

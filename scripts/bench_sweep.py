@@ -1,0 +1,26 @@
+"""bench_sweep: throughput and memory of γ sweeps of up to a million cases: python scripts/bench_sweep.py."""
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from replication.entry import command, make_figure
+from replication.plots import bench_sweep
+from replication.results import Result
+from replication.studies.sweep_benchmark import sweep_benchmark
+
+
+@hydra.main(config_path="../conf", config_name="bench_sweep", version_base="1.3")
+@command
+def main(config: DictConfig) -> None:
+    make_figure(
+        "bench_sweep",
+        config,
+        study=lambda: Result(sweep_benchmark(**instantiate(config.bench))),
+        draw=lambda result: bench_sweep.draw(result.table),
+        dataset="random units",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The reference run's environment: constraints that fit the ranges, and records that were made with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timezone
+
+import pytest
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+LOCKED = datetime.fromisoformat(re.search(r"\d{4}-\d\d-\d\d", LINES[0])[0]).replace(tzinfo=timezone.utc)
+CONSTRAINTS = {canonicalize_name(r.name): r for r in map(Requirement, LINES[2:])}
+RECORDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "figures").glob("*.json"))
+}
+
+
+def dependencies() -> list[tuple[str, str]]:
+    """Every dependency in pyproject.toml, with the comment beside it."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    text = text[text.index("dependencies = [") : text.index("[tool.")]
+    return re.findall(r'"([A-Za-z][\w.-]*(?:\[[\w,]+\])?(?:[<>=][^"]*)?)"\]?,?[ \t]*(#.*)?', text)
+
+
+def version_of(name: str) -> str:
+    return next(iter(CONSTRAINTS[canonicalize_name(name)].specifier)).version
+
+
+def test_every_dependency_has_a_reason_and_a_locked_version_within_its_range() -> None:
+    found = dependencies()
+    assert len(found) >= 20
+    for line, reason in found:
+        assert len(reason) > 5, f"{line} has no reason"
+        requirement = Requirement(line)
+        if requirement.name not in ("replication", "tensorboard"):
+            assert requirement.specifier.contains(version_of(requirement.name)), line
+
+
+def test_constraints_are_versions_alone_for_the_reference_python_alone() -> None:
+    for line in LINES[2:]:
+        assert re.fullmatch(r'[a-z0-9-]+==[\w.]+ ; python_version == "3\.\d+" and sys_platform == "linux"', line), line
+    assert all(not re.search(r"://|index|/", line) for line in LINES[2:])
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_made_since_the_lock_have_its_versions_and_older_ones_lie_in_the_ranges(name: str) -> None:
+    record = RECORDS[name]
+    versions = {
+        library: found for library, found in record["versions"].items() if library not in ("replication", "python")
+    }
+    if datetime.fromisoformat(record["made"]) >= LOCKED:
+        assert versions == {library: version_of(library) for library in versions}
+        assert f"Python {record['versions']['python']}" in LINES[0]
+    ranges = {Requirement(line).name: Requirement(line).specifier for line, _ in dependencies()}
+    for library, version in versions.items():
+        assert ranges[library].contains(version), f"{library} {version}"
+
+
+def test_some_records_were_made_since_the_lock() -> None:
+    assert any(datetime.fromisoformat(record["made"]) >= LOCKED for record in RECORDS.values())

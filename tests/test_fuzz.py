@@ -1,0 +1,344 @@
+"""Whatever is given to the public functions: the right numbers, or one sentence of ours, never torch's own."""
+
+from __future__ import annotations
+
+import math
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import replication
+from replication import (
+    CausalConvUnit,
+    InjectiveConvReLU,
+    InjectiveReLU,
+    Inverse,
+    LayerwiseNetwork,
+    LipschitzConvUnit,
+    MonotoneCausalConvUnit,
+    MonotoneConvUnit,
+    PairedReLU,
+    RectifierLinear,
+    ResidualUnit,
+    StandardConvUnit,
+    as_unit,
+    directed_spanning_test,
+    invert,
+    stability,
+)
+from replication.solvers import SOLVERS
+from replication.units import ChannelNormalisation, Flip, Orthogonal1x1, SpaceToDepth, ZeroChannels
+
+PACKAGE = str(Path(replication.__file__).parent)
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
+NUMBERS = [0.0, 1.0, -2.5, 5e-324, 1e-310, 1e-38, -1e-12, 1e12, 1e38, 1e300, math.nan, math.inf, -math.inf]
+fuzz = settings(max_examples=60)
+
+
+def checked(call: Callable[[], object]) -> object | None:
+    """What a call returns, or None where it ends in one sentence that this package says itself."""
+    try:
+        return call()
+    except (ValueError, TypeError, RuntimeError) as caught:
+        error = caught
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    own = last.filename.startswith(PACKAGE) and str(last.line).startswith("raise ")
+    assert own, f"{type(error).__name__} from {last.filename}:{last.lineno}: {error}"
+    assert "\n" not in str(error)
+    assert 20 < len(str(error)) < 500
+    return None
+
+
+layouts = st.sampled_from(["plain", "transposed", "strided", "expanded", "channels last", "gradient", "inference"])
+
+
+def laid_out(tensor: Tensor, layout: str) -> Tensor:
+    """The same numbers (of a first row, for "expanded") in another layout."""
+    if layout == "transposed" and tensor.ndim > 1:
+        return tensor.transpose(0, -1).contiguous().transpose(0, -1)
+    if layout == "strided":
+        return torch.stack((tensor, tensor), -1)[..., 0]
+    if layout == "expanded" and tensor.ndim and len(tensor):
+        return tensor[:1].expand(tensor.shape)
+    if layout == "channels last" and tensor.ndim == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    if layout == "gradient" and tensor.is_floating_point():
+        return tensor.clone().requires_grad_()
+    if layout == "inference":
+        with torch.inference_mode():
+            return tensor.clone()
+    return tensor
+
+
+@st.composite
+def tensors(draw: st.DrawFn, *, shapes: st.SearchStrategy[tuple[int, ...]]) -> Tensor:
+    """Tensors of any shape, dtype and layout, of small integers with a few numbers of any size among them."""
+    shape, dtype = draw(shapes), draw(st.sampled_from(DTYPES[:2] + DTYPES))
+    values = np.random.default_rng(draw(st.integers(0, 99))).integers(-3, 4, shape).astype(float)
+    for number in draw(st.lists(st.sampled_from(NUMBERS), max_size=2)):
+        if values.size:
+            values.flat[draw(st.integers(0, values.size - 1))] = number
+    with np.errstate(all="ignore"):
+        return laid_out(torch.as_tensor(np.asarray(values)).to(dtype), draw(layouts))
+
+
+any_shape = st.lists(st.integers(0, 4), max_size=5).map(tuple)
+
+
+def around(*shape: int) -> st.SearchStrategy[tuple[int, ...]]:
+    """The right shape, mostly, with any number of rows, or any other."""
+    right = st.integers(0, 3).map(lambda rows: (rows, *shape))
+    return st.one_of(right, right, right, any_shape)
+
+
+no_tensor = st.sampled_from([None, 3, 2.5, "x", [[1.0, 2.0]], np.zeros((2, 3)), {}])
+things = st.one_of(st.one_of(tensors(shapes=any_shape)), no_tensor)
+
+
+def units() -> dict[str, nn.Module]:
+    """A unit of every kind, in float64."""
+    torch.manual_seed(0)
+    size = {"image_size": (4, 4)}
+    made = {
+        "dense": ResidualUnit(torch.randn(2, 3), torch.randn(2), torch.randn(3, 2) / 4, torch.randn(3)),
+        "linear": RectifierLinear(torch.randn(3, 3) / 4, torch.randn(3)),
+        "standard": StandardConvUnit(2, 1, **size),
+        "lipschitz": LipschitzConvUnit(2, 1, **size),
+        "monotone": MonotoneConvUnit(2, 3, padding="circular", **size),
+        "causal": CausalConvUnit(2, 1, **size),
+        "monotone causal": MonotoneCausalConvUnit(2, 3, corner="bottom-right", **size),
+        "injective": InjectiveReLU.minimal(torch.randn(3, 3)),
+        "paired": PairedReLU(3, 4),
+        "injective conv": InjectiveConvReLU(2, 2, **size),
+        "network": LayerwiseNetwork(
+            ZeroChannels(1, 2), SpaceToDepth(), MonotoneConvUnit(8, 3, image_size=(2, 2)), ChannelNormalisation(8),
+            Orthogonal1x1(8), Flip(), CausalConvUnit(8, 2, image_size=(2, 2)),
+        ),
+    }  # fmt: skip
+    return {name: unit.double().eval() for name, unit in made.items()}
+
+
+UNITS = units()
+INPUTS = {name: (3,) for name in ("dense", "linear", "injective", "paired")} | {"network": (1, 4, 4)}
+every_unit = pytest.mark.parametrize("name", UNITS)
+
+
+def input_shape(name: str) -> tuple[int, ...]:
+    return INPUTS.get(name, (2, 4, 4))
+
+
+def output_shape(name: str) -> tuple[int, ...]:
+    with torch.no_grad():
+        return tuple(UNITS[name](torch.zeros(1, *input_shape(name), dtype=torch.float64)).shape[1:])
+
+
+def expected_shape(given: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what a map from `before` to `after` makes; those that keep the shape take images of every size."""
+    return tuple(given.shape) if before == after else (*given.shape[: given.ndim - len(before)], *after)
+
+
+@every_unit
+@fuzz
+@given(data=st.data())
+def test_forward_takes_its_inputs_or_says_why_not(name: str, data: st.DataObject) -> None:
+    x = data.draw(st.one_of(tensors(shapes=around(*input_shape(name))), no_tensor))
+    with torch.no_grad():  # inference tensors go through no module otherwise
+        y = checked(lambda: UNITS[name](x))
+    if y is not None:
+        assert y.dtype == x.dtype == torch.float64
+        assert y.shape == expected_shape(x, input_shape(name), output_shape(name))
+
+
+@every_unit
+@fuzz
+@given(data=st.data())
+def test_inverse_solves_or_says_why_not(name: str, data: st.DataObject) -> None:
+    unit = UNITS[name]
+    y = data.draw(st.one_of(tensors(shapes=around(*output_shape(name))), no_tensor))
+    solution = checked(lambda: unit.inverse(y))
+    if solution is None:
+        return
+    assert solution.value.shape == expected_shape(y, output_shape(name), input_shape(name))
+    with torch.no_grad():
+        back = unit(solution.value)
+    for row in solution.converged.nonzero().flatten().tolist():
+        scale = y[row].abs().max().clamp_min(torch.finfo(y.dtype).tiny)
+        assert ((back[row] - y[row]) / scale).abs().max() <= 1e-6
+        if solution.error_bound is not None:
+            assert solution.error_bound[row] >= 0
+
+
+solver_names = st.one_of(st.sampled_from(sorted(SOLVERS)), st.sampled_from(["", "newtons", None, 3]))
+tolerances = st.sampled_from([None, 1e-8, 1e-300, 5e-324, 1e300, 0, -1.0, math.nan, math.inf, "x", None, True, [1e-3]])
+options = st.dictionaries(
+    st.sampled_from(
+        [
+            "max_iterations",
+            "patience",
+            "omega",
+            "memory",
+            "damping",
+            "ridge",
+            "growth",
+            "block_steps",
+            "iterations",
+            "x",
+        ]
+    ),
+    st.sampled_from([0, 1, 5, -1, 2.5, math.nan, math.inf, "auto", None, True]),
+    max_size=1,
+)
+
+
+@every_unit
+@fuzz
+@given(solver=solver_names, tolerance=tolerances, chosen=options)
+def test_solvers_tolerances_and_options_are_taken_or_refused(
+    name: str, solver: object, tolerance: object, chosen: dict[str, object]
+) -> None:
+    y = torch.ones(2, *output_shape(name), dtype=torch.float64)
+    solution = checked(lambda: UNITS[name].inverse(y, solver, tolerance, **chosen))
+    assert solution is None or solution.value.shape == (2, *input_shape(name))
+
+
+@every_unit
+@fuzz
+@given(data=st.data(), layout=layouts, rows=st.integers(0, 3))
+def test_every_layout_gives_the_same(name: str, data: st.DataObject, layout: str, rows: int) -> None:
+    unit = UNITS[name]
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 9)))
+    x = torch.randn(rows, *input_shape(name), generator=generator, dtype=torch.float64)
+    if layout == "expanded":
+        x = x[:1].expand(x.shape).contiguous()
+    with torch.no_grad():
+        y = unit(x)
+        torch.testing.assert_close(unit(laid_out(x, layout)), y, rtol=1e-12, atol=1e-12)
+    plain, other = unit.inverse(y), unit.inverse(laid_out(y, layout))
+    assert torch.equal(plain.codes, other.codes)
+    torch.testing.assert_close(plain.value, other.value, rtol=1e-7, atol=1e-7)
+    assert not other.value.requires_grad
+
+
+@every_unit
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-160, 1e-20, 1e20, 1e150, 1e300])
+def test_rows_of_every_magnitude_come_back_or_are_said_not_to(name: str, scale: float) -> None:
+    unit = UNITS[name]
+    x = scale * torch.randn(3, *input_shape(name), dtype=torch.float64)
+    with torch.no_grad():
+        y = unit(x)
+    solution = checked(lambda: unit.inverse(y))
+    if solution is not None and solution.converged.any():
+        back, own = unit(solution.value)[solution.converged], y[solution.converged]
+        size = own.flatten(1).abs().amax(1).clamp_min(torch.finfo(y.dtype).tiny)
+        assert (((back - own).flatten(1) / size[:, None]).abs() <= 1e-6).all()
+
+
+@fuzz
+@given(W1=things, b1=things, W2=things, b2=things)
+def test_dense_units_are_made_or_refused(W1: object, b1: object, W2: object, b2: object) -> None:
+    checked(lambda: ResidualUnit(W1, b1, W2, b2))
+    checked(lambda: RectifierLinear(W1, b1))
+    checked(lambda: InjectiveReLU(W1, b1))
+    checked(lambda: InjectiveReLU(W1))
+
+
+@fuzz
+@given(data=st.data(), h=st.integers(1, 4), d=st.integers(1, 4))
+def test_certificates_of_extreme_weights_hold_or_are_unknown(data: st.DataObject, h: int, d: int) -> None:
+    shapes = [(h, d), (h,), (d, h), (d,)]
+    parts = [data.draw(tensors(shapes=st.just(shape))) for shape in shapes]
+    unit = checked(lambda: ResidualUnit(*parts))
+    if unit is None:
+        return
+    certificate = checked(unit.certificate)
+    assert certificate is not None
+    if certificate.witness is not None:
+        x1, x2 = certificate.witness
+        y1, y2 = unit(x1[None]), unit(x2[None])
+        assert (y1 - y2).norm() <= 1e-3 * (x1 - x2).norm()
+    assert not re.search(r"\bnan\b", certificate.reason)
+
+
+@example(W=torch.tensor([[5e-324]], dtype=torch.float64), b=None)
+@example(W=torch.tensor([[1e300]], dtype=torch.float64), b=None)
+@example(W=torch.tensor([[2, 1e-310], [0, -2]], dtype=torch.float64), b=None)
+@example(W=torch.zeros(2, 1), b=None)
+@fuzz
+@given(
+    W=st.one_of(things, tensors(shapes=st.tuples(st.integers(1, 6), st.integers(1, 3)))), b=st.one_of(st.none(), things)
+)
+def test_spanning_tests_and_stability_answer_or_refuse(W: object, b: object) -> None:
+    test = checked(lambda: directed_spanning_test(W, b))
+    bounds = checked(lambda: stability(W, b))
+    assert (test is None) == (bounds is None)
+    if test is not None:
+        assert test.spans in (True, False, None)
+        assert 0 <= bounds.lower <= bounds.upper
+        assert not (test.spans is False and bounds.lower > 0)
+
+
+class Block(nn.Module):
+    """What `as_unit` reads."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first.double(), second.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("block", "shape"),
+    [
+        (Block(nn.Linear(3, 2), nn.Linear(2, 3)), (3,)),
+        (Block(nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1)), (2, 4, 4)),
+        (Block(nn.Linear(3, 2), nn.Linear(2, 4)), (3,)),
+        (nn.Linear(3, 3).double(), (3,)),
+        (None, (3,)),
+    ],
+    ids=["dense", "convolution", "misfit", "linear", "nothing"],
+)
+@fuzz
+@given(data=st.data())
+def test_own_modules_are_read_or_refused(block: nn.Module, shape: tuple[int, ...], data: st.DataObject) -> None:
+    x = data.draw(st.one_of(tensors(shapes=around(*shape)), no_tensor))
+    unit = checked(lambda: as_unit(block, x))
+    assert unit is None or tuple(unit.input_shape) == shape
+    checked(lambda: invert(block, x))
+
+
+@every_unit
+@fuzz
+@given(data=st.data())
+def test_inverse_layers_are_differentiable_or_say_why_not(name: str, data: st.DataObject) -> None:
+    y = data.draw(st.one_of(tensors(shapes=around(*output_shape(name))), no_tensor))
+    x = checked(lambda: Inverse(UNITS[name])(y))
+    if x is not None and x.requires_grad:
+        checked(lambda: x.sum().backward())
+
+
+FAMILIES = [StandardConvUnit, LipschitzConvUnit, MonotoneConvUnit, CausalConvUnit, MonotoneCausalConvUnit]
+sizes = st.sampled_from([1, 2, 3, 4, 0, -1, 2.5, None, "2", True, math.nan])
+
+
+@fuzz
+@given(
+    family=st.sampled_from(FAMILIES),
+    channels=sizes, hidden=sizes, kernel=sizes,
+    image=st.sampled_from([(4, 4), (1, 1), (0, 4), (4,), None, 4, "44", (4, -1), (4.5, 4)]),
+)  # fmt: skip
+def test_convolutional_units_are_made_or_refused(
+    family: type, channels: object, hidden: object, kernel: object, image: object
+) -> None:
+    unit = checked(lambda: family(channels, hidden, kernel, image_size=image))
+    if unit is not None and image is not None:
+        assert checked(unit.certificate) is not None
