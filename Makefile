@@ -108,6 +108,9 @@ table1: $(MADE)/table1 ## families of units under one recipe: 8 to 13 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
 
+claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/claims.csv, claims.md and the README: 2 s
+	@$(RUN) scripts/claims.py $(if $(FAST),$(OUT))
+
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
