@@ -4,6 +4,11 @@ MAKEFLAGS += --no-print-directory
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figD1 figD2 figD3 figD4 table1
 BENCHES := bench_solvers bench_network
+# Every network of table1, fig8 and figB3: options of scripts/train.py, joined by +.
+TRAININGS := $(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
+	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
+	$(foreach s,1 2,unit.family=monotone-cap1.5+unit.make.norm_cap=1.5+seed=$s) \
+	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -79,7 +84,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) bench train train-all test lint setup clean
+.PHONY: help figures $(FIGURES) bench claims verify reproduce report plan train train-all test lint setup clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -115,12 +120,19 @@ train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from s
 	@$(RUN) scripts/train.py data=mnist
 
 train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 h
-	@set -e; for unit in monotone lipschitz causal standard; do for seed in 0 1 2; do \
-	$(RUN) scripts/train.py data=mnist unit=$$unit seed=$$seed; done; done
-	@set -e; for run in 0.9:0 1.5:0 1.5:1 1.5:2 6:0 12:0; do cap=$${run%:*}; \
-	$(RUN) scripts/train.py data=mnist unit.family=monotone-cap$$cap unit.make.norm_cap=$$cap seed=$${run#*:}; done
-	@$(RUN) scripts/train.py data=mnist unit.family=monotone-uncapped unit.make.norm_cap=null
-	@$(RUN) scripts/train.py data=mnist unit=causal unit.family=causal-uncapped unit.make.norm_cap=null
+	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py data=mnist $(subst +, ,$(run)) &&) true
+
+verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: 1 h, FAST=1: 2 min
+	@$(RUN) scripts/verify.py $(if $(FAST),--fast)
+
+reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; stopped, it goes on: 6 h, FAST=1: 6 min
+	@$(RUN) scripts/reproduce.py $(if $(FAST),--fast)
+
+report: | $(VENV)/.installed ## one page with all figures, claims, numbers and records, figures/index.html: 3 s
+	@$(RUN) scripts/report.py $(if $(FAST),$(OUT))
+
+plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train and to make, with the options of FAST=1
+	@: $(foreach run,$(TRAININGS),$(info train $(subst +, ,$(run))))$(foreach f,$(FIGURES) $(BENCHES),$(info $f $(OPTIONS_$f)))
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal

@@ -124,6 +124,14 @@ def verdict(deviations: Sequence[float], tolerances: Iterable[float]) -> Verdict
     return Verdict.REPRODUCED if all(passed) else Verdict.PARTLY if any(passed) else Verdict.NOT
 
 
+def measured(check: Check, table: pd.DataFrame) -> float:
+    """Return a check's number, NaN where the table has no rows for it, as small versions have not."""
+    try:
+        return float(check.measure(table))
+    except (KeyError, ValueError):
+        return float("nan")
+
+
 def judge(claim: Claim, tables: Mapping[str, Table]) -> list[dict[str, object]]:
     """Return one row for each check of a claim, or one row that says why there is none.
 
@@ -134,7 +142,7 @@ def judge(claim: Claim, tables: Mapping[str, Table]) -> list[dict[str, object]]:
     head: dict[str, object] = {"claim": claim.name, "paper": claim.paper, "source": claim.source, "text": claim.text}
     foreign = [c.table for c in claim.checks if claim.dataset and tables[c.table].dataset != claim.dataset]
     checks = [] if foreign else list(claim.checks)
-    values = [float(check.measure(tables[check.table].frame)) for check in checks]
+    values = [measured(check, tables[check.table].frame) for check in checks]
     deviations = [check.rule.deviation(value, check.expected) for check, value in zip(checks, values, strict=True)]
     verdicts = {
         name: verdict(deviations, [factor * check.tolerance for check in checks]).value
@@ -235,3 +243,16 @@ def between_marks(text: str, mark: str, new: str) -> str:
         raise ValueError(f"the lines {start.strip()} and {end} are not both there; put them back")
     before, rest = text.split(start, 1)
     return before + start + new + end + rest.split(end, 1)[1]
+
+
+def check_cells(rows: pd.DataFrame) -> list[dict[str, str]]:
+    """Return what a page shows of each check: measure, value with its unit, rule, and whether it passes."""
+    return [
+        {
+            "measure": row["measure"],
+            "value": number(row),
+            "rule": row["rule"],
+            "passes": "yes" if row["passes"] else "no",
+        }
+        for _, row in rows.iterrows()
+    ]

@@ -12,10 +12,31 @@ import pandas as pd
 
 from replication.studies.claims import Check, Claim, Rule
 
+PAPERS = {  # the papers by letter, and what is ours
+    "A": "Wang, An, Liu, Li: Fixed-point algorithms for inverse of residual rectifier neural networks (2021)",
+    "B": "Wang, An, Liu, Li: Invertible residual blocks in deep learning networks (2024)",
+    "C": "Chang, Meng, Haber, Ruthotto, Begert, Holtham: Reversible architectures for arbitrarily deep residual neural "
+    "networks (2018)",
+    "D": "Puthawala, Kothari, Lassas, Dokmanić, de Hoop: Globally injective ReLU networks (2022)",
+    "speed": "How fast the inverses are",
+}
+
 INTERVAL = "a Wilson interval of 95 % for 500 cases reaches 0.8 % from 0 or 100 %"
 RECOVERED = "the definition of a recovered image: a relative error of at most 10⁻⁶"
 COUNT = "a number that the caption fixes"
 SETTING = "what the caption fixes of the setting; its curves are not at hand"
+
+
+def paper_of(figure: str) -> str:
+    """Return the letter of the paper that a figure belongs to, by its name.
+
+    >>> [paper_of(name) for name in ("fig1", "table1", "figB2", "tableC", "bench_solvers")]
+    ['A', 'A', 'B', 'C', 'speed']
+    """
+    if figure.startswith("bench"):
+        return "speed"
+    letter = figure.removeprefix("fig").removeprefix("table")[:1]
+    return letter if letter in PAPERS else "A"
 
 
 def sweep_percent(table: pd.DataFrame, part: str = "percent") -> pd.DataFrame:
