@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import shlex
@@ -104,7 +105,8 @@ def usual_seconds(record: Path) -> float:
         return 0.0
 
 
-def configuration(script: str, options: Sequence[str] = ()) -> DictConfig:
+@functools.cache
+def configuration(script: str, options: tuple[str, ...] = ()) -> DictConfig:
     """Return a script's configuration."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose(script, overrides=list(options))

@@ -46,12 +46,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("figures", nargs="*", help="only these; default: all")
     parser.add_argument("--fast", action="store_true", help="only the quick ones of conf/verify.yaml")
+    parser.add_argument("--against", type=Path, default=FIGURES, help="folder of the tables; default: figures")
     options = parser.parse_args()
     rules, differing = Rules.read(RULES), 0
     with tempfile.TemporaryDirectory() as folder:
         todo = [recomputation(name, Path(folder)) for name in chosen(options.figures, options.fast, rules)]
         for stage, progress in run_all(todo, Path(folder) / "logs"):
-            found = verify(stage.name, FIGURES, Path(folder), rules)
+            found = verify(stage.name, options.against, Path(folder), rules)
             report(stage.name, found, progress)
             differing += bool(found)
     console.print(f"{len(todo) - differing} of {len(todo)} tables agree with the committed ones")

@@ -38,7 +38,7 @@ class Agreement:
         """Return for each row whether the rule is for its cell in the column."""
         if not any(fnmatchcase(column, pattern) for pattern in self.columns):
             return np.zeros(len(table), dtype=bool)
-        return table.eval(self.rows).to_numpy(dtype=bool) if self.rows else np.ones(len(table), dtype=bool)
+        return np.isin(table.index, table.query(self.rows).index) if self.rows else np.ones(len(table), dtype=bool)
 
     def holds(self, column: str, committed: pd.DataFrame, recomputed: pd.Series) -> np.ndarray:
         """Return for each row whether two cells agree."""
