@@ -84,7 +84,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) bench claims verify reproduce report plan train train-all test lint setup clean
+.PHONY: help figures $(FIGURES) bench claims verify reproduce report plan train train-all test coverage lint setup clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -136,6 +136,9 @@ plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train a
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 6 min
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 lint: | $(VENV)/.installed-dev ## check style and types: 20 s
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
