@@ -119,13 +119,13 @@ claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 h
+train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 to 8 h
 	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py data=mnist $(subst +, ,$(run)) &&) true
 
 verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: 1 h, FAST=1: 2 min
 	@$(RUN) scripts/verify.py $(if $(FAST),--fast)
 
-reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; stopped, it goes on: 6 h, FAST=1: 6 min
+reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; stopped, it goes on: 10 h, FAST=1: 6 to 13 min
 	@$(RUN) scripts/reproduce.py $(if $(FAST),--fast)
 
 report: | $(VENV)/.installed ## one page with all figures, claims, numbers and records, figures/index.html: 3 s

@@ -183,6 +183,8 @@ def run_all(todo: Sequence[Stage], logs: Path, lock: int | None = None) -> Itera
     Yields:
         Each stage when it is done, and in words how far that is.
     """
+    if not todo:
+        return
     total, usual, took = sum(stage.usual for stage in todo), 0.0, 0.0
     columns = ("{task.description}", BarColumn(), "{task.percentage:.0f} %", TimeElapsedColumn(), "{task.fields[left]}")
     with Progress(*columns) as progress:

@@ -187,9 +187,15 @@ def number(row: pd.Series) -> str:
     return f"{value} {row['unit']}".strip()
 
 
+def totals(table: pd.DataFrame) -> str:
+    """Return in words how many claims have which verdict."""
+    counts = table.drop_duplicates("claim")["verdict"].value_counts()
+    return ", ".join(f"{counts[verdict.value]} {verdict.value}" for verdict in Verdict if verdict.value in counts)
+
+
 def short_table(table: pd.DataFrame) -> str:
     """Return the verdicts in Markdown, one line a claim, with what fails or why nothing is tested."""
-    lines = ["| paper | claim | verdict | figures |", "|---|---|---|---|"]
+    lines = [f"**{totals(table)}**\n", "| paper | claim | verdict | figures |", "|---|---|---|---|"]
     for _, rows in table.groupby("claim", sort=False):
         first, tested = rows.iloc[0], rows.dropna(subset="figure")
         failed = tested[~tested["passes"].astype(bool)]
@@ -204,11 +210,9 @@ def short_table(table: pd.DataFrame) -> str:
 
 def long_table(table: pd.DataFrame) -> str:
     """Return the verdicts in Markdown, with every check, its rule, its reason, and how the verdict moves with it."""
-    counts = table.drop_duplicates("claim")["verdict"].value_counts()
-    total = ", ".join(f"{counts[value.value]} {value.value}" for value in Verdict if value.value in counts)
     parts = [
         "# What the papers claim, and what the tables say\n",
-        f"Made by `make claims` from the tables in this folder: {total}. The last column is the smallest tolerance "
+        f"Made by `make claims` from the tables in this folder: {totals(table)}. The last column is the smallest tolerance "
         "with which a check passes. Ids such as A3 are the README's assumptions: settings that are reconstructed.\n",
     ]
     for name, rows in table.groupby("claim", sort=False):
