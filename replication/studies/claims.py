@@ -212,8 +212,8 @@ def long_table(table: pd.DataFrame) -> str:
     """Return the verdicts in Markdown, with every check, its rule, its reason, and how the verdict moves with it."""
     parts = [
         "# What the papers claim, and what the tables say\n",
-        f"Made by `make claims` from the tables in this folder: {totals(table)}. The last column is the smallest tolerance "
-        "with which a check passes. Ids such as A3 are the README's assumptions: settings that are reconstructed.\n",
+        f"Made by `make claims` from the tables in this folder: {totals(table)}. The last column is the smallest "
+        "tolerance with which a check passes. Ids such as A3 are the README's assumptions: reconstructed settings.\n",
     ]
     for name, rows in table.groupby("claim", sort=False):
         first = rows.iloc[0]
