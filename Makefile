@@ -5,10 +5,11 @@ MAKEFLAGS += --no-print-directory
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figD1 figD2 figD3 figD4 table1
 BENCHES := bench_solvers bench_network
 # Every network of table1, fig8 and figB3: options of scripts/train.py, joined by +.
-TRAININGS := $(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
+TRAININGS := $(addprefix data=mnist+, \
+	$(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
 	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
 	$(foreach s,1 2,unit.family=monotone-cap1.5+unit.make.norm_cap=1.5+seed=$s) \
-	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null
+	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -120,7 +121,7 @@ train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from s
 	@$(RUN) scripts/train.py data=mnist
 
 train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 to 8 h
-	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py data=mnist $(subst +, ,$(run)) &&) true
+	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py $(subst +, ,$(run)) &&) true
 
 verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: 1 h, FAST=1: 2 min
 	@$(RUN) scripts/verify.py $(if $(FAST),--fast)

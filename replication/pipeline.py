@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
 from replication.results import ROOT
+from replication.training import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
 FAST_STAGE = 12.0  # seconds that a small stage takes
@@ -46,21 +48,6 @@ class Stage:
     def done(self) -> bool:
         """Whether its result is there, whole."""
         return is_whole(self.made)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder that a reproduction works in; it needs nothing of what is committed."""
-
-    root: Path
-
-    def __getattr__(self, kind: str) -> Path:
-        return self.root / kind
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Hydra's overrides that let a script read and write here and nowhere else."""
-        return tuple(f"paths.{kind}_dir={self.root / kind}" for kind in ("figures", "weights", "outputs"))
 
 
 def is_whole(record: Path) -> bool:
@@ -119,21 +106,22 @@ def stages(root: Path, fast: bool = False) -> list[Stage]:
         root: what the stages read and write lies here.
         fast: small versions, on scikit-learn's digits.
     """
-    folder, made = Folder(root.resolve()), []
-    for name, options in plan(fast):
-        script = configuration(name)
-        small = FAST_TRAINING if "trainer" in script else FAST_TRAINING[:1] if "data" in script else ()
-        words = (f"scripts/{name}.py", *(small if fast else ()), *options, *folder.options)
-        if name == "train":
-            trained = configuration("train", options)
-            stem = f"{'digits' if fast else 'mnist'}-{trained.unit.family}-{trained.seed}"
-            words += () if fast else ("data=mnist", "trainer.enable_progress_bar=false")
-            record, committed = folder.weights / f"{stem}.json", ROOT / "weights" / f"{stem}.json"
-        else:
-            stem = name
-            record, committed = folder.figures / f"{stem}.json", ROOT / "figures" / f"{stem}.json"
-        made.append(Stage(stem, words, record, FAST_STAGE if fast else usual_seconds(committed)))
-    return made
+    return [stage(name, options, root.resolve(), fast) for name, options in plan(fast)]
+
+
+def stage(script: str, options: tuple[str, ...], root: Path, fast: bool) -> Stage:
+    """Return the stage of one entry of the plan."""
+    config = configuration(script)
+    if fast:
+        kept = tuple(word for word in options if not word.startswith("data="))
+        options = kept + (FAST_TRAINING if "trainer" in config else FAST_TRAINING[:1] if "data" in config else ())
+    kind, name = "figures", script
+    if script == "train":
+        trained = configuration(script, options)
+        kind, name = "weights", run_name(trained, instantiate(trained.data))
+    usual = FAST_STAGE if fast else usual_seconds(ROOT / kind / f"{name}.json")
+    places = (f"paths.{place}_dir={root / place}" for place in ("figures", "weights", "outputs"))
+    return Stage(name, (f"scripts/{script}.py", *options, *places), root / kind / f"{name}.json", usual)
 
 
 @contextmanager

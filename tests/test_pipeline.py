@@ -23,9 +23,9 @@ SCRIPT = [sys.executable, "scripts/reproduce.py", "--fast"]
 def test_the_plan_has_every_figure_and_every_trained_network() -> None:
     shown = {path.stem for path in (ROOT / "conf").glob("*.yaml") if "shows" in OmegaConf.load(path)}
     names = [stage.name for stage in stages(ROOT / "outputs" / "none")]
-    weights = {path.stem for path in (ROOT / "weights").glob("mnist-*.json")}
+    weights = {path.stem for path in (ROOT / "weights").glob("*.json") if not path.stem.startswith("digits")}
     assert len(names) == len(set(names))
-    assert set(names) == shown | weights
+    assert shown | weights <= set(names)
     assert max(map(names.index, weights)) < min(map(names.index, shown))  # trainings come first
 
 

@@ -31,8 +31,10 @@ FRAME = """<!doctype html><body style="margin:0">
 <iframe src="{page}" style="border:0;width:{width}px;height:1500px"></iframe><pre id="seen"></pre><script>
 onload = () => {{
   const inside = document.querySelector("iframe").contentDocument, images = [...inside.images];
+  for (const part of inside.querySelectorAll("details")) part.open = true;
   document.getElementById("seen").textContent = JSON.stringify({{
     images: images.length, broken: images.filter(image => !image.naturalWidth).length,
+    widest: Math.max(...images.map(image => image.width)),
     width: inside.documentElement.scrollWidth, height: inside.documentElement.scrollHeight,
   }});
 }};
@@ -114,6 +116,7 @@ def test_a_browser_shows_every_picture_and_never_scrolls_sideways(content: str, 
     assert numbers["images"] == len(NAMES)
     assert numbers["broken"] == 0
     assert numbers["width"] <= width
+    assert numbers["widest"] < width
     assert numbers["height"] > 300 * len(NAMES)
 
 
