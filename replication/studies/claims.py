@@ -213,7 +213,8 @@ def long_table(table: pd.DataFrame) -> str:
     parts = [
         "# What the papers claim, and what the tables say\n",
         f"Made by `make claims` from the tables in this folder: {totals(table)}. The last column is the smallest "
-        "tolerance with which a check passes. Ids such as A3 are the README's assumptions: reconstructed settings.\n",
+        "tolerance with which a check passes. Ids such as A3 are the README's assumptions: reconstructed settings. "
+        "*Reproduced* means that what the words of a claim say holds here; the papers' own numbers are not at hand.\n",
     ]
     for name, rows in table.groupby("claim", sort=False):
         first = rows.iloc[0]

@@ -24,7 +24,6 @@ PAPERS = {  # the papers by letter, and what is ours
 INTERVAL = "a Wilson interval of 95 % for 500 cases reaches 0.8 % from 0 or 100 %"
 RECOVERED = "the definition of a recovered image: a relative error of at most 10⁻⁶"
 COUNT = "a number that the caption fixes"
-SETTING = "what the caption fixes of the setting; its curves are not at hand"
 
 
 def paper_of(figure: str) -> str:
@@ -118,7 +117,7 @@ def sweep_of_the_paper(name: str, figure: str, unit: str, table: str) -> Claim:
     """Return the claim that a γ sweep of paper A makes: the two sweeps differ in the unit alone."""
     return Claim(
         name,
-        f"{figure}, caption",
+        f"{figure}, caption; that the proposed method is ahead, abstract",
         f"{figure}: invertible percentage of 500 cases against γ, {unit}, dimension 10.",
         (
             Check(table, "ensembles in which the proposed method is clearly ahead at some γ", ensembles_led,
