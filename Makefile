@@ -4,12 +4,6 @@ MAKEFLAGS += --no-print-directory
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figD1 figD2 figD3 figD4 table1
 BENCHES := bench_solvers bench_network
-# Every network of table1, fig8 and figB3: options of scripts/train.py, joined by +.
-TRAININGS := $(addprefix data=mnist+, \
-	$(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
-	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
-	$(foreach s,1 2,unit.family=monotone-cap1.5+unit.make.norm_cap=1.5+seed=$s) \
-	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -85,7 +79,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) bench claims verify reproduce report plan train train-all test coverage lint setup clean
+.PHONY: help figures $(FIGURES) bench train train-all test lint setup clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -114,11 +108,20 @@ table1: $(MADE)/table1 ## families of units under one recipe: 8 to 13 min
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), and the network's inverse: 17 min
 
+.PHONY: claims verify reproduce report plan coverage
+
 claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/claims.csv, claims.md and the README: 2 s
 	@$(RUN) scripts/claims.py $(if $(FAST),$(OUT))
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
+
+# Every network of table1, fig8 and figB3: options of scripts/train.py, joined by +.
+TRAININGS := $(addprefix data=mnist+, \
+	$(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
+	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
+	$(foreach s,1 2,unit.family=monotone-cap1.5+unit.make.norm_cap=1.5+seed=$s) \
+	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null)
 
 train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 to 8 h
 	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py $(subst +, ,$(run)) &&) true
