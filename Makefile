@@ -141,7 +141,7 @@ plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train a
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 6 min
+coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 20 min or more
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 lint: | $(VENV)/.installed-dev ## check style and types: 20 s
