@@ -126,19 +126,41 @@ tableC: $(MADE)/tableC ## networks of paper C, and the accuracy of those that we
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), the network's inverse, and large sweeps: 25 min
 
+.PHONY: claims verify reproduce report plan coverage
+
+claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/claims.csv, claims.md and the README: 2 s
+	@$(RUN) scripts/claims.py $(if $(FAST),$(OUT))
+
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 h
-	@set -e; for unit in monotone lipschitz causal standard; do for seed in 0 1 2; do \
-	$(RUN) scripts/train.py data=mnist unit=$$unit seed=$$seed; done; done
-	@set -e; for run in 0.9:0 1.5:0 1.5:1 1.5:2 6:0 12:0; do cap=$${run%:*}; \
-	$(RUN) scripts/train.py data=mnist unit.family=monotone-cap$$cap unit.make.norm_cap=$$cap seed=$${run#*:}; done
-	@$(RUN) scripts/train.py data=mnist unit.family=monotone-uncapped unit.make.norm_cap=null
-	@$(RUN) scripts/train.py data=mnist unit=causal unit.family=causal-uncapped unit.make.norm_cap=null
+# Every network of table1, fig8 and figB3: options of scripts/train.py, joined by +.
+TRAININGS := $(addprefix data=mnist+, \
+	$(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
+	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
+	$(foreach s,1 2,unit.family=monotone-cap1.5+unit.make.norm_cap=1.5+seed=$s) \
+	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null)
+
+train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 to 8 h
+	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py $(subst +, ,$(run)) &&) true
+
+verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: 1 h, FAST=1: 2 min
+	@$(RUN) scripts/verify.py $(if $(FAST),--fast)
+
+reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; stopped, it goes on: 10 h, FAST=1: 6 to 13 min
+	@$(RUN) scripts/reproduce.py $(if $(FAST),--fast)
+
+report: | $(VENV)/.installed ## one page with all figures, claims, numbers and records, figures/index.html: 3 s
+	@$(RUN) scripts/report.py $(if $(FAST),$(OUT))
+
+plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train and to make, with the options of FAST=1
+	@: $(foreach run,$(TRAININGS),$(info train $(subst +, ,$(run))))$(foreach f,$(FIGURES) $(BENCHES),$(info $f $(OPTIONS_$f)))
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 20 min or more
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 lint: | $(VENV)/.installed-dev ## check style and types: 20 s
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -95,7 +95,7 @@ class NetworkSolution(Solution):
 
     Its error bound composes those of the layers: up to the rounding of residuals and formulas, and of the features.
 
-    Attributes:
+    Attributes: as `Solution`, and
         layers: records of the layers in the order in which they were undone.
     """
 

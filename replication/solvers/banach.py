@@ -25,6 +25,9 @@ class Banach(FixedPoint):
     diverge.
 
     Source: Behrmann et al., ICML 2019, arXiv 1811.00995, algorithm 1 (assumption A4).
+
+    Args:
+        max_iterations, patience: as for every solver (`Solver`).
     """
 
     max_iterations: int = 10_000

@@ -43,6 +43,9 @@ class Chebyshev(FixedPoint):
     Not for other units: it refuses them.
 
     Source: Golub and Varga, Numer. Math. 3 (1961) 147–156.
+
+    Args:
+        max_iterations, patience: as for every solver (`Solver`).
     """
 
     max_iterations: int = 10_000

@@ -43,6 +43,9 @@ class Jacobi(FixedPoint):
 
     Source: paper B, abstract (inverse algorithms; reconstructed, assumption A8); for linear complementarity problems
     the splitting of Mangasarian, J. Optim. Theory Appl. 22 (1977) 465–485.
+
+    Args:
+        max_iterations: bound of the number of steps, at most height + width − 1 of which are taken.
     """
 
     max_iterations: int = 10_000
@@ -52,7 +55,8 @@ class Jacobi(FixedPoint):
 
     @property
     def patience(self) -> int:  # type: ignore[override]
-        return self.max_iterations  # it stagnates only where it is at its end
+        """As many steps as there are: it stagnates only where it is at its end."""
+        return self.max_iterations
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         check_causal(equation.map, "the Jacobi iteration")

@@ -23,6 +23,9 @@ class Newton(PieceWalk):
 
     Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274 (block principal pivoting); as a semismooth Newton method
     for the equivalent absolute value equation Mangasarian, Optim. Lett. 3 (2009) 101–108.
+
+    Args:
+        max_iterations: bound of the number of linear systems solved.
     """
 
     max_iterations: int = 1000

@@ -30,6 +30,9 @@ class NewtonSubstitution(FixedPoint):
 
     Source: paper B, abstract (inverse algorithms; reconstructed, assumption A8); Qi and Sun, Math. Program. 58 (1993)
     353–367 (semismooth equations).
+
+    Args:
+        max_iterations, patience: as for every solver (`Solver`).
     """
 
     max_iterations: int = 200

@@ -16,6 +16,9 @@ class Pivoting(PieceWalk):
     and its status says so.
 
     Source: Murty, Linear Algebra Appl. 9 (1974) 65–108, with the order of the coordinates reversed.
+
+    Args:
+        max_iterations: bound of the number of pivots.
     """
 
     max_iterations: int = 100_000

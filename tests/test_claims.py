@@ -1,0 +1,145 @@
+"""Verdicts on the papers' claims: each can fail, and what is committed is what the committed tables say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from replication.studies.claims import (
+    Check,
+    Claim,
+    Rule,
+    Table,
+    between_marks,
+    judge,
+    judge_all,
+    long_table,
+    short_table,
+)
+from replication.studies.papers import CLAIMS
+
+FIGURES = ROOT / "figures"
+TABLES = sorted({check.table for claim in CLAIMS for check in claim.checks})
+CHECKS = [
+    pytest.param(check, id=f"{claim.name}-{place}") for claim in CLAIMS for place, check in enumerate(claim.checks)
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the tables and records that the claims need."""
+    for name in TABLES:
+        for kind in ("csv", "json"):
+            shutil.copy(FIGURES / f"{name}.{kind}", tmp_path)
+    return tmp_path
+
+
+def of(table: pd.DataFrame, claim: str) -> pd.Series:
+    return table[table["claim"] == claim].iloc[0]
+
+
+def edit(folder: Path, name: str, column: str, value: object, rows: str = "index >= 0") -> None:
+    table = pd.read_csv(folder / f"{name}.csv")
+    table.loc[table.eval(rows), column] = value
+    table.to_csv(folder / f"{name}.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "column", "value", "rows"),
+    [
+        ("A-conditions", "fig2", "percent", 90.0, "quantity == 'exact'"),
+        ("A-algorithm", "fig3", "percent", 50.0, "quantity == 'proposed' and ensemble == 'gram'"),
+        ("A-fig3", "fig3", "cases", 40, "index >= 0"),
+        ("A-fig4", "fig4", "relative_error", 1e-3, "method == 'proposed'"),
+        ("A-fig5", "fig5", "relative_error_percent", 1.0, "index == 17"),
+        ("A-accuracy", "table1", "test_accuracy", 98.0, "family == 'monotone' and seed == 1"),
+        ("A-hidden-layers", "table1", "certified_units", 5, "family == 'monotone' and seed == 2"),
+        ("B-condition", "fig6", "percent", 3.0, "quantity == 'unknown' and gamma > 10"),
+        ("B-padding", "figB1", "count", 0, "quantity == 'first_tap'"),
+        ("D-below", "figD2", "percent", 100.0, "n == 5000 and expansivity > 3"),
+        ("D-above", "figD1", "percent", 0.0, "n == 100 and quantity == 'union_bound'"),
+        ("D-constant", "figD4", "smallest_ratio", 0.1, "layer == 'orthogonal_frame' and case == 0"),
+        ("D-digits", "figD3", "output_distance", 0.5, "layer == 'gaussian' and image == 'other'"),
+    ],
+)
+def test_a_changed_table_changes_the_verdict(
+    folder: Path, claim: str, name: str, column: str, value: object, rows: str
+) -> None:
+    assert of(judge_all(CLAIMS, folder), claim)["verdict"] == "reproduced"
+    edit(folder, name, column, value, rows)
+    assert of(judge_all(CLAIMS, folder), claim)["verdict"] in ("partly", "not reproduced")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_check_measures_a_number_and_fails_without_one(check: Check) -> None:
+    table = Table.read(FIGURES, check.table).frame
+    assert check.measure(table) == check.measure(table)  # not NaN
+    assert not check.rule.deviation(float("nan"), check.expected) <= check.tolerance
+    assert check.says
+    assert check.reason
+
+
+def test_verdicts_are_what_the_checks_make_them() -> None:
+    def claim(*expected: float, tolerance: float = 0.0) -> Claim:
+        checks = tuple(
+            Check("fig", "ones", lambda t: t["x"].sum(), Rule.CLOSE_TO, value, tolerance, "because")
+            for value in expected
+        )
+        return Claim("X", "abstract", "Something.", checks, untested="nothing to measure")
+
+    tables = {"fig": Table(pd.DataFrame({"x": [1.0, 1.0]}), "random units")}
+
+    def verdicts(claim: Claim) -> tuple[object, ...]:
+        row = judge(claim, tables)[0]
+        return row["verdict_tighter"], row["verdict"], row["verdict_looser"]
+
+    assert verdicts(claim(2)) == ("reproduced", "reproduced", "reproduced")
+    assert verdicts(claim(2, 3)) == ("partly", "partly", "partly")
+    assert verdicts(claim(3)) == ("not reproduced",) * 3
+    assert verdicts(claim()) == ("not tested here",) * 3
+    assert verdicts(claim(2.5, tolerance=1.0)) == ("not reproduced", "reproduced", "reproduced")
+    assert verdicts(claim(4, tolerance=0.5)) == ("not reproduced", "not reproduced", "reproduced")
+
+
+def test_one_sided_rules_ask_nothing_of_the_other_side() -> None:
+    assert Rule.AT_LEAST.deviation(5, 3) == Rule.AT_MOST.deviation(1, 3) == 0
+    assert Rule.AT_LEAST.deviation(1, 3) == Rule.AT_MOST.deviation(5, 3) == Rule.CLOSE_TO.deviation(1, 3) == 2
+
+
+def test_claims_about_mnist_are_not_judged_by_other_digits() -> None:
+    claim = next(claim for claim in CLAIMS if claim.name == "A-fig4")
+    rows = judge(claim, {"fig4": Table(Table.read(FIGURES, "fig4").frame, "scikit-learn digits")})
+    assert [row["verdict"] for row in rows] == ["not tested here"]
+    assert "MNIST" in str(rows[0]["reason"])
+
+
+def test_a_missing_table_ends_in_a_sentence_that_names_the_command(folder: Path) -> None:
+    (folder / "fig5.csv").unlink()
+    with pytest.raises(ValueError, match="run: make fig5"):
+        judge_all(CLAIMS, folder)
+
+
+def test_names_and_assumptions_are_those_of_the_readme() -> None:
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    readme = (ROOT / "README.md").read_text()
+    for claim in CLAIMS:
+        assert claim.checks or claim.untested
+        for assumption in claim.assumptions:
+            assert f"| {assumption} |" in readme
+
+
+def test_the_committed_verdicts_are_those_of_the_committed_tables() -> None:
+    table = judge_all(CLAIMS, FIGURES)
+    assert (FIGURES / "claims.csv").read_text() == table.to_csv(index=False, float_format="%.6g")
+    assert (FIGURES / "claims.md").read_text() == long_table(table)
+    readme = (ROOT / "README.md").read_text()
+    assert readme == between_marks(readme, "verdicts", short_table(table)), "run: make claims"
+
+
+def test_lost_marks_are_reported() -> None:
+    with pytest.raises(ValueError, match="put them back"):
+        between_marks("no marks here", "verdicts", "new")

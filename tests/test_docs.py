@@ -1,0 +1,82 @@
+"""The documentation: public names say what they take, and CONTRIBUTING.md asks for what the repository really has."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+import replication
+from replication.pipeline import plan
+from replication.solvers import SOLVERS
+
+README, CONTRIBUTING, MAKEFILE = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "Makefile"))
+FIGURES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if "shows" in OmegaConf.load(path))
+
+
+def public_members() -> Iterator[tuple[str, object]]:
+    """Public names, and the methods and properties of public classes that are this package's own."""
+    for name in replication.__all__:
+        value = getattr(replication, name)
+        yield name, value
+        for member in dir(value) if inspect.isclass(value) else ():
+            found = inspect.getattr_static(value, member)
+            function = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+            if not member.startswith("_") and getattr(function, "__module__", "").startswith("replication"):
+                yield f"{name}.{member}", function
+
+
+def inherited_doc(name: str, value: object) -> str:
+    """The docstring, a method's from the class that first declares it where it has none of its own."""
+    owner, _, member = name.partition(".")
+    bases = inspect.getmro(getattr(replication, owner)) if member else ()
+    docs = [inspect.getdoc(value)] + [inspect.getdoc(vars(base)[member]) for base in bases if member in vars(base)]
+    return next((doc for doc in docs if doc), "")
+
+
+@pytest.mark.parametrize(("name", "value"), [pytest.param(*pair, id=pair[0]) for pair in public_members()])
+def test_every_public_name_and_method_has_a_docstring(name: str, value: object) -> None:
+    assert len(inherited_doc(name, value).split()) >= 3
+
+
+@pytest.mark.parametrize("name", [name for name in replication.__all__ if name not in ("Status", "Verdict")])
+def test_every_argument_of_a_public_name_is_explained(name: str) -> None:
+    value = getattr(replication, name)
+    doc = inspect.getdoc(value) or ""
+    referred = re.search(r"(Args|Attributes)[^:\n]*: as ", doc)
+    for parameter in inspect.signature(value).parameters:
+        assert referred or re.search(rf"\b{parameter}\b", doc), f"{name}: {parameter}"
+
+
+def test_contributing_names_files_that_exist_and_targets_that_make_knows() -> None:
+    for path in re.findall(r"`((?:replication|tests|conf|scripts|figures|weights|examples)/[\w./]+)`", CONTRIBUTING):
+        assert "NAME" in path or (ROOT / path).exists(), path
+    for target in re.findall(r"`make ([a-z][\w-]*)", CONTRIBUTING + README):
+        assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_has_all_that_contributing_asks_for(name: str) -> None:
+    for path in (f"scripts/{name}.py", f"replication/plots/{name}.py"):
+        assert (ROOT / path).is_file(), path
+    for kind in ("csv", "png", "pdf", "json"):
+        assert (ROOT / "figures" / f"{name}.{kind}").is_file(), kind
+    assert name in [planned for planned, _ in plan()]
+    assert re.search(rf"^\$\(MADE\)/[^:]*\b{name}\b[^:]*:", MAKEFILE, re.MULTILINE)
+    if not name.startswith("bench"):
+        assert re.search(rf"^{name}: \$\(MADE\)/{name} ## .+: \d", MAKEFILE, re.MULTILINE)
+        assert re.search(rf"^\| {name}[ ,].*`make {name}`", README, re.MULTILINE)
+    tests = "".join((ROOT / "tests" / f"test_{part}.py").read_text() for part in ("scripts", "config"))
+    assert f'"{name}"' in tests
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_has_all_that_contributing_asks_for(name: str) -> None:
+    assert (ROOT / "conf" / "solver" / f"{name}.yaml").is_file()
+    assert f"`{name}`" in README
+    assert SOLVERS[name].__name__ in replication.__all__
+    assert "Source:" in (inspect.getdoc(SOLVERS[name]) or "") or name == "auto"
