@@ -15,13 +15,13 @@ from replication.training import trained_record
 @command
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
-    runs = folders(config).runs / "figC3"
+    runs, subset = folders(config).runs / "figC3", config.subsets[data.name]
 
     def record(network: str, share: float, seed: int) -> dict[str, object]:
         run = config.copy()
         with open_dict(run):
             run.data = config.data.get(data.name, config.data)  # found once for all runs
-            run.data.share, run.data.batch_size = share, config.batch_size
+            run.data.share, run.data.batch_size = share * subset.share, subset.batch_size
             run.seed, run.unit = seed, {"family": network}
             run.network, run.training.penalty = config.networks[network].network, config.networks[network].penalty
         return trained_record(run, runs, runs)

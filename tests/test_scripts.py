@@ -82,7 +82,7 @@ def test_the_figures_of_reversible_networks_write_their_results(tmp_path: Path) 
     small = {
         "figC1": ["study.depths=[4,20]"],
         "figC2": ["study.series=[{batch:2,stages:[[2,1,1],[3,2,1]]}]", "study.size=8", "study.repetitions=1"],
-        "figC3": ["data=digits", "batch_size=32", "trainer.max_steps=2", "shares=[0.5,1.0]", "seeds=[0]"],
+        "figC3": ["data=digits", "trainer.max_steps=2", "shares=[0.5,1.0]", "seeds=[0]"],
         "tableC": ["study.networks=[leapfrog-26,resnet-32]", "study.size=8"],
     }
     for script, options in small.items():

@@ -29,12 +29,12 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         axis.set_xscale("log")
         axis.set_xticks(shares, [f"{share:g}" for share in shares])
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xlabel("share of the training images (%)")
+        axis.set_xlabel("share of the subset (%)")
         axis.set_ylabel("test accuracy (%)")
-        axis.legend(loc="lower right")
+        axis.legend(loc="upper left")
         images = table["training_images"].max()
         figure.suptitle(
-            f"{dataset}, up to {images:,} training images: small networks,\n"
+            f"{dataset}, a subset of {images:,} training images: small networks,\n"
             f"{table['steps'].max()} steps for every share, {table['seed'].nunique()} seeds (settings ours: A16)",
             fontsize=9.5,
         )

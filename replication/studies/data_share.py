@@ -22,7 +22,7 @@ def data_share(
     Args:
         record: trains a network, by its name, with a share and a seed, and returns the record of the training.
         networks: their names.
-        shares: of the training images.
+        shares: of the training images at hand.
         seeds: of the weights, the order, the augmentation and the choice of the images.
 
     Returns:
