@@ -99,7 +99,7 @@ help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
 	@grep -hE '^[a-zA-Z0-9-]+:.*## ' Makefile | sed -E 's/^([a-zA-Z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-figures: $(FIGURES) ## set up and make every figure with its table and record: 40 to 60 min, install aside
+figures: $(FIGURES) ## set up and make every figure with its table and record: 80 to 110 min, install aside
 	@$(RUN) scripts/summary.py $(OUT)
 
 fig1: $(MADE)/fig1 ## architecture of the network: 5 s
@@ -139,9 +139,10 @@ TRAININGS := $(addprefix data=mnist+, \
 	$(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
 	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
 	$(foreach s,1 2,unit.family=monotone-cap1.5+unit.make.norm_cap=1.5+seed=$s) \
-	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null)
+	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null) \
+	experiment=hamiltonian74_cifar10_brief
 
-train-all: | $(VENV)/.installed ## train every network of table1, fig8 and figB3: 5 to 8 h
+train-all: | $(VENV)/.installed ## train every network of table1, fig8, figB3 and tableC: 6 to 9 h
 	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py $(subst +, ,$(run)) &&) true
 
 verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: 1 h, FAST=1: 2 min

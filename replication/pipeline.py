@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import hashlib
 import json
 import shlex
 import subprocess
@@ -20,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-from replication.results import ROOT
+from replication.results import ROOT, read_record
 from replication.training import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
@@ -51,19 +50,12 @@ class Stage:
 
 
 def is_whole(record: Path) -> bool:
-    """Whether a result is complete: its record is there, and every file that the record names has its checksum.
-
-    Args:
-        record: NAME.json of a figure, or of weights (which have no checksums, and are written after their record).
-    """
+    """Whether a result is complete: its record is there, and every file that the record names has its checksum."""
     try:
-        checksums = json.loads(record.read_text()).get("sha256")
-        if checksums is None:
-            return record.with_name(f"{record.name.removesuffix('.json')}.safetensors").is_file()
-        files = [(record.with_name(name).read_bytes(), checksum) for name, checksum in checksums.items()]
-    except (OSError, ValueError):
+        read_record(record.parent, record.name.removesuffix(".json"))
+    except ValueError:
         return False
-    return all(hashlib.sha256(content).hexdigest() == checksum for content, checksum in files)
+    return True
 
 
 def plan(fast: bool = False) -> list[tuple[str, tuple[str, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -69,9 +70,10 @@ def test_a_result_counts_only_when_all_its_files_are_whole(tmp_path: Path) -> No
 def test_weights_count_only_with_both_files(tmp_path: Path) -> None:
     record = tmp_path / "digits-monotone-0.json"
     assert not is_whole(record)
-    record.write_text(json.dumps({"seconds": 1}))
+    weights = record.with_suffix(".safetensors")
+    record.write_text(json.dumps({"sha256": {weights.name: hashlib.sha256(b"weights").hexdigest()}}))
     assert not is_whole(record)
-    record.with_suffix(".safetensors").touch()
+    weights.write_bytes(b"weights")
     assert is_whole(record)
 
 

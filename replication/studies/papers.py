@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from replication.studies.claims import Check, Claim, Rule
+from replication.studies.memory import slope
 
 PAPERS = {  # the papers by letter, and what is ours
     "A": "Wang, An, Liu, Li: Fixed-point algorithms for inverse of residual rectifier neural networks (2021)",
@@ -69,6 +70,12 @@ def crossing(table: pd.DataFrame, n: int, percent: float) -> float:
     """Return the expansivity at which the percentage for n inputs first reaches a value, interpolated."""
     rows = table[table["n"] == n].sort_values("expansivity")
     return float(np.interp(percent, rows["percent"].cummax(), rows["expansivity"]))
+
+
+def accuracy_lead(table: pd.DataFrame) -> pd.Series:
+    """Return by how many percent the Hamiltonian network's mean accuracy exceeds ResNet's, for each share."""
+    means = table.pivot_table(index="share_percent", columns="network", values="test_accuracy")
+    return means["hamiltonian"] - means["resnet"]
 
 
 def image_errors(table: pd.DataFrame, method: str) -> pd.Series:
@@ -265,6 +272,46 @@ CLAIMS = (
                   Rule.AT_MOST, 0, 1e-4, RECOVERED, " %"),
         ),
         ("A7", "A8"),
+    ),
+    Claim(
+        "C-reversible", "abstract", "Three reversible architectures can go arbitrarily deep in theory.",
+        (
+            Check("figC1", "largest error of the first states, 1200 layers, h = 1, normalised, float64",
+                  lambda t: t.query("setting == 'h = 1, normalised' and dtype == 'float64' and layers == 1200 "
+                                    "and network != 'revnet'")["error_max"].max(),
+                  Rule.AT_MOST, 0, 1e-6, "the definition of a recovered image"),
+            Check("tableC", "largest error of a stage's first states over all networks, float64",
+                  lambda t: t["reconstruction_error_float64"].max(),
+                  Rule.AT_MOST, 0, 1e-10, "far above rounding, and far below what an error would show"),
+        ),
+        ("A14", "A15", "A16"),
+    ),
+    Claim(
+        "C-memory", "abstract",
+        "A memory-efficient implementation need not store the activations of most hidden layers.",
+        (
+            Check("figC2", "memory that a layer adds, of what it adds with stored activations, batches of 100",
+                  lambda t: 100 * slope(t, "reversible", 100) / slope(t, "stored", 100),
+                  Rule.AT_MOST, 0, 5, "weights, gradients and momentum grow with depth too", " %"),
+            Check("figC2", "peak memory of a training step at 1202 layers, batch of 32",
+                  lambda t: t.query("method == 'reversible' and layers == 1202")["peak_memory_mb"].max(),
+                  Rule.AT_MOST, 4096, 0, "what modest computational resources have", " MB"),
+        ),
+        ("A14", "A16"),
+    ),
+    Claim(
+        "C-accuracy", "abstract",
+        "On CIFAR-10, CIFAR-100 and STL-10 the networks are superior to or on par with the state of the art.",
+        untested="80,000 steps a network need an accelerator; tableC lists what was trained",
+    ),
+    Claim(
+        "C-few", "abstract", "The architectures yield superior results when trained with fewer training data.",
+        (
+            Check("figC3", "mean accuracy of Hamiltonian less that of ResNet, shares up to 20 %, least",
+                  lambda t: accuracy_lead(t[t["share_percent"] <= 20]).min(),
+                  Rule.AT_LEAST, 0, 1, "about the standard error of a mean over three seeds", " %"),
+        ),
+        ("A14", "A16"), dataset="CIFAR-10",
     ),
     Claim(
         "D-below", "recalled", "Gaussian layers with m/n below 3.4 are not injective, as n grows.",
