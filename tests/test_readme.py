@@ -9,7 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 
+from replication.studies.memory import slope
+
 TEXT = (ROOT / "README.md").read_text()
+OF_PAPER_C = ("figC1", "figC2", "figC3", "tableC")
 OF_PAPER_B = ("figB1", "figB2", "figB3", "figB4")
 
 
@@ -189,3 +192,44 @@ def test_its_numbers_of_injective_layers_are_those_of_the_committed_tables() -> 
     smallest = (injective["smallest_ratio"] / injective["sigma_lower"]).min()
     assert f"over {len(injective)} injective" in TEXT
     assert f"is {smallest:.2f}σ" in TEXT
+
+
+def test_its_numbers_of_reversible_networks_are_those_of_the_committed_tables() -> None:
+    rows = {name: next(line for line in TEXT.splitlines() if line.startswith(f"| {name} ")) for name in OF_PAPER_C}
+    errors = committed("figC1")
+    deep = errors[errors["dtype"].eq("float64") & errors["setting"].eq("h = 1, normalised") & errors["layers"].eq(1200)]
+    largest = deep.set_index("network")["error_max"]
+    assert [f"{largest[name]:.1e}" for name in ("hamiltonian", "midpoint", "leapfrog")] == [
+        "4.3e-13", "1.2e-12", "2.2e-10",
+    ]  # fmt: skip
+    unstable = errors[errors["setting"].str.contains("biases, kernels") & errors["layers"].eq(400)]
+    lost = unstable[unstable["network"].isin(["hamiltonian", "midpoint"])]
+    assert (lost["error_median"] > 1).all()
+
+    steps = committed("figC2")
+    added = {method: slope(steps, method, 100) for method in ("reversible", "stored")}
+    assert f"{added['reversible']:.2f} MB to the peak" in rows["figC2"]
+    assert f"{added['stored']:.1f} MB with stored activations" in rows["figC2"]
+    share = 100 * added["reversible"] / added["stored"]
+    assert share <= 5
+    assert f"batches of 100: {share:.1f} %" in rows["figC2"]
+    times = steps.groupby("method")["times_stored"].agg(["min", "max"])
+    for method, form in (("reversible", "time is {:.2f} to {:.2f} times"), ("revtorch", "revtorch's {:.2f} to {:.2f}")):
+        assert form.format(*times.loc[method]) in rows["figC2"]
+    peak = steps[steps["layers"] == 1202].set_index("method")["peak_memory_mb"] / 1024
+    assert f"{peak['reversible']:.1f} GiB in all, {peak['stored']:.1f} GiB with" in rows["figC2"]
+
+    shares = committed("figC3")
+    mean = shares.pivot_table(index="share_percent", columns="network", values="test_accuracy")
+    for share in (5, 100):
+        ours, theirs = mean.loc[share, "hamiltonian"], mean.loc[share, "resnet"]
+        assert f"{ours:.1f} % and{' ResNet' if share == 5 else ''} {theirs:.1f} % at {share} %" in rows["figC3"]
+    seconds = shares.groupby("network")["seconds"].sum()
+    assert f"takes {seconds['hamiltonian'] / seconds['resnet']:.1f} times" in rows["figC3"]
+
+    networks = committed("tableC")
+    trained = networks.dropna(subset=["test_accuracy"])
+    assert len(trained) >= 1
+    for accuracy in trained["test_accuracy"]:
+        assert f"{accuracy:.2f} %" in rows["tableC"]
+    assert networks["reconstruction_error_float64"].max() <= 1e-10

@@ -325,6 +325,8 @@ def test_a_compiled_network_has_the_same_gradients() -> None:
     plain, compiled = copy.deepcopy(network), torch.compile(network, backend="aot_eager")
     found, expected = (gradients(n, lambda n: F.cross_entropy(n(images), labels)) for n in (compiled, plain))
     assert error(found, expected) <= 1e-12
+    for name, buffer in plain.named_buffers():  # batches counted once, running statistics
+        torch.testing.assert_close(network.get_buffer(name), buffer)
 
 
 def ddp_gradients(rank: int, folder: str) -> None:

@@ -34,7 +34,6 @@ class ReversibleSequence(BlockSequence):
         return recomputed([coupling for block in self for coupling in block], first, second)
 
 
-@torch.compiler.disable
 def recomputed(couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
     """Take a pair of states through couplings, so that gradients come from recomputed states."""
     trained = {id(p): p for coupling in couplings for p in coupling.parameters() if p.requires_grad}
