@@ -25,7 +25,7 @@ OPTIONS_figB4 := study.epochs=2 study.seeds=[0]
 OPTIONS_table1 := "runs=[{family: monotone, seed: 0}, {family: lipschitz, seed: 0}, {family: causal, seed: 0}, {family: standard, seed: 0}]" \
 	per_class=1 cost.per_class=2 cost.repetitions=1
 OPTIONS_figC1 := study.depths=[4,40]
-OPTIONS_figC2 := "study.series=[{batch: 4, stages: [[3, 2, 1], [7, 6, 5]]}]" study.repetitions=1
+OPTIONS_figC2 := study.methods=[stored,reversible] "study.series=[{batch: 4, stages: [[3, 2, 1]]}]" study.repetitions=1
 OPTIONS_figC3 := trainer.max_steps=5 shares=[0.05] seeds=[0] +trainer.limit_test_batches=2
 OPTIONS_tableC := study.networks=[hamiltonian-74,leapfrog-26,resnet-32] study.size=16
 OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
