@@ -1,0 +1,133 @@
+"""The experiments on reversible networks: their measures can fail, and their tables have what they promise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from replication import HamiltonianBlock, preset
+from replication.plots import figC1, figC3, tableC
+from replication.studies import memory as memory_study
+from replication.studies.data_share import data_share
+from replication.studies.memory import memory, slope, time_columns
+from replication.studies.presets import exactness, preset_table, reconstruction_error, trained_presets
+from replication.studies.reconstruction import grown_blocks, reconstruction, relative_errors
+from replication.training import cut_by_ten
+from replication.units.reversible import Coupling
+
+PLAIN = {"hamiltonian": {"step": 0.1, "normalise": False}}
+
+
+def test_depth_and_growth_are_those_asked_for() -> None:
+    torch.manual_seed(0)
+    once = grown_blocks(lambda: HamiltonianBlock(4), 9, 1.0, torch.float64)
+    torch.manual_seed(0)
+    thrice = grown_blocks(lambda: HamiltonianBlock(4), 9, 3.0, torch.float64)
+    assert len(list(once)) == 3  # blocks of four layers
+    for small, large in zip(once.parameters(), thrice.parameters(), strict=True):
+        torch.testing.assert_close(large, 3 * small if small.ndim > 1 else small)
+
+
+def test_a_wrong_inverse_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence = grown_blocks(lambda: HamiltonianBlock(4), 8, 1.0, torch.float64)
+    images = torch.randn(3, 4, 5, 5, dtype=torch.float64)
+    with torch.no_grad():
+        assert relative_errors(sequence, images)[0].max() < 1e-12
+        network = preset("leapfrog-26", (3, 8, 8)).double()
+        assert reconstruction_error(network, torch.randn(2, 3, 8, 8, dtype=torch.float64)) < 1e-12
+        monkeypatch.setattr(Coupling, "undone", lambda self, c, branch: c + branch)
+        assert relative_errors(sequence, images)[0].min() > 0.1
+        assert reconstruction_error(network, torch.randn(2, 3, 8, 8, dtype=torch.float64)) > 0.1
+
+
+def test_what_is_unstable_loses_its_first_states_and_says_so_with_infinity() -> None:
+    settings = [{"title": title, "growth": growth, "options": PLAIN} for title, growth in (("stable", 1), ("not", 10))]
+    table = reconstruction({"hamiltonian": HamiltonianBlock}, settings, 8, 6, 3, [4, 120, 1200], 0)
+    assert len(table) == 2 * 2 * 3
+    double = table[table["dtype"] == "float64"].set_index(["setting", "layers"])["error_max"]
+    assert double["stable"].max() < 1e-10
+    assert double["not", 4] < 1e-10
+    assert double["not", 1200] == float("inf")
+    assert len(figC1.draw(table).axes) == 2
+
+
+def test_exactness_compares_recomputed_stored_and_exact_gradients() -> None:
+    found = exactness("leapfrog-26", images=3, size=8, seed=0)
+    assert (
+        0 < float(found["reconstruction_error_float64"]) < 1e-12 < float(found["reconstruction_error_float32"]) < 1e-3
+    )
+    assert 0 < float(found["gradient_error_float32"]) < 0.1
+    assert 0 < float(found["gradient_rounding_float32"]) < 0.1
+
+
+def written(folder: Path, name: str, network: dict[str, Any]) -> None:
+    record = {
+        "recipe": {"network": network}, "dataset": "CIFAR-10", "training_images": 7, "epochs": 2, "steps": 3,
+        "seconds": 4, "test_accuracy": 0.5,
+    }  # fmt: skip
+    (folder / f"{name}.json").write_text(json.dumps(record))
+
+
+def test_only_trainings_of_presets_are_listed_and_networks_without_one_are_shown_so(tmp_path: Path) -> None:
+    written(tmp_path, "cifar10-resnet-32-0", {"name": "resnet-32"})
+    written(tmp_path, "mnist-monotone-0", {"hidden": [1]})
+    assert list(trained_presets(tmp_path)) == ["resnet-32"]
+    table = preset_table(tmp_path, ["resnet-32", "resnet-110"], 2, 8, 0)
+    assert table["test_accuracy"].iloc[0] == 50
+    assert table["test_accuracy"].isna().tolist() == [False, True]
+    cells = [cell.get_text().get_text() for cell in tableC.draw(table).axes[0].tables[0].get_celld().values()]
+    assert "50.00" in cells
+    assert "–" in cells
+
+
+def test_every_network_share_and_seed_is_trained_once() -> None:
+    seen = []
+
+    def record(network: str, share: float, seed: int) -> dict[str, Any]:
+        seen.append((network, share, seed))
+        return {
+            "training_images": int(100 * share),
+            "test_accuracy": share,
+            "parameters": 5,
+            "steps": 9,
+            "seconds": 1.0,
+        }
+
+    table = data_share(record, ["hamiltonian", "resnet"], [0.1, 1.0], [0, 1])
+    assert len(set(seen)) == len(seen) == len(table) == 8
+    assert (table["training_images"] == table["share_percent"]).all()
+    assert len(figC3.draw(table, "CIFAR-10").axes) == 1
+
+
+def test_the_slope_is_that_of_the_batch_and_method() -> None:
+    rows = [
+        {"method": method, "batch": batch, "layers": layers, "peak_memory_mb": 100 + add * layers}
+        for method, batch, add in (("stored", 8, 2.0), ("stored", 4, 1.0), ("reversible", 8, 0.5))
+        for layers in (10, 20, 50)
+    ]
+    assert slope(pd.DataFrame(rows), "stored", 8) == pytest.approx(2)
+    assert slope(pd.DataFrame(rows), "reversible", 8) == pytest.approx(0.5)
+    assert time_columns([2.0, 4.0, 3.0], [1.0, 2.0, 1.5])["times_stored"] == 2
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_study, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="revtorch is not installed and left out"):
+        assert memory(["revtorch"], [2, 4], [{"batch": 1, "stages": [[1, 1]]}], 8, 1, 1).empty
+
+
+def test_the_rate_is_cut_by_ten_at_the_shares_asked_for() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    schedule = cut_by_ten(optimizer, total_steps=80, at=[0.5, 0.75])
+    rates = []
+    for _ in range(80):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.1] * 40 + [0.01] * 20 + [0.001] * 20)
