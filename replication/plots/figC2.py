@@ -25,7 +25,7 @@ def draw(table: pd.DataFrame) -> Figure:
         draw_lines(memory, table, "peak_memory_mb", 1 / 1024)
         memory.set_ylabel("peak memory of the process (GiB)")
         draw_lines(time, table, "times_stored", 1.0)
-        time.set_ylabel("processor time (× that with stored activations)")
+        time.set_ylabel("processor time (× stored)")
         time.set_xscale("log")
         handles, labels = memory.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=table["batch"].nunique())
