@@ -233,3 +233,6 @@ def test_its_numbers_of_reversible_networks_are_those_of_the_committed_tables() 
     for accuracy in trained["test_accuracy"]:
         assert f"{accuracy:.2f} %" in rows["tableC"]
     assert networks["reconstruction_error_float64"].max() <= 1e-10
+    deepest = networks.set_index("network").loc["hamiltonian-1202", "gradient_error_float32"]
+    assert 6.5e-3 < deepest == networks["gradient_error_float32"].max() < 7.5e-3
+    assert 1.1e-3 < networks["gradient_rounding_float32"].max() < 1.25e-3
