@@ -116,7 +116,7 @@ figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 to 3 min
 figB4: $(MADE)/figB4 ## flows of causal units, likelihoods and samples: 4 to 9 min
 figC1: $(MADE)/figC1 ## reversible networks: error of recomputed states against depth: 30 s
 figC2: $(MADE)/figC2 ## reversible networks: memory and time of a training step against depth: 10 min
-figC3: $(MADE)/figC3 ## Hamiltonian against ResNet, by the share of training data: 30 to 80 min (CIFAR-10)
+figC3: $(MADE)/figC3 ## Hamiltonian against ResNet, by the share of training data: 20 to 80 min (CIFAR-10)
 figD1: $(MADE)/figD1 ## Gaussian ReLU layers: probability of injectivity against expansivity: 80 s
 figD2: $(MADE)/figD2 ## Gaussian ReLU layers: active rows at the adversarial direction: 90 s to 3 min
 figD3: $(MADE)/figD3 ## digits that one ReLU layer cannot tell apart: 35 s

@@ -37,11 +37,15 @@ TABLE = pd.DataFrame({"gamma": [0.5, 1.0], "percent": [100.0, 50.0]})
 CONFIG = OmegaConf.create({"seed": 3})
 
 
+# which a shell's background jobs, and all that they start, ignore
+HEEDS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def start(code: str, *words: str, **options: object) -> subprocess.Popen[str]:
     """Start Python code in the repository's root, one thread, as a user would start a script."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | dict(options.pop("env", {}))  # type: ignore[call-overload]
     return subprocess.Popen(
-        [sys.executable, "-c", code, *words], cwd=ROOT, env=environment, text=True,
+        [sys.executable, "-c", HEEDS_CTRL_C + code, *words], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
 
