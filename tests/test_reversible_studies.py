@@ -113,6 +113,7 @@ def test_the_slope_is_that_of_the_batch_and_method() -> None:
     ]
     assert slope(pd.DataFrame(rows), "stored", 8) == pytest.approx(2)
     assert slope(pd.DataFrame(rows), "reversible", 8) == pytest.approx(0.5)
+    assert slope(pd.DataFrame(rows), "reversible", 4) != slope(pd.DataFrame(rows), "reversible", 4)  # NaN: not measured
     assert time_columns([2.0, 4.0, 3.0], [1.0, 2.0, 1.5])["times_stored"] == 2
 
 

@@ -112,6 +112,11 @@ def time_columns(seconds: Sequence[float], stored: Sequence[float] | None) -> di
 
 
 def slope(table: pd.DataFrame, method: str, batch: int) -> float:
-    """Return how many megabytes of peak memory a layer adds, by least squares over the depths of a batch."""
+    """Return how many megabytes of peak memory a layer adds, by least squares over the depths of a batch.
+
+    NaN where there are not two of them.
+    """
     rows = table[(table["method"] == method) & (table["batch"] == batch)]
+    if rows["layers"].nunique() < 2:
+        return float("nan")
     return float(np.polyfit(rows["layers"], rows["peak_memory_mb"], 1)[0])
