@@ -312,7 +312,7 @@ class Block(nn.Module):
 def test_own_modules_are_read_or_refused(block: nn.Module, shape: tuple[int, ...], data: st.DataObject) -> None:
     x = data.draw(st.one_of(tensors(shapes=around(*shape)), no_tensor))
     unit = checked(lambda: as_unit(block, x))
-    assert unit is None or tuple(unit.input_shape) == shape
+    assert unit is None or tuple(unit.input_shape) == tuple(x.shape[1:])  # convolutions take images of any size
     checked(lambda: invert(block, x))
 
 
