@@ -93,7 +93,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) bench train train-all test lint setup lock audit clean
+.PHONY: help figures $(FIGURES) bench claims verify reproduce report plan train train-all test coverage lint setup lock audit clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -126,7 +126,6 @@ tableC: $(MADE)/tableC ## networks of paper C, and the accuracy of those that we
 
 bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), the network's inverse, and large sweeps: 25 min
 
-.PHONY: claims verify reproduce report plan coverage
 
 claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/claims.csv, claims.md and the README: 2 s
 	@$(RUN) scripts/claims.py $(if $(FAST),$(OUT))
@@ -134,7 +133,7 @@ claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-# Every network of table1, fig8 and figB3: options of scripts/train.py, joined by +.
+# Every network of table1, fig8, figB3 and tableC: options of scripts/train.py, joined by +.
 TRAININGS := $(addprefix data=mnist+, \
 	$(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
 	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
@@ -160,7 +159,7 @@ plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train a
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 20 min or more
+coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 8 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 lint: | $(VENV)/.installed-dev ## check style and types: 20 s

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
@@ -22,7 +21,7 @@ from rich.markup import escape
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
-from replication.results import Result, is_made, only_writer, provenance, write_result
+from replication.results import Result, in_multirun, is_made, only_writer, provenance, write_result
 from replication.training import load_network
 
 
@@ -51,11 +50,6 @@ def folders(config: DictConfig) -> Folders:
         own = Path(HydraConfig.get().runtime.output_dir)
         return Folders(own, weights, own, own)
     return Folders(Path(paths.figures_dir), weights, weights, Path(paths.outputs_dir) / "training")
-
-
-def in_multirun() -> bool:
-    """Return whether this run is a job of a sweep, with a folder of its own."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def make_figure(

@@ -211,9 +211,14 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
     } | more
 
 
+def in_multirun() -> bool:
+    """Return whether this run is a job of a sweep, with a folder of its own."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def command_line() -> str:
     """Return the command of this run; of a job of a multirun, the command that makes it alone."""
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if in_multirun():
         job = HydraConfig.get()
         return " ".join(["python", f"scripts/{job.job.name}.py", *job.overrides.task])
     script = Path(sys.argv[0]).resolve()

@@ -11,9 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import DictConfig
-from test_config import composed
-from test_training import interrupted, same, weights_of
+from test_training import same
 from torch import Tensor, nn
 
 from replication import (
@@ -29,7 +27,6 @@ from replication import (
 from replication.networks import smoothness_penalty
 from replication.networks.presets import PRESETS, REVERSIBLE
 from replication.studies.memory import StepProcess
-from replication.training import load_record, train
 from replication.units import BlockSequence, ReversibleBlock, ReversibleSequence, SpaceToDepth
 
 BLOCKS = [HamiltonianBlock, MidpointBlock, LeapfrogBlock, RevNetBlock]
@@ -105,6 +102,12 @@ def test_revnet_couples_any_two_maps() -> None:
     y, z = torch.randn(2, 3, 2, 4, 4)
     y_next = y + z.tanh()
     torch.testing.assert_close(block(y, z), (y_next, z + y_next.sigmoid()))
+
+
+def test_maps_without_parameters_go_back_too() -> None:
+    block = RevNetBlock(4, nn.Tanh(), nn.Sigmoid())
+    given = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(torch.stack(block.inverse(*block(*given))), given)
 
 
 # inverses
@@ -369,28 +372,6 @@ def test_1202_layers_train_within_four_gigabytes() -> None:
     assert report["peak_memory_mb"] < 4096
 
 
-# training
-
-
-@pytest.fixture
-def small() -> DictConfig:
-    return composed(
-        "train", "experiment=hamiltonian74_cifar10", "data=digits", "network.name=midpoint-26", "trainer.max_epochs=2",
-        "trainer.enable_progress_bar=false",
-    )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_an_interrupted_training_of_a_reversible_network_goes_on_to_the_same_weights(
-    small: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train(small, tmp_path / "whole", tmp_path / "whole")
-    interrupted(small, tmp_path / "cut", monkeypatch)
-    resumed = train(small, tmp_path / "cut", tmp_path / "cut")
-    assert load_record(resumed)["resumed"]
-    assert same(weights_of(whole), weights_of(resumed))
-
-
 # bad input
 
 
@@ -413,3 +394,12 @@ def test_an_interrupted_training_of_a_reversible_network_goes_on_to_the_same_wei
 def test_bad_input_is_one_sentence(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_another_dtype_or_other_channels_are_one_sentence() -> None:
+    with pytest.raises(TypeError, match=r"the input is torch\.float64 and the unit torch\.float32"):
+        HamiltonianBlock(4)(*torch.zeros(2, 1, 2, 8, 8, dtype=torch.float64))
+    with pytest.raises(TypeError, match=r"the input is torch\.float64 and the unit torch\.float32"):
+        preset("midpoint-26")(torch.zeros(1, 3, 8, 8, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"the layer takes images \(rows, 3, height, width\)"):
+        preset("midpoint-26")(torch.zeros(1, 1, 8, 8))

@@ -76,9 +76,14 @@ def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(folder.glob("*.safetensors"))
 
 
+REVERSIBLE = ("experiment=hamiltonian74_cifar10", *FAST[:-1], "network.name=midpoint-26")
+
+
+@pytest.mark.parametrize("overrides", [FAST, REVERSIBLE], ids=["rectifier", "reversible"])
 def test_an_interrupted_training_goes_on_to_the_same_weights(
-    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = composed("train", *overrides)
     whole = train(config, tmp_path / "whole", tmp_path / "whole")
     interrupted(config, tmp_path / "cut", monkeypatch)
     resumed = train(config, tmp_path / "cut", tmp_path / "cut")

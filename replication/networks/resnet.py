@@ -25,6 +25,7 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
         )  # fmt: skip
+        # a pooling of single pixels takes every other one
         self.shortcut = nn.Sequential(nn.MaxPool2d(1, stride), ZeroChannels(channels, width))
 
     def forward(self, x: Tensor) -> Tensor:

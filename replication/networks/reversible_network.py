@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from replication.checks import check_images, check_tensor
 from replication.units import BlockSequence, ReversibleBlock, ReversibleSequence, ZeroChannels
 from replication.units.reversible import Pair
 
@@ -84,7 +85,13 @@ class ReversibleNetwork(nn.Module):
         return self.classifier(self.blocks[-1].end(*end))
 
     def stage_states(self, images: Tensor) -> list[tuple[Pair, Pair]]:
-        """Return the pairs of states at the beginning and the end of every stage, for images (rows, *image_shape)."""
+        """Return the pairs of states at the beginning and the end of every stage, for images (rows, *image_shape).
+
+        Raises:
+            TypeError, ValueError: if the images are no tensor of the network's dtype, or have other channels.
+        """
+        check_tensor(images, like=next(self.parameters()))
+        check_images(images, self.image_shape[0])
         features = self.stem(images)
         pair = self.blocks[0].begin(features.to(torch.promote_types(features.dtype, torch.float32)))
         states = []

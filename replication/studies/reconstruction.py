@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,7 @@ def grown_blocks(block: Callable[[], ReversibleBlock], depth: int, growth: float
     return sequence
 
 
+@torch.no_grad()
 def relative_errors(sequence: BlockSequence, images: Tensor) -> tuple[Tensor, Tensor]:
     """Send images through and back; return the relative error of the first pair of states, and its growth (rows,).
 
@@ -66,31 +68,32 @@ def reconstruction(
         error_max (relative, over images; infinite where the forward pass overflows), state_growth (median of
         ‖last states‖/‖first states‖), images.
     """
-    rows: list[dict[str, object]] = []
+    runs = [
+        (setting, network, dtype, depth)
+        for setting in settings
+        for network in blocks
+        for dtype in (torch.float64, torch.float32)
+        for depth in depths
+    ]
+    rows = []
     with Progress() as progress:
-        task = progress.add_task("reconstruction", total=len(settings) * len(blocks) * 2 * len(depths))
-        for setting in settings:
-            for network, make in blocks.items():
-                options = setting["options"].get(network, {})
-                for dtype in (torch.float64, torch.float32):
-                    for depth in depths:
-                        torch.manual_seed(seed)
-                        features = torch.randn(images, channels, size, size, dtype=torch.float64).to(dtype)
-                        sequence = grown_blocks(lambda: make(channels, **options), depth, setting["growth"], dtype)  # noqa: B023
-                        with torch.no_grad():
-                            error, state_growth = relative_errors(sequence, features)
-                        rows.append(
-                            {
-                                "setting": setting["title"],
-                                "growth": setting["growth"],
-                                "network": network,
-                                "dtype": str(dtype).removeprefix("torch."),
-                                "layers": sum(block.layers for block in sequence),
-                                "error_median": float(error.median()),
-                                "error_max": float(error.max()),
-                                "state_growth": float(state_growth.median()),
-                                "images": images,
-                            }
-                        )
-                        progress.advance(task)
+        for setting, network, dtype, depth in progress.track(runs, description="reconstruction"):
+            torch.manual_seed(seed)
+            features = torch.randn(images, channels, size, size, dtype=torch.float64).to(dtype)
+            block = partial(blocks[network], channels, **setting["options"].get(network, {}))
+            sequence = grown_blocks(block, depth, setting["growth"], dtype)
+            error, state_growth = relative_errors(sequence, features)
+            rows.append(
+                {
+                    "setting": setting["title"],
+                    "growth": setting["growth"],
+                    "network": network,
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "layers": sum(block.layers for block in sequence),
+                    "error_median": float(error.median()),
+                    "error_max": float(error.max()),
+                    "state_growth": float(state_growth.median()),
+                    "images": images,
+                }
+            )
     return pd.DataFrame(rows)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from replication.operators import Convolution, Dense, Weighted, adjoint_kernel
+from replication.checks import check_rows, check_tensor
+from replication.operators import Convolution, Dense, Weighted
 from replication.units.plain import PlainLayer
-from replication.units.rectifier_unit import check_rows
 
 Pair = tuple[Tensor, Tensor]
 
@@ -64,8 +64,8 @@ class AntisymmetricBranch(SymmetricBranch):
     """
 
     def kernel(self, x: Tensor) -> Weighted:
-        adjoint = self.weight.mT if self.weight.ndim == 2 else adjoint_kernel(self.weight)
-        return linear_map(self.weight - adjoint, x)
+        kernel = super().kernel(x)
+        return linear_map(kernel.weight - kernel.adjoint().weight, x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.factor * self.shift(self.kernel(x)(x)).relu()
@@ -160,7 +160,11 @@ class ReversibleBlock(nn.Module, ABC):
         """Return the features (rows, channels, …) of a network's last pair."""
 
     def forward(self, first: Tensor, second: Tensor) -> Pair:
-        """Take a pair of states, each (rows, state_channels, …), one block further."""
+        """Take a pair of states, each (rows, state_channels, …), one block further.
+
+        Raises:
+            TypeError, ValueError: if the states do not fit.
+        """
         self.check_states(first, second)
         for coupling in self:
             first, second = coupling(first, second)
@@ -181,7 +185,9 @@ class ReversibleBlock(nn.Module, ABC):
         return undone(self, list(self), first, second)
 
     def check_states(self, first: Tensor, second: Tensor) -> None:
-        """Refuse states of different shapes or with other channels."""
+        """Refuse states of another dtype, of different shapes or with other channels."""
+        for state in (first, second):
+            check_tensor(state, like=next(self.parameters(), first))
         if first.shape != second.shape or first.ndim < 2 or first.shape[1] != self.state_channels:
             raise ValueError(
                 f"the block takes two states of one shape with {self.state_channels} channels, "
@@ -328,7 +334,7 @@ def residual_branch(channels: int) -> nn.Sequential:
 def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
     """Go back over couplings that are parts of the module, from finite states of its dtype."""
     for state in (first, second):
-        check_rows(state, like=next(module.parameters()))
+        check_rows(state, like=next(module.parameters(), first))
     with frozen_statistics(module):
         for coupling in reversed(couplings):
             first, second = coupling.inverse(first, second)
