@@ -10,6 +10,7 @@ from replication.networks import (
     ReversibleNetwork,
     preset,
 )
+from replication.reading import as_unit, invert
 from replication.solvers import (
     Anderson,
     Auto,
@@ -46,8 +47,6 @@ from replication.units import (
     ReversibleSequence,
     RevNetBlock,
     StandardConvUnit,
-    as_unit,
-    invert,
 )
 
 __version__ = "0.1.0"

@@ -4,7 +4,6 @@ from replication.units.causal import CausalConvUnit, MonotoneCausalConvUnit
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
 from replication.units.injective import InjectiveConvReLU, InjectiveReLU, PairedReLU
 from replication.units.inverse import Inverse
-from replication.units.own import as_unit, invert
 from replication.units.plain import (
     Affine,
     ChannelNormalisation,
@@ -58,6 +57,4 @@ __all__ = [
     "StandardConvUnit",
     "Unit",
     "ZeroChannels",
-    "as_unit",
-    "invert",
 ]

@@ -1,0 +1,227 @@
+"""Units of one's own: from a module y = x + second(relu(first(x))) to its certificate and inverse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from replication.checks import check_numbers, check_rows
+from replication.operators import OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap
+from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix, by_channel, common
+from replication.reading.following import Reading, follow
+from replication.reading.guest import Guest, UnreadableError
+from replication.rectifier import RectifierEquation
+from replication.rows import residual_scale, row_norm
+from replication.solvers import Solution, Solver, Status
+from replication.solvers.solution import CODE
+from replication.units.causal import CausalConvUnit
+from replication.units.convolutional import StandardConvUnit
+from replication.units.rectifier_unit import RectifierUnit, resolve_tolerance, with_error_bound
+from replication.units.residual import ResidualUnit
+
+FORM = "x + second(relu(first(x))) with linear layers or convolutions of stride 1 that keep the size"
+PROBES = (1.0, 10.0, 0.1)  # sizes of the random inputs on which what was read is held against the module
+
+
+@torch.no_grad()
+def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
+    """Read a residual unit with one ReLU off what a module computes, and hold it against the module on inputs.
+
+    The forward pass is followed function by function, so that it does not matter how the module is written: layers in
+    any order, functions, hooks, parametrized or shared weights, in place or not. Read are sums, factors and constants
+    that all rows share, linear layers and matrices, convolutions of stride 1 with zero, circular or one-sided padding
+    (of any odd size, dilated and grouped too), normalisation and dropout in evaluation mode, and one ReLU. Factors
+    and normalisation are folded into the weights, which rounds those once.
+
+    Nothing of the module changes: neither its weights, statistics and mode, nor the random numbers to come. It is read
+    once: later changes of its weights do not reach the unit.
+
+    Args:
+        module: computes y = x + second(relu(first(x))).
+        x: inputs (rows, d) or (rows, channels, height, width), which fix the shape and are used for the check.
+
+    Returns:
+        The unit, whose `certificate` and `inverse` are the module's.
+
+    Raises:
+        TypeError: if the module is no module, or the inputs are no tensor of float32 or float64.
+        ValueError: if the module is not of this form, with what stands in the way, or x has another shape or values
+            that are not finite.
+    """
+    guest = Guest(module)
+    check_numbers(x=x)
+    check_rows(x, like=x)
+    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
+        raise ValueError(
+            f"a module is read on inputs (rows, d) or (rows, channels, height, width), not {tuple(x.shape)}"
+        )
+    x = x if len(x) else x.new_zeros(1, *x.shape[1:])
+    try:
+        unit = unit_of(follow(guest, x), x)
+    except UnreadableError as error:
+        raise ValueError(f"the module is not read as {FORM}: {error}") from error
+    for point in (x, *(size * torch.randn(x.shape, generator=seeded(), dtype=x.dtype).to(x) for size in PROBES)):
+        if not agree(guest(point), unit(point)):
+            raise ValueError(
+                f"the module does not compute what was read off it, {FORM}: it differs by more than rounding (it may "
+                "compute something else at each call, or use a library that cannot be followed)"
+            )
+    return unit
+
+
+@torch.no_grad()
+def invert(
+    module: nn.Module, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
+) -> Solution:
+    """Recover x from y = module(x), for a module of the form that `as_unit` reads.
+
+    The residual, the status and the error bound are those of the module itself, evaluated at the values returned.
+
+    Args:
+        module: as for `as_unit`.
+        y: outputs, of the shape and dtype of the module's inputs.
+        solver, tolerance, options: as for `RectifierUnit.inverse`.
+
+    Returns:
+        A solution with a status for every row.
+
+    Raises:
+        ValueError, TypeError: if the module is not of the form, or y, the solver, the tolerance or an option is wrong.
+
+    >>> class Block(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.first, self.second = nn.Linear(3, 5), nn.Linear(5, 3)
+    ...
+    ...     def forward(self, x):
+    ...         return x + self.second(torch.relu(self.first(x)))
+    >>> block = Block()
+    >>> x = torch.randn(4, 3)
+    >>> solution = invert(block, block(x).detach())
+    >>> bool(solution.converged.all()), solution.solver
+    (True, 'exact')
+    """
+    unit = as_unit(module, y)
+    solution = unit.inverse(y, solver, tolerance, **options)
+    return judged(solution, Guest(module), unit, y, resolve_tolerance(tolerance, y.dtype))
+
+
+def judged(solution: Solution, guest: Guest, unit: RectifierUnit, y: Tensor, tolerance: float) -> Solution:
+    """Return a solution with the residual, status and error bound that the module itself gives it."""
+    if not len(y):
+        return solution
+    residual = row_norm(guest(solution.value) - y) / residual_scale(y)
+    met = residual <= tolerance
+    codes = torch.where(solution.converged, CODE[Status.STAGNATED], solution.codes)
+    codes = torch.where(torch.isfinite(residual), codes, CODE[Status.NOT_FINITE])
+    codes = torch.where(met & solution.converged, CODE[Status.CONVERGED], codes)
+    rows, rectifier_map = unit.rows(y)
+    return with_error_bound(replace(solution, residual=residual, codes=codes), RectifierEquation(rectifier_map, rows))
+
+
+def seeded() -> torch.Generator:
+    """Return a generator of random numbers of its own."""
+    return torch.Generator().manual_seed(0)
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Return whether two outputs differ by rounding at most, in the rows where both are finite."""
+    rows = torch.isfinite(found).flatten(1).all(1) & torch.isfinite(expected).flatten(1).all(1)
+    found, expected = found[rows], expected[rows]
+    size = 1 + torch.linalg.vector_norm(expected, ord=torch.inf) if expected.numel() else 1
+    return bool(((found - expected).abs() <= 1000 * torch.finfo(found.dtype).eps * size).all())
+
+
+def unit_of(reading: Reading, x: Tensor) -> RectifierUnit:
+    """Return the unit that computes what was read.
+
+    Raises:
+        UnreadableError: if it is none.
+    """
+    output = reading.output
+    sources = [source for source in output.parts if source > 0]
+    if output.parts.get(0) != Identity():
+        raise UnreadableError(
+            f"its input is not added as it is to what it returns, but {described(output.parts.get(0))}"
+        )
+    if not sources:
+        raise UnreadableError("there is no ReLU on the way to what it returns, which is an affine map of its input")
+    if len(sources) > 1:
+        places = " and ".join(reading.places[source - 1] for source in sources)
+        raise UnreadableError(f"two ReLU are added up, {places}; stack their weights in one layer")
+    inner, second = reading.rectified[sources[0] - 1], output.parts[sources[0]]
+    first = inner.parts[0]
+    if x.ndim == 2:
+        (W1, W2), d = (matrix_of(part, x) for part in (first, second)), x.shape[1]
+        return ResidualUnit(W1, inner.bias, W2, output.bias.reshape(d))
+    return convolutional_unit(first, inner, second, output, x)
+
+
+def described(part: Linear | None) -> str:
+    """Say what the shortcut is."""
+    if part is None:
+        return "not at all"
+    return f"times {part.scale:g}" if isinstance(part, Identity) else "by way of a layer"
+
+
+def matrix_of(part: Linear, x: Tensor) -> Tensor:
+    """Return the matrix of a map of rows like x, which the identity keeps as long as they are."""
+    if isinstance(part, Identity):
+        return part.scale * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    assert isinstance(part, Matrix)
+    return part.weight
+
+
+def kernel_of(part: Linear, channels: int, x: Tensor) -> Kernel:
+    """Return the kernel of a map of images."""
+    if isinstance(part, Identity):
+        return Kernel(part.scale * torch.eye(channels, dtype=x.dtype, device=x.device)[..., None, None])
+    assert isinstance(part, Kernel)
+    return part
+
+
+def convolutional_unit(first: Linear, inner: Affine, second: Linear, output: Affine, x: Tensor) -> StandardConvUnit:
+    """Return the unit of two convolutions."""
+    kernels = square(*common(kernel_of(first, x.shape[1], x), kernel_of(second, inner.shape[0], x)))
+    size, padding = kernels[0].weight.shape[-1], padding_name(kernels[0])
+    arguments = (x.shape[1], inner.shape[0], size, (x.shape[2], x.shape[3]), padding)
+    with torch.random.fork_rng(devices=[]):  # it is drawn at random at first
+        unit = StandardConvUnit(*arguments) if padding in SYMMETRIC_PADDINGS else CausalConvUnit(*arguments)
+    unit = unit.to(x)
+    biases = (by_channel(value.bias, "a constant") for value in (inner, output))
+    for name, tensor in zip(
+        ("weight1", "weight2", "bias1", "bias2"), (*(kernel.weight for kernel in kernels), *biases), strict=True
+    ):
+        getattr(unit, name).copy_(tensor)
+    return unit
+
+
+def square(*kernels: Kernel) -> tuple[Kernel, ...]:
+    """Return kernels of one size and padding as square ones."""
+    left, right, top, bottom = kernels[0].sides
+    size = max(left + right, top + bottom)
+    if left == right and top == bottom:
+        half = size // 2
+        return tuple(kernel.grown((half, half, half, half)) for kernel in kernels)
+    across = (size, 0) if left else (0, size)
+    down = (size, 0) if top else (0, size)
+    return tuple(kernel.grown((*across, *down)) for kernel in kernels)
+
+
+def padding_name(kernel: Kernel) -> str:
+    """Return the name by which units know the padding of a square kernel.
+
+    Raises:
+        UnreadableError: if it is none that they know.
+    """
+    left, right, top, bottom = kernel.sides
+    size = kernel.weight.shape[-1]
+    for name in (kernel.mode, *OPPOSITE):
+        row, column = aligned_tap(name, size)
+        if (top, left) == (row, column) and (bottom, right) == (size - 1 - row, size - 1 - column):
+            return name
+    raise UnreadableError(
+        "its convolutions are padded by different numbers of points on their sides, but not at one corner only"
+    )
