@@ -254,7 +254,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "a scaled shortcut": (
         lambda: Written(lambda m, x: 2 * x + m.second(F.relu(m.first(x))), **linears()), ROWS, "times 2",
     ),
-    "no relu": (lambda: Written(lambda m, x: x + 0 * x, first=nn.Linear(4, 4)), ROWS, "no ReLU on the way"),
+    "no relu": (lambda: Written(lambda m, x: x + 0 * x, first=nn.Linear(4, 4)), ROWS, "no ReLU that can be followed"),
     "a relu of the sum": (
         lambda: Written(lambda m, x: F.relu(x + m.second(F.relu(m.first(x)))), **linears()), ROWS, "loses what is neg",
     ),

@@ -147,7 +147,9 @@ def unit_of(reading: Reading, x: Tensor) -> RectifierUnit:
             f"its input is not added as it is to what it returns, but {described(output.parts.get(0))}"
         )
     if not sources:
-        raise UnreadableError("there is no ReLU on the way to what it returns, which is an affine map of its input")
+        raise UnreadableError(
+            "no ReLU that can be followed lies on the way to what it returns (TorchScript, vmap and other libraries cannot)"
+        )
     if len(sources) > 1:
         places = " and ".join(reading.places[source - 1] for source in sources)
         raise UnreadableError(f"two ReLU are added up, {places}; stack their weights in one layer")
