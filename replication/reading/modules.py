@@ -148,7 +148,8 @@ def unit_of(reading: Reading, x: Tensor) -> RectifierUnit:
         )
     if not sources:
         raise UnreadableError(
-            "no ReLU that can be followed lies on the way to what it returns (TorchScript, vmap and other libraries cannot)"
+            "no ReLU that can be followed lies on the way to what it returns (those of TorchScript, vmap and other "
+            "libraries cannot)"
         )
     if len(sources) > 1:
         places = " and ".join(reading.places[source - 1] for source in sources)
