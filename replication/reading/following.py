@@ -35,11 +35,13 @@ class Reading:
     """What a module computes.
 
     Attributes:
-        output: its value.
+        found: its output.
+        output: the value of that.
         rectified: the values that were rectified, in the order of the sources 1, 2, … of affine values.
         places: where each was rectified.
     """
 
+    found: Tensor
     output: Affine
     rectified: tuple[Affine, ...]
     places: tuple[str, ...]
@@ -79,7 +81,7 @@ def follow(guest: Guest, x: Tensor) -> Reading:
         )
     if isinstance(value, Opaque):
         raise UnreadableError(value.reason)
-    return Reading(value, tuple(follower.functions.rectified), tuple(follower.functions.places))
+    return Reading(y, value, tuple(follower.functions.rectified), tuple(follower.functions.places))
 
 
 class Follower(TorchFunctionMode):

@@ -13,7 +13,7 @@ from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix,
 from replication.reading.following import Reading, follow
 from replication.reading.guest import Guest, UnreadableError
 from replication.rectifier import RectifierEquation
-from replication.rows import residual_scale, row_norm
+from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
 from replication.units.causal import CausalConvUnit
@@ -22,7 +22,6 @@ from replication.units.rectifier_unit import RectifierUnit, resolve_tolerance, w
 from replication.units.residual import ResidualUnit
 
 FORM = "x + second(relu(first(x))) with linear layers or convolutions of stride 1 that keep the size"
-PROBES = (1.0, 10.0, 0.1)  # sizes of the random inputs on which what was read is held against the module
 
 
 @torch.no_grad()
@@ -59,15 +58,16 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
         )
     x = x if len(x) else x.new_zeros(1, *x.shape[1:])
     try:
-        unit = unit_of(follow(guest, x), x)
+        reading = follow(guest, x)
+        unit = unit_of(reading, x)
     except UnreadableError as error:
         raise ValueError(f"the module is not read as {FORM}: {error}") from error
-    for point in (x, *(size * torch.randn(x.shape, generator=seeded(), dtype=x.dtype).to(x) for size in PROBES)):
-        if not agree(guest(point), unit(point)):
-            raise ValueError(
-                f"the module does not compute what was read off it, {FORM}: it differs by more than rounding (it may "
-                "compute something else at each call, or use a library that cannot be followed)"
-            )
+    fresh = random_like(x)
+    if not (agree(reading.found, unit(x)) and agree(guest(fresh), unit(fresh))):
+        raise ValueError(
+            f"the module does not compute what was read off it, {FORM}: it differs by more than rounding (it may "
+            "compute something else at each call, or use a library that cannot be followed)"
+        )
     return unit
 
 
@@ -121,9 +121,10 @@ def judged(solution: Solution, guest: Guest, unit: RectifierUnit, y: Tensor, tol
     return with_error_bound(replace(solution, residual=residual, codes=codes), RectifierEquation(rectifier_map, rows))
 
 
-def seeded() -> torch.Generator:
-    """Return a generator of random numbers of its own."""
-    return torch.Generator().manual_seed(0)
+def random_like(x: Tensor) -> Tensor:
+    """Return random rows like x, of sizes from 10 down to 0.1, which leave the generators as they are."""
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    return (v * column(torch.logspace(1, -1, len(x), dtype=x.dtype), v)).to(x.device)
 
 
 def agree(found: Tensor, expected: Tensor) -> bool:
