@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from replication.checks import check_numbers
 from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product, Weighted, norm_estimate
 from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
 
@@ -37,6 +38,15 @@ class RectifierMap:
     W2: Weighted
     b2: Tensor
     gram: bool = False
+
+    def check(self) -> None:
+        """Refuse weights that inverses and certificates cannot work with.
+
+        Raises:
+            TypeError: if a weight is of another dtype than float32 or float64.
+            ValueError: if a weight is not finite.
+        """
+        check_numbers(W1=self.W1.weight, b1=self.b1, W2=self.W2.weight, b2=self.b2)
 
     def preactivation(self, x: Tensor) -> Tensor:
         """Return s = W₁x + b₁, (rows, *hidden)."""
