@@ -224,7 +224,6 @@ class Gram(Product):
         return self
 
 
-
 SYMMETRIC_PADDINGS = ("zeros", "circular")
 OPPOSITE = {  # a corner to the one across
     "top-left": "bottom-right",

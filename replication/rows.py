@@ -34,7 +34,7 @@ def power_of_two(size: Tensor) -> Tensor:
 
 
 def smallest_number(like: Tensor) -> Tensor:
-    """Return the unit of underflow of the dtype of `like`, a scalar: the normal one where others are flushed to zero."""
+    """Return the smallest positive number of the dtype of `like`, a scalar: a normal one where others become zero."""
     tiny = like.new_tensor(torch.finfo(like.dtype).tiny)
     subnormal = tiny * torch.finfo(like.dtype).eps
     return torch.where(subnormal > 0, subnormal, tiny)

@@ -67,19 +67,20 @@ class RectifierUnit(Unit):
 
         Raises:
             TypeError: if y is not a tensor of the unit's dtype, float32 or float64, or an option is unknown.
-            ValueError: if y or a weight is not finite, or y has the wrong shape, or the solver or the tolerance is wrong.
+            ValueError: if y or a weight is not finite, y has the wrong shape, or the solver or the tolerance is wrong.
         """
         method = get_solver(solver, **options)
-        check_rows(y, like=next(self.parameters()))
-        rows, rectifier_map = self.rows(y)
-        rectifier_map.check()
-        if rows.ndim == 4 and rows.dtype == torch.float32:
-            rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster so
-        equation = RectifierEquation(rectifier_map, rows)
-        tolerance = resolve_tolerance(tolerance, y.dtype)
-        solution = method.solve(equation, tolerance)
-        solution = judged(replace(solution, value=solution.value.contiguous()), equation, tolerance)
-        return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
+        like = next(self.parameters())
+        with torch.autocast(like.device.type, enabled=False):  # whose rounding would count as the unit's
+            check_rows(y, like)
+            rows, rectifier_map = self.rows(y)
+            rectifier_map.check()
+            if rows.ndim == 4 and rows.dtype == torch.float32:
+                rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster
+            equation = RectifierEquation(rectifier_map, rows)
+            tolerance = resolve_tolerance(tolerance, y.dtype)
+            solution = judged(method.solve(equation, tolerance), equation, tolerance)
+            return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
 
 
 def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
@@ -97,7 +98,8 @@ def judged(solution: Solution, equation: RectifierEquation, tolerance: float) ->
     accuracy = max(tolerance, torch.finfo(equation.y.dtype).eps)
     kept = lost_to_range(equation, solution.value) <= accuracy * residual_scale(equation.y)
     codes = torch.where(solution.converged & ~kept, CODE[Status.STAGNATED], solution.codes)
-    return replace(solution, codes=codes)
+    residual = solution.residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return replace(solution, value=solution.value.contiguous(), codes=codes, residual=residual)
 
 
 def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
