@@ -312,8 +312,6 @@ def convolution_norm_bound(
     Returns:
         A scalar, infinite where it overflows.
     """
-    scale = safe_scale(weight)
-    weight = weight / scale
     torus = list(image_size)
     if padding != "circular":
         taps = weight.shape[-1]
@@ -321,7 +319,8 @@ def convolution_norm_bound(
             first, last = max(0, before - n + 1), min(taps - 1, before + n - 1)  # taps past these meet zeros only
             weight = weight.narrow(2 + side, first, last - first + 1)
             torus[side] = n + max(before - first, last - before)
-    symbols = spectrum(weight, torus).flatten(0, 1)
+    scale = safe_scale(weight)
+    symbols = spectrum(weight / scale, torus).flatten(0, 1)
     with torch.no_grad():
         largest = gram_norm_bound(symbols, iterations).argmax()
     bound = gram_norm_bound(symbols[largest : largest + 1], iterations)[0]  # the gradient goes through this one alone
