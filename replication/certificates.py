@@ -15,7 +15,10 @@ from replication.conditions import (
     NEGATIVE,
     P_MATRIX_LIMIT,
     POSITIVE,
+    TINY,
     UNDECIDED,
+    all_finite,
+    certain_signs,
     inverse_norm_bound,
     is_h_matrix,
     is_lipschitz,
@@ -25,14 +28,15 @@ from replication.conditions import (
     spectral_norm,
     symmetric_minimum,
 )
-from replication.operators import Convolution, Dense, rounding_margin
+from replication.exact_arithmetic import unit_ratio
+from replication.operators import Convolution, Dense, Product, frobenius_norm, rounding_margin
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.rows import row_norm
 from replication.solvers import Exact
 
 EVERY_MINOR_LIMIT = 12  # order up to which all minors are computed one by one where the recursive test is undecided
-TINY = torch.finfo(torch.float64).tiny
 SAMPLES = 512  # inputs tried in the search for a collision
+PIECES = 2**23  # numbers of their Jacobians that are held at once, 64 MiB
 
 
 class Verdict(Enum):
@@ -54,7 +58,7 @@ class Certificate:
             "directed_spanning_set", "milp" or "collision".
         reason: one sentence with the numbers.
         witness: two inputs (*shape) with the same output where the unit is not invertible, else None: ‖f(x₁) − f(x₂)‖ ≤
-            √ε·‖x₁ − x₂‖ in the unit's dtype, whose ε it is, as evaluated before the certificate is returned.
+            √ε·‖x₁ − x₂‖ with the ε of the unit's dtype, in exact arithmetic and as evaluated in that dtype.
     """
 
     verdict: Verdict
@@ -87,7 +91,12 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
 
     Source: paper A, abstract (conditions for invertible hidden layers); paper B, abstract (necessary and sufficient
     condition); Samelson, Thrall and Wesler, Proc. AMS 9 (1958) 805–807.
+
+    Raises:
+        TypeError: if a weight is of another dtype than float32 or float64.
+        ValueError: if a weight is not finite.
     """
+    rectifier_map.check()
     if rectifier_map.gram:
         return Certificate(
             Verdict.INVERTIBLE,
@@ -95,7 +104,7 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
             "A = W₁W₁ᵀ is positive semi-definite by construction, so f is strongly monotone with constant 1.",
         )
     W1, W2 = rectifier_map.W1, rectifier_map.W2
-    bound = float(W1.norm_bound() * W2.norm_bound())
+    bound = float(Product(W2, W1).norm_bound())
     if bound < 1:
         return Certificate(
             Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {below_one(bound)}, so the residual branch is a contraction."
@@ -117,7 +126,7 @@ def certify_pixel(rectifier_map: RectifierMap) -> Certificate:
 
     M = I + A is block lower triangular, and its diagonal blocks are all I + A₀, A₀ = W₁⁰W₂⁰; so it is a P-matrix iff
     they are. Two values of one pixel that collide, at the last pixel of an otherwise black image, which no other pixel
-    sees, are two images that collide.
+    sees, are two images that collide, in exact arithmetic.
 
     Source: paper B, abstract (blocks that are invertible under weak conditions; reconstructed, assumption A7).
     """
@@ -129,12 +138,16 @@ def certify_pixel(rectifier_map: RectifierMap) -> Certificate:
     reason = f"{shape}, which decide: {pixel.reason}"
     if pixel.witness is None:
         return replace(pixel, reason=reason)
-    witness = tuple(last_pixel(rectifier_map, value) for value in pixel.witness)
-    x1, x2 = witness
-    difference = rectifier_map(x1[None]) - rectifier_map(x2[None])
-    if difference.norm() > math.sqrt(torch.finfo(x1.dtype).eps) * (x1 - x2).norm():
+    x1, x2 = (last_pixel(rectifier_map, value) for value in pixel.witness)
+    if not coincide(rectifier_map(x1[None]), rectifier_map(x2[None]), x1, x2):
         return Certificate(Verdict.UNKNOWN, None, f"{reason} On whole images they do not collide in floating point.")
     return Certificate(Verdict.NOT_INVERTIBLE, "collision", reason, (x1, x2))
+
+
+def coincide(y1: Tensor, y2: Tensor, x1: Tensor, x2: Tensor) -> bool:
+    """Return whether ‖y₁ − y₂‖ ≤ √ε·‖x₁ − x₂‖ for outputs (1, *shape) as evaluated."""
+    accuracy = torch.finfo(x1.dtype).eps ** 0.5
+    return bool((row_norm(y1 - y2) <= accuracy * row_norm((x1 - x2)[None])).all())
 
 
 def last_pixel(rectifier_map: RectifierMap, value: Tensor) -> Tensor:
@@ -161,6 +174,8 @@ def decide(A: Tensor, error: Tensor) -> Decision:
         A: (n, n) in float64.
         error: entrywise bound of its error, zero exactly where A is zero by structure.
     """
+    if not all_finite(A):
+        return Decision(None, "A = W₁W₂ overflows in float64, so that no condition on it can be decided.")
     norm, minimum = float(spectral_norm(A)), float(symmetric_minimum(A))
     if is_lipschitz(A, error):
         return Decision("lipschitz", f"‖A‖ = {below_one(norm)}.")
@@ -262,8 +277,7 @@ def negative_among(A: Tensor, error: Tensor, subsets: Tensor) -> Tensor | None:
     det M[S,S] = det(I + AD), whose sign is certain if no error within the margin makes I + AD singular.
     """
     pieces = torch.eye(len(A), dtype=A.dtype, device=A.device) + A * subsets[:, None, :]
-    certain = torch.linalg.svdvals(pieces)[:, -1] > 2 * margin(A, error) + len(A) * EPSILON
-    negative = certain & (torch.linalg.slogdet(pieces).sign < 0)
+    negative = certain_signs(pieces, margin(A, error) + len(A) * EPSILON) < 0
     return subsets[negative][0] if negative.any() else None
 
 
@@ -280,17 +294,25 @@ def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:
         pair, reason = sampled_pair(rectifier_map), "Pieces with determinants of both signs were met"
     if pair is not None:
         x1, x2 = pair
-        difference = rectifier_map(x1[None]) - rectifier_map(x2[None])
-        ratio = float(difference.norm() / (x1 - x2).norm())
-        if ratio <= math.sqrt(torch.finfo(x1.dtype).eps):
+        ratio = collision_ratio(rectifier_map, x1, x2)
+        if ratio is not None:
             evidence = f"the witness has ‖f(x₁) − f(x₂)‖ = {ratio:.2g}·‖x₁ − x₂‖"
             return Certificate(Verdict.NOT_INVERTIBLE, "collision", f"{reason}; {evidence}.", (x1, x2))
     why = decision.reason.removesuffix(".")
     if decision.subset is not None:
         rank = f"h = {h} > d = {d}" if h > d else "W₁ is not certain to have full row rank"
-        why = "its two inputs do not collide in floating point" if full_rank else f"{rank}, so this decides nothing"
+        why = f"its two inputs do not collide in {W1.weight.dtype}" if full_rank else f"{rank}, so this decides nothing"
         why = f"{decision.reason}, but {why}"
     return Certificate(Verdict.UNKNOWN, None, f"{why}; no collision was found.")
+
+
+def collision_ratio(rectifier_map: RectifierMap, x1: Tensor, x2: Tensor) -> float | None:
+    """Return ‖f(x₁) − f(x₂)‖/‖x₁ − x₂‖ in exact arithmetic, or None if it is above √ε there or as evaluated."""
+    if not coincide(rectifier_map(x1[None]), rectifier_map(x2[None]), x1, x2):  # nor where they are not finite
+        return None
+    W1, W2 = rectifier_map.W1, rectifier_map.W2
+    squared = unit_ratio(W1.weight, rectifier_map.b1, W2.weight, x1, x2)
+    return float(squared) ** 0.5 if squared <= torch.finfo(x1.dtype).eps else None
 
 
 def colliding_pair(rectifier_map: RectifierMap, subset: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -324,27 +346,33 @@ def sampled_pair(rectifier_map: RectifierMap) -> tuple[Tensor, Tensor] | None:
     A continuous injection of ℝᵈ has determinants of one sign in all its pieces, so the pair counts only if both signs,
     certain beyond rounding, occur among the inputs tried; else f might merely be steep.
     """
-    W1, W2, b1 = rectifier_map.W1, rectifier_map.W2, rectifier_map.b1
-    assert isinstance(W1, Dense)
-    assert isinstance(W2, Dense)
+    W1, b1 = rectifier_map.W1, rectifier_map.b1
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(SAMPLES, *W1.domain, generator=generator).to(W1.weight)
-    size = 1 + b1.norm() / W1.weight.norm()
+    size = 1 + row_norm(b1[None]) / frobenius_norm(W1.weight)
     x = x * size * torch.logspace(-1, 1, SAMPLES).to(x)[:, None]
     solution = Exact(max_iterations=1000).solve(RectifierEquation(rectifier_map, rectifier_map(x)), 1e-10)
-    s = rectifier_map.preactivation(x)
-    inside = (s.abs() > math.sqrt(torch.finfo(x.dtype).eps) * row_norm(s)[:, None]).all(1)
-    jacobian = (W2.weight * rectifier_map.slopes(x)[:, None, :]) @ W1.weight
-    jacobian = jacobian.double() + torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
-    slack = 4 * x.shape[1] * torch.finfo(x.dtype).eps * (1 + W1.norm_bound() * W2.norm_bound())
-    certain = inside & (torch.linalg.svdvals(jacobian)[:, -1] > slack)
-    signs = torch.linalg.slogdet(jacobian).sign[certain]
     apart = row_norm(solution.value - x) / row_norm(x)
     apart = torch.where(solution.converged, apart, 0)
-    if not ((signs > 0).any() and (signs < 0).any()) or apart.max() < 1e-3:
+    if not apart.max() >= 1e-3:
         return None
+    parts = x.split(max(1, PIECES // (W1.weight.numel() + x.shape[1] ** 2)))
+    signs = torch.cat([piece_signs(rectifier_map, part) for part in parts])
     row = int(apart.argmax())
-    return x[row], solution.value[row]
+    return (x[row], solution.value[row]) if (signs > 0).any() and (signs < 0).any() else None
+
+
+def piece_signs(rectifier_map: RectifierMap, x: Tensor) -> Tensor:
+    """Return the signs of det ∂f/∂x (rows,) at x (rows, d), 0 where the piece or the sign is not certain."""
+    W1, W2, b1, x = (v.double() for v in (rectifier_map.W1.weight, rectifier_map.W2.weight, rectifier_map.b1, x))
+    h, d = W1.shape
+    s = x @ W1.mT + b1
+    doubt = (d + 2) * (EPSILON * (x.abs() @ W1.abs().mT + b1.abs()) + TINY)
+    active = W2 * (s > 0)[:, None, :]
+    identity = torch.eye(d, dtype=x.dtype, device=x.device)
+    error = (h + 2) * (EPSILON * (identity + active.abs() @ W1.abs()) + TINY)
+    signs = certain_signs(identity + active @ W1, frobenius_norm(error))
+    return torch.where((s.abs() > doubt).all(1), signs, 0)
 
 
 def inverse_lipschitz(rectifier_map: RectifierMap) -> Tensor:
@@ -363,7 +391,7 @@ def inverse_lipschitz(rectifier_map: RectifierMap) -> Tensor:
     if rectifier_map.gram:
         return rectifier_map.b1.new_ones(())
     W1, W2 = rectifier_map.W1, rectifier_map.W2
-    norms = W1.norm_bound() * W2.norm_bound()
+    norms = Product(W2, W1).norm_bound()
     constant = torch.where(norms < 1, 1 / (1 - norms), torch.inf)
     if isinstance(W1, Dense) and isinstance(W2, Dense):
         A, error = rectifier_map.matrix(), product_error(W1, W2)
@@ -371,4 +399,4 @@ def inverse_lipschitz(rectifier_map: RectifierMap) -> Tensor:
         monotone = torch.where(gap > 0, 1 + norms / gap, torch.inf)
         h_matrix = 1 + norms * inverse_norm_bound(A, error)
         constant = torch.minimum(constant, torch.minimum(monotone, h_matrix).to(constant))
-    return constant
+    return constant.nan_to_num(nan=torch.inf, posinf=torch.inf)

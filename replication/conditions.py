@@ -1,7 +1,7 @@
 """Conditions on A under which s + A·relu(s) = c has one solution for every c, batched: upper bounds and exact tests.
 
-Each `is_…` answers True only where the condition is certain: rounding, and the error bound of A where A was computed,
-are accounted for. A is (..., n, n), and M = I + A.
+Each `is_…` answers True only where the condition is certain: rounding, under- and overflow, and the error bound of A
+where A was computed, are accounted for. A is (..., n, n), and M = I + A; where A is not finite, nothing is certain.
 
 Source: design of the package after paper A, abstract (conditions for invertible hidden layers).
 """
@@ -15,20 +15,30 @@ import torch
 from torch import Tensor
 
 from replication.compiled import EPSILON, as_array, compiled, spread
-from replication.operators import rounding_margin
+from replication.operators import frobenius_norm, rounding_margin
 
 P_MATRIX_LIMIT = 24  # order up to which the exact test, of 2ⁿ pieces, is made: about half a second for one matrix
 POSITIVE, NEGATIVE, UNDECIDED = 1, -1, 0
+TINY = float(np.finfo(np.float64).tiny)
 
 
 def spectral_norm(A: Tensor) -> Tensor:
-    """Return ‖A‖₂ (...,) by singular values."""
-    return torch.linalg.matrix_norm(A, ord=2)
+    """Return ‖A‖₂ (...,) by singular values, infinite where A is not finite."""
+    finite = all_finite(A)
+    norm = torch.linalg.matrix_norm(torch.where(finite[..., None, None], A, 0), ord=2)
+    return torch.where(finite, norm, torch.inf)
 
 
 def symmetric_minimum(A: Tensor) -> Tensor:
-    """Return λmin((A + Aᵀ)/2) (...,) by symmetric eigenvalues."""
-    return torch.linalg.eigvalsh((A + A.mT) / 2)[..., 0]
+    """Return λmin((A + Aᵀ)/2) (...,) by symmetric eigenvalues, −∞ where A is not finite."""
+    finite = all_finite(A)
+    symmetric = torch.where(finite[..., None, None], A / 2 + A.mT / 2, 0)
+    return torch.where(finite, torch.linalg.eigvalsh(symmetric)[..., 0], -torch.inf)
+
+
+def all_finite(A: Tensor) -> Tensor:
+    """Return whether matrices (..., m, n) are finite (...,)."""
+    return torch.isfinite(A).all(-1).all(-1)
 
 
 def margin(A: Tensor, error: Tensor | None) -> Tensor:
@@ -39,7 +49,7 @@ def margin(A: Tensor, error: Tensor | None) -> Tensor:
         error: entrywise bound of the error of A (..., n, n), or None where A is exact.
     """
     rounding = rounding_margin(A)
-    return rounding if error is None else rounding + torch.linalg.matrix_norm(error)
+    return rounding if error is None else rounding + frobenius_norm(error)
 
 
 def is_lipschitz(A: Tensor, error: Tensor | None = None) -> Tensor:
@@ -76,7 +86,8 @@ def dominance(comparison: Tensor) -> tuple[Tensor, Tensor]:
     """
     ones = torch.ones_like(comparison[..., :1])
     d = torch.linalg.solve_ex(comparison, ones)[0]
-    rounding = (comparison.shape[-1] + 2) * EPSILON * (comparison.abs() @ d.abs())
+    terms = comparison.shape[-1] + 2
+    rounding = terms * EPSILON * (comparison.abs() @ d.abs()) + terms * TINY
     lowest = (comparison @ d - rounding).squeeze(-1).amin(-1)
     d = d.squeeze(-1)
     return d, torch.where((d > 0).all(-1) & torch.isfinite(d).all(-1), lowest, -torch.inf)
@@ -99,7 +110,27 @@ def inverse_norm_bound(A: Tensor, error: Tensor | None = None) -> Tensor:
     for matrix in (comparison, comparison.mT.contiguous()):
         d, lowest = dominance(matrix)
         bounds.append(torch.where(lowest > 0, d.amax(-1) / lowest, torch.inf))
-    return (bounds[0] * bounds[1]).sqrt()
+    return bounds[0].sqrt() * bounds[1].sqrt()
+
+
+def certain_signs(matrix: Tensor, error: Tensor) -> Tensor:
+    """Return the signs (...,) of determinants of matrices (..., n, n), 0 where one is not certain.
+
+    A sign is that of the computed factors PLU, whose product is off by at most n·ε·|L||U|; it is certain if no error of
+    this size, together with `error`, makes the matrix singular.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, second edition, theorem 9.3.
+
+    Args:
+        matrix: (..., n, n) in float64.
+        error: bound of the norm of its error (...,).
+    """
+    finite, n = all_finite(matrix), matrix.shape[-1]
+    matrix = torch.where(finite[..., None, None], matrix, 0)
+    _, L, U = torch.linalg.lu(matrix)
+    rounding = n * EPSILON * frobenius_norm(L.abs() @ U.abs()) + n**2 * TINY + rounding_margin(matrix)
+    certain = finite & (torch.linalg.svdvals(matrix)[..., -1] > 2 * (rounding + error))
+    return torch.where(certain, torch.linalg.slogdet(matrix).sign, 0)
 
 
 @dataclass(frozen=True)
@@ -120,8 +151,8 @@ def p_matrix_test(A: Tensor, error: Tensor | None = None) -> PMatrixTest:
     """Decide whether all principal minors of M = I + A are positive, with running bounds of the rounding errors.
 
     M is a P-matrix iff m₁₁ > 0 and both M without row and column 1, and the Schur complement M/m₁₁, are. Along with
-    every Schur complement goes a bound of each entry's error; a pivot within its bound of zero is undecided, never
-    guessed.
+    every Schur complement goes a bound of each entry's error, underflow included; a pivot within its bound of zero, or
+    that overflowed, is undecided, never guessed.
 
     Source: Tsatsomeros and Li, BIT 40 (2000) 380–384.
 
@@ -227,9 +258,9 @@ def complement(work: np.ndarray, error: np.ndarray, k: int) -> None:
     for i in range(k + 1, n):
         factor = work[k, i, k] / pivot
         size = abs(factor)
-        wrong = (error[k, i, k] + size * doubt) / (pivot - doubt) + 2 * EPSILON * size
+        wrong = (error[k, i, k] + size * doubt + TINY) / (pivot - doubt) + 4 * EPSILON * size + TINY
         for j in range(k + 1, n):
             entry = work[k, i, j] - factor * work[k, k, j]
             work[k + 1, i, j] = entry
             spread_error = error[k, i, j] + (size + wrong) * error[k, k, j] + wrong * abs(work[k, k, j])
-            error[k + 1, i, j] = spread_error + 2 * EPSILON * (abs(entry) + size * abs(work[k, k, j]))
+            error[k + 1, i, j] = spread_error + 2 * EPSILON * (abs(entry) + size * abs(work[k, k, j])) + TINY

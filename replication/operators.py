@@ -15,8 +15,11 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
+from replication.rows import power_of_two, row_norm
+
 MATRIX_ROWS = 512  # of the identity that are mapped at once to make a matrix
 MATRIX_NUMBERS = 8192**2  # a matrix of so many numbers takes 512 MiB in float64
+SQUARED_SAFELY = 2.0**-40, 2.0**40  # sizes of kernels whose Gram matrices neither over- nor underflow in float32
 
 
 class Operator(ABC):
@@ -118,7 +121,7 @@ class Dense(Weighted):
 
     def absolute_bound(self) -> Tensor:
         size = self.weight.abs()
-        return (size.sum(-1).amax(-1) * size.sum(-2).amax(-1)).sqrt()
+        return size.sum(-1).amax(-1).sqrt() * size.sum(-2).amax(-1).sqrt()
 
 
 class Convolution(Weighted):
@@ -180,7 +183,7 @@ class Convolution(Weighted):
 
     def absolute_bound(self) -> Tensor:
         size = self.weight.abs()
-        return (size.sum((1, 2, 3)).amax() * size.sum((0, 2, 3)).amax()).sqrt()
+        return size.sum((1, 2, 3)).amax().sqrt() * size.sum((0, 2, 3)).amax().sqrt()
 
 
 class Product(Operator):
@@ -201,7 +204,8 @@ class Product(Operator):
         return Product(self.inner.adjoint(), self.outer.adjoint())
 
     def norm_bound(self) -> Tensor:
-        return self.outer.norm_bound() * self.inner.norm_bound()
+        product = self.outer.norm_bound() * self.inner.norm_bound()
+        return product.clamp_min(torch.finfo(product.dtype).tiny)  # what underflows is below it
 
 
 class Gram(Product):
@@ -218,9 +222,6 @@ class Gram(Product):
 
     def adjoint(self) -> Gram:
         return self
-
-    def norm_bound(self) -> Tensor:
-        return self.inner.norm_bound() ** 2
 
 
 SYMMETRIC_PADDINGS = ("zeros", "circular")
@@ -260,9 +261,15 @@ def check_padding(padding: str, kernel_size: int, image_size: tuple[int, int] | 
 def rounding_margin(matrix: Tensor) -> Tensor:
     """Return how far a computed singular value or symmetric eigenvalue of (..., m, n) may be off, (...,).
 
-    max(m, n)·ε·‖·‖_F, which covers the backward error of the LAPACK drivers.
+    max(m, n)·ε·‖·‖_F, which covers the backward error of the LAPACK drivers, and what underflow may take.
     """
-    return max(matrix.shape[-2:]) * torch.finfo(matrix.dtype).eps * torch.linalg.matrix_norm(matrix)
+    limits = torch.finfo(matrix.dtype)
+    return max(matrix.shape[-2:]) * limits.eps * frobenius_norm(matrix) + limits.tiny
+
+
+def frobenius_norm(matrix: Tensor) -> Tensor:
+    """Return ‖·‖_F of matrices (..., m, n), (...,), also where squares would over- or underflow."""
+    return row_norm(matrix.reshape(-1, *matrix.shape[-2:])).reshape(matrix.shape[:-2])
 
 
 def adjoint_kernel(weight: Tensor) -> Tensor:
@@ -303,7 +310,7 @@ def convolution_norm_bound(
         iterations: number t of squarings.
 
     Returns:
-        A scalar.
+        A scalar, infinite where it overflows.
     """
     torus = list(image_size)
     if padding != "circular":
@@ -312,11 +319,20 @@ def convolution_norm_bound(
             first, last = max(0, before - n + 1), min(taps - 1, before + n - 1)  # taps past these meet zeros only
             weight = weight.narrow(2 + side, first, last - first + 1)
             torus[side] = n + max(before - first, last - before)
-    symbols = spectrum(weight, torus).flatten(0, 1)
+    scale = safe_scale(weight)
+    symbols = spectrum(weight / scale, torus).flatten(0, 1)
     with torch.no_grad():
         largest = gram_norm_bound(symbols, iterations).argmax()
     bound = gram_norm_bound(symbols[largest : largest + 1], iterations)[0]  # the gradient goes through this one alone
-    return bound * (1 + 1000 * torch.finfo(weight.dtype).eps)  # covers the rounding of its computation
+    limits = torch.finfo(weight.dtype)
+    return scale * bound * (1 + 1000 * limits.eps) + limits.tiny  # covers the rounding and underflow on the way
+
+
+def safe_scale(weight: Tensor) -> Tensor:
+    """Return a power of two, of the kernel's size if it cannot be squared safely and else 1, without a gradient."""
+    largest = weight.detach().abs().amax()
+    low, high = SQUARED_SAFELY
+    return torch.where((largest < low) | (largest > high), power_of_two(largest), 1)
 
 
 def gram_norm_bound(matrices: Tensor, iterations: int) -> Tensor:

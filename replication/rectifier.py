@@ -14,6 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from replication.checks import FLOATS, check_numbers
+from replication.conditions import spectral_norm
 from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product, Weighted, norm_estimate
 from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
 
@@ -37,6 +39,15 @@ class RectifierMap:
     W2: Weighted
     b2: Tensor
     gram: bool = False
+
+    def check(self) -> None:
+        """Refuse weights that inverses and certificates cannot work with.
+
+        Raises:
+            TypeError: if a weight is of another dtype than float32 or float64.
+            ValueError: if a weight is not finite.
+        """
+        check_numbers(W1=self.W1.weight, b1=self.b1, W2=self.W2.weight, b2=self.b2)
 
     def preactivation(self, x: Tensor) -> Tensor:
         """Return s = W₁x + b₁, (rows, *hidden)."""
@@ -88,12 +99,17 @@ class RectifierMap:
         over pixels.
 
         At a kink the piece with D = 0 there is taken.
+
+        Raises:
+            TypeError: if x is of another dtype than float32 or float64.
         """
+        if x.dtype not in FLOATS:
+            raise TypeError(f"determinants are computed in float32 or float64, not {x.dtype}; convert the unit and x")
         D = self.slopes(x)
         if not self.causal:
             return self.log_abs_det_of_piece(D)
         of_pixels = self.pixel().log_abs_det_of_piece(D.movedim(1, -1).flatten(0, 2))
-        return of_pixels.reshape(len(x), -1).sum(1)
+        return of_pixels.reshape(len(x), *x.shape[2:]).sum((1, 2))
 
     def log_abs_det_of_piece(self, D: Tensor) -> Tensor:
         """Return log|det(I + W₂DW₁)| = log|det(I + DW₁W₂)| (rows,) for D (rows, h), by the smaller of the matrices."""
@@ -133,8 +149,8 @@ class RectifierMap:
     def norm_bound(self) -> Tensor:
         """An upper bound of ‖A‖₂: exactly (to rounding) for matrices, by ‖W₁‖·‖W₂‖ for convolutions."""
         if isinstance(self.W1, Dense) and isinstance(self.W2, Dense):
-            return torch.linalg.matrix_norm(self.W1.weight @ self.W2.weight, ord=2)
-        return self.W1.norm_bound() ** 2 if self.gram else self.W1.norm_bound() * self.W2.norm_bound()
+            return spectral_norm(self.W1.weight @ self.W2.weight)
+        return (Gram(self.W1) if self.gram else Product(self.W1, self.W2)).norm_bound()
 
 
 @dataclass(frozen=True)

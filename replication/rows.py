@@ -20,9 +20,24 @@ def row_norm(v: Tensor) -> Tensor:
 
 
 def residual_scale(y: Tensor) -> Tensor:
-    """Return what residuals are relative to: ‖y‖ of every row, or 1 where y = 0."""
+    """Return what residuals are relative to: ‖y‖ of every row, or 1 where y = 0.
+
+    NaN where ‖y‖ overflows, so that no residual counts as small there.
+    """
     norm = row_norm(y)
-    return torch.where(norm > 0, norm, torch.ones_like(norm))
+    return torch.where(torch.isfinite(norm), torch.where(norm > 0, norm, 1), torch.nan)
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """Return the powers of two with 1 ≤ size/power < 2, and 1 where the size is 0: dividing by them does not round."""
+    return torch.where(size > 0, size / (2 * torch.frexp(size).mantissa), 1)
+
+
+def smallest_number(like: Tensor) -> Tensor:
+    """Return the smallest positive number of the dtype of `like`, a scalar: a normal one where others become zero."""
+    tiny = like.new_tensor(torch.finfo(like.dtype).tiny)
+    subnormal = tiny * torch.finfo(like.dtype).eps
+    return torch.where(subnormal > 0, subnormal, tiny)
 
 
 def dot(v: Tensor, w: Tensor) -> Tensor:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, Verdict
-from replication.checks import check_rows, check_tensor
-from replication.rows import residual_scale, row_norm
+from replication.checks import check_numbers, check_rows, check_tensor
+from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
 from replication.units import PlainLayer, Unit
 from replication.units.rectifier_unit import resolve_tolerance
+from replication.units.unit import amplified
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,11 @@ class NetworkCertificate:
     @property
     def inverse_lipschitz(self) -> float:
         """Upper bound of the Lipschitz constant of the whole inverse."""
-        return math.prod(layer.inverse_lipschitz for layer in self.layers)
+        constants = [max(layer.inverse_lipschitz, sys.float_info.min) for layer in self.layers]
+        if not all(map(math.isfinite, constants)):
+            return math.inf
+        product = math.prod(map(Fraction, constants))  # whose factors may under- or overflow on the way
+        return float(product) if product <= sys.float_info.max else math.inf
 
     def __str__(self) -> str:
         lines = [f"{'layer':<24}{'verdict':<16}{'condition':<12}{'inverse Lipschitz ≤':>20}"]
@@ -120,7 +128,7 @@ class LayerwiseNetwork(nn.Module):
             TypeError: if the inputs are no tensor of the network's dtype.
             ValueError: if they have the wrong shape.
         """
-        check_tensor(inputs, like=next(self.parameters()))
+        check_tensor(inputs, like=next(self.parameters(), inputs))
         features = inputs
         for layer in self.hidden_layers:
             features = layer(features)
@@ -155,38 +163,67 @@ class LayerwiseNetwork(nn.Module):
             and evaluations are sums over the layers.
 
         Raises:
-            TypeError, ValueError: if the features, the solver, the tolerance or an option do not fit.
+            TypeError, ValueError: if the features, the solver, the tolerance or an option do not fit, or the features
+                are of another dtype than float32 or float64.
             RuntimeError: in training mode, where normalisation is no map of single images.
         """
-        check_rows(features, like=next(self.parameters()))
-        rows = len(features)
-        bound: Tensor | None = features.new_zeros(rows)
-        codes = torch.full((rows,), CODE[Status.CONVERGED], device=features.device)
-        work = torch.zeros(2, rows, dtype=torch.long, device=features.device)
-        records = []
-        value = features
-        with parametrize.cached():
-            for index in reversed(range(len(self.hidden_layers))):
-                layer, solution = self.hidden_layers[index], None
-                if isinstance(layer, Unit):
-                    solution = layer.inverse(value, solver, tolerance, **options)
-                    bound = None if bound is None else layer.composed_bound(solution, value, bound)
-                    value = solution.value
-                    codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
-                    work += torch.stack((solution.iterations, solution.evaluations))
-                else:
-                    assert isinstance(layer, PlainLayer)
-                    value = layer.inverse(value)
-                    bound = None if bound is None else layer.inverse_lipschitz() * bound
-                records.append(LayerRecord(index, layer.title, solution))
-                progress(records[-1])
+        like = next(self.parameters(), features)
+        check_tensor(features, like=features)
+        with torch.autocast(features.device.type, enabled=False), parametrize.cached():
+            check_rows(features, like)
+            check_numbers(features=features)
+            if features.ndim < 2:
+                raise ValueError(f"features must be rows (rows, …), not of shape {tuple(features.shape)}")
+            value, codes, bound, records = self.undo(features, solver, tolerance, progress, options)
             residual = row_norm(self.features(value) - features) / residual_scale(features)
         missed = ~(residual <= resolve_tolerance(tolerance, features.dtype) ** 0.5)
         codes[missed & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
-        solvers = {record.solution.solver: None for record in records if record.solution is not None}
+        solutions = [record.solution for record in records if record.solution is not None]
+        none = torch.zeros_like(codes)
         return NetworkSolution(
-            value, codes, work[0], residual, work[1], bound, ", ".join(solvers), layers=tuple(records)
+            value,
+            codes,
+            sum((solution.iterations for solution in solutions), none),
+            residual.nan_to_num(nan=torch.inf, posinf=torch.inf),
+            sum((solution.evaluations for solution in solutions), none),
+            bound,
+            ", ".join({solution.solver: None for solution in solutions}),
+            layers=tuple(records),
         )
+
+    def undo(
+        self,
+        value: Tensor,
+        solver: str | Solver,
+        tolerance: float | None,
+        progress: Callable[[LayerRecord], None],
+        options: dict[str, Any],
+    ) -> tuple[Tensor, Tensor, Tensor | None, list[LayerRecord]]:
+        """Return the inputs, the status codes (rows,), the error bounds (rows,) or None, and the records of the layers.
+
+        A row that a layer fails to bring back to finite numbers goes on as zeros.
+        """
+        bound: Tensor | None = value.new_zeros(len(value))
+        codes = torch.full((len(value),), CODE[Status.CONVERGED], device=value.device)
+        records = []
+        for index in reversed(range(len(self.hidden_layers))):
+            layer, solution = self.hidden_layers[index], None
+            if isinstance(layer, Unit):
+                solution = layer.inverse(value, solver, tolerance, **options)
+                bound = None if bound is None else layer.composed_bound(solution, value, bound)
+                value = solution.value
+                codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
+            else:
+                assert isinstance(layer, PlainLayer)
+                value = layer.inverse(value)
+                bound = None if bound is None else amplified(layer.inverse_lipschitz(), bound)
+            finite = torch.isfinite(value.flatten(1)).all(1)
+            value = torch.where(column(finite, value), value, 0)
+            codes = torch.where(~finite & (codes == CODE[Status.CONVERGED]), CODE[Status.NOT_FINITE], codes)
+            bound = None if bound is None else torch.where(finite, bound, torch.inf)
+            records.append(LayerRecord(index, layer.title, solution))
+            progress(records[-1])
+        return value, codes, bound, records
 
     @torch.no_grad()
     def certificate(self) -> NetworkCertificate:

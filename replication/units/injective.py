@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
-from replication.certificates import Certificate, Verdict
+from replication.certificates import Certificate, Verdict, coincide
 from replication.checks import (
     check_counts,
     check_image_size,
@@ -21,6 +21,7 @@ from replication.checks import (
     checked_layer,
 )
 from replication.conjugate_gradients import conjugate_gradients
+from replication.exact_arithmetic import layer_ratio
 from replication.operators import Convolution
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
@@ -151,7 +152,7 @@ class InjectiveReLU(Unit):
         value = x.to(y.dtype)
         residual = row_norm(self(value) - y) / residual_scale(y)
         codes = torch.where(residual <= goal, CODE[Status.CONVERGED], codes)
-        codes[(residual > goal) & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
+        codes[~(residual <= goal) & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
         bound = self.error_bound(value, y, torch.full_like(goal, noise)).to(y.dtype)
         known = None if torch.isinf(bound).all() else bound
         return Solution(value, codes, systems, residual, systems + 1, known, "one_sided_least_squares")
@@ -214,17 +215,17 @@ class InjectiveReLU(Unit):
         return f"inputs={n}, outputs={m}"
 
 
-def judged(layer: nn.Module, test: SpanningTest) -> Certificate:
-    """Return the certificate of a test, of a colliding pair only if its outputs coincide in the layer's dtype."""
+def judged(layer: InjectiveReLU, test: SpanningTest) -> Certificate:
+    """Return the certificate of a test, of a pair only if its outputs coincide exactly and in the layer's dtype."""
     if test.spans:
         return Certificate(Verdict.INVERTIBLE, test.condition, test.reason)
     if test.pair is None:
         return Certificate(Verdict.UNKNOWN, None, test.reason)
-    like = next(layer.parameters())
-    x1, x2 = (x.to(like) for x in test.pair)
-    y1, y2 = layer(torch.stack([x1, x2]))
-    if x1.equal(x2) or (y1 - y2).norm() > math.sqrt(torch.finfo(like.dtype).eps) * (x1 - x2).norm():
-        return Certificate(Verdict.UNKNOWN, None, f"{test.reason[:-1]}, but its inputs do not collide in {like.dtype}.")
+    W, b = layer.weights()
+    x1, x2 = (x.to(W) for x in test.pair)
+    exact = layer_ratio(W, b, x1, x2) <= torch.finfo(W.dtype).eps
+    if not exact or not coincide(layer(x1[None]), layer(x2[None]), x1, x2):
+        return Certificate(Verdict.UNKNOWN, None, f"{test.reason[:-1]}, but its inputs do not collide in {W.dtype}.")
     return Certificate(Verdict.NOT_INVERTIBLE, test.condition, test.reason, (x1, x2))
 
 
@@ -397,7 +398,7 @@ class InjectiveConvReLU(Unit):
         value, products = self.least_squares(self.preactivation(y), goal * (1 - self.share) / 4)
         residual = row_norm(self(value) - y) / residual_scale(y)
         codes = torch.full_like(products, CODE[Status.CONVERGED])
-        codes[residual > goal] = CODE[Status.STAGNATED]
+        codes[~(residual <= goal)] = CODE[Status.STAGNATED]
         bound = self.inverse_lipschitz(self.input_shape) * (residual * residual_scale(y) + self.rounding(value, y))
         return Solution(value, codes, products, residual, 2 * products + 2, bound, "least_squares")
 

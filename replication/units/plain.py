@@ -87,10 +87,12 @@ class Flip(PlainLayer):
     title = "flip"
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim < 3:
+            raise ValueError(f"half a turn takes images (rows, …, height, width), not of shape {tuple(x.shape)}")
         return x.flip(-2, -1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return y.flip(-2, -1)
+        return self.forward(y)
 
 
 class Affine(PlainLayer):
@@ -146,7 +148,7 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
         return float(self.deviation().detach().abs().max())
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        return (-self.deviation().abs().log().sum() * x[0, 0].numel()).expand(len(x))
+        return (-self.deviation().abs().log().sum() * x.shape[2:].numel()).expand(len(x))
 
     def deviation(self) -> Tensor:
         """Return what the inverse multiplies each channel by (channels,)."""

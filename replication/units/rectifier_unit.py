@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from replication.certificates import inverse_lipschitz
 from replication.checks import check_number, check_rows, check_tensor
 from replication.rectifier import RectifierEquation, RectifierMap
-from replication.rows import residual_scale, row_norm
-from replication.solvers import Solution, Solver, get_solver
+from replication.rows import residual_scale, row_norm, smallest_number
+from replication.solvers import Solution, Solver, Status, get_solver
+from replication.solvers.solution import CODE
 from replication.units.unit import Unit
 
 ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
@@ -64,18 +66,21 @@ class RectifierUnit(Unit):
             A solution with a status for every row; rows that fail leave the others alone.
 
         Raises:
-            TypeError: if y is not a tensor of the unit's dtype, or an option is unknown.
-            ValueError: if y is not finite or has the wrong shape, or the solver or the tolerance is wrong.
+            TypeError: if y is not a tensor of the unit's dtype, float32 or float64, or an option is unknown.
+            ValueError: if y or a weight is not finite, y has the wrong shape, or the solver or the tolerance is wrong.
         """
         method = get_solver(solver, **options)
-        check_rows(y, like=next(self.parameters()))
-        rows, rectifier_map = self.rows(y)
-        if rows.ndim == 4 and rows.dtype == torch.float32:
-            rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster so
-        equation = RectifierEquation(rectifier_map, rows)
-        solution = method.solve(equation, resolve_tolerance(tolerance, y.dtype))
-        solution = replace(solution, value=solution.value.contiguous())
-        return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
+        like = next(self.parameters())
+        with torch.autocast(like.device.type, enabled=False):  # whose rounding would count as the unit's
+            check_rows(y, like)
+            rows, rectifier_map = self.rows(y)
+            rectifier_map.check()
+            if rows.ndim == 4 and rows.dtype == torch.float32:
+                rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster
+            equation = RectifierEquation(rectifier_map, rows)
+            tolerance = resolve_tolerance(tolerance, y.dtype)
+            solution = judged(method.solve(equation, tolerance), equation, tolerance)
+            return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
 
 
 def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
@@ -88,6 +93,15 @@ def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
     return float(tolerance)
 
 
+def judged(solution: Solution, equation: RectifierEquation, tolerance: float) -> Solution:
+    """Take back *converged* where under- or overflow may have changed f(value) by more than tolerance and rounding."""
+    accuracy = max(tolerance, torch.finfo(equation.y.dtype).eps)
+    kept = lost_to_range(equation, solution.value) <= accuracy * residual_scale(equation.y)
+    codes = torch.where(solution.converged & ~kept, CODE[Status.STAGNATED], solution.codes)
+    residual = solution.residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return replace(solution, value=solution.value.contiguous(), codes=codes, residual=residual)
+
+
 def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
     """Add the bound ‖value − x‖ ≤ K·‖f(value) − y‖, infinite where no K is known; none if it is known nowhere.
 
@@ -97,15 +111,30 @@ def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solutio
     if not torch.isfinite(constant).any():
         return solution
     residual = solution.residual * residual_scale(equation.y) + rounding_of_residual(equation, solution.value)
-    return replace(solution, error_bound=torch.where(torch.isfinite(constant), constant * residual, torch.inf))
+    return replace(solution, error_bound=(constant * residual).nan_to_num(nan=torch.inf, posinf=torch.inf))
 
 
 def rounding_of_residual(equation: RectifierEquation, x: Tensor) -> Tensor:
     """Bound the rounding error of f(x) − y (rows,), by the number of terms in each sum times their largest size."""
+    terms = equation.map.W1.terms + equation.map.W2.terms + 4
+    rounding = ROUNDING * terms * torch.finfo(x.dtype).eps * size_of_terms(equation, x)
+    return rounding + lost_to_range(equation, x)
+
+
+def size_of_terms(equation: RectifierEquation, x: Tensor) -> Tensor:
+    """Bound all that is added up in f(x) − y (rows,), and so every partial sum."""
     W1, W2, b1, b2 = equation.map.W1, equation.map.W2, equation.map.b1, equation.map.b2
     size1 = W1.absolute_bound() * row_norm(x) + size_of(b1, W1.codomain)
-    size = row_norm(x) + size_of(b2, W2.codomain) + row_norm(equation.y) + W2.absolute_bound() * size1
-    return ROUNDING * (W1.terms + W2.terms + 4) * torch.finfo(x.dtype).eps * size
+    return row_norm(x) + size_of(b2, W2.codomain) + row_norm(equation.y) + W2.absolute_bound() * size1
+
+
+def lost_to_range(equation: RectifierEquation, x: Tensor) -> Tensor:
+    """Bound what underflow takes from f(x) − y (rows,); infinite where a sum in it may overflow."""
+    W1, W2 = equation.map.W1, equation.map.W2
+    h, d = math.prod(W1.codomain), math.prod(W1.domain)
+    products = W2.absolute_bound() * (math.sqrt(h) * W1.terms) + math.sqrt(d) * (W2.terms + 4)
+    lost = ROUNDING * smallest_number(x) * products
+    return torch.where(torch.isfinite(size_of_terms(equation, x)), lost, torch.inf)
 
 
 def size_of(bias: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from replication.certificates import Certificate
@@ -39,4 +40,10 @@ class Unit(nn.Module, ABC):
         """Bound the error of a solution (rows,) found from outputs y with errors of at most `bound` (rows,)."""
         if solution.error_bound is None:
             return None
-        return self.inverse_lipschitz(tuple(solution.value.shape[1:])) * bound + solution.error_bound
+        return amplified(self.inverse_lipschitz(tuple(solution.value.shape[1:])), bound) + solution.error_bound
+
+
+def amplified(constant: Tensor | float, bound: Tensor) -> Tensor:
+    """Return constant·bound (rows,), where a bound of 0 means no error at all, so that no constant makes one of it."""
+    product = (constant * bound).clamp_min(torch.finfo(bound.dtype).tiny)  # what underflows is an error still
+    return torch.where(bound == 0, 0, product.nan_to_num(nan=torch.inf, posinf=torch.inf))
