@@ -115,7 +115,7 @@ class OneSidedLeastSquares:
             own = goal.select(rows)
             positive = own.y > 0
             weights = torch.where(positive, own.y / own.y.amax(1, keepdim=True), 1)
-            other, more = self.descend(OneSided(goal.W, goal.b, own.y, positive, weights), accuracy[rows])
+            other, more = self.descend(OneSided(own.W, own.b, own.y, positive, weights), accuracy[rows])
             systems[rows] += more
             better = own.value(other) < own.value(x[rows])
             x[rows[better]] = other[better]

@@ -144,7 +144,7 @@ class InjectiveReLU(Unit):
         if not noise >= 0:
             raise ValueError(f"the noise must not be negative, not {noise!r}")
         scale = residual_scale(y.double())
-        goal = resolve_tolerance(tolerance, y.dtype) + noise / scale
+        goal = resolve_tolerance(tolerance, y.dtype) + torch.full_like(scale, noise) / scale
         accuracy = resolve_tolerance(tolerance, y.dtype) * scale
         spread = min(noise, 3 * noise / math.sqrt(len(W)))  # of noise on one output, where it is spread evenly
         x, systems = OneSidedLeastSquares().solve(W, b, y.double(), accuracy, accuracy + spread)
@@ -447,7 +447,8 @@ class InjectiveConvReLU(Unit):
         K, largest = self.linear(), self.log_d.double().exp().clamp_min(1).max()
         rounding = 8 * (K.terms + 4) * torch.finfo(y.dtype).eps * largest
         slope = K.absolute_bound().double()
-        size = slope * row_norm(value) + row_norm(self.c.expand(1, *self.image_size, -1)) + row_norm(y)
+        size = slope * row_norm(value) + row_norm(self.c.expand(1, *self.image_size, -1))
+        size = size + row_norm(y.abs() + torch.finfo(y.dtype).tiny)
         constant = 1 / self.inverse_lipschitz(self.input_shape).double()
         return rounded_up(nearby(misfit + rounding * size, constant, rounding * slope), y.dtype)
 
