@@ -31,6 +31,7 @@ EXACT_LIMIT = 8  # columns up to which flats are searched: seconds for one Gauss
 MILP_LIMIT = 40  # columns up to which the mixed-integer program is tried
 INFEASIBLE = 2  # status of scipy.optimize.milp
 LARGEST = 1e150  # norm of a row, or its inverse, whose square is still a number
+SLACK = 4  # roundings of W's dtype by which entries of parallel rows may differ: of both rows, their ratio and product
 FAR = 1e3  # how far out directions are tried where there are biases, relative to them
 
 
@@ -60,9 +61,9 @@ def directed_spanning_test(
     for in the adversarial direction, at random and by local search, refute it; flats are searched exactly up to
     EXACT_LIMIT columns; a mixed-integer program decides or gives up past them, up to MILP_LIMIT.
 
-    Rows that are opposite to within the rounding of their entries in the dtype of W count as exactly opposite, since
-    [B; −DB] cannot be written in floating-point numbers otherwise. All else is decided for W as it stands; what drowns
-    in rounding is unknown.
+    Rows that are parallel or opposite to within the rounding of each entry in the dtype of W count as exactly
+    so, since [B; −DB] cannot be written in floating-point numbers otherwise. All else is decided for W as it stands;
+    what drowns in rounding is unknown.
 
     Args:
         W: (m, n).
@@ -100,18 +101,24 @@ def directed_spanning_test(
 class Layer:
     """The rows of a layer as the tests take them, in float64.
 
+    Rows that are parallel or opposite to the rounding of their entries (`parallel_rows`) are made so exactly.
+
     Attributes:
-        W: rows that are not zero, each scaled by a power of two to a norm between 1 and 2, opposite ones made exactly
-            so (m, n).
+        W: rows that are not zero, each scaled to a norm between 1 and 2, by a power of two but for rows that are
+            multiples of an earlier one: of these ± the earlier row (m, n).
         b: their biases, scaled alike (m,).
-        norms: of the rows as they came (m,).
-        rounding: relative rounding of the entries as they came.
+        factors: by which the rows are multiplied to be those that came (m,).
+        line: the first row that each is parallel or opposite to, itself if there is none (m,).
+        sign: along that row (m,).
+        moved: ‖ΔW‖ and ‖Δb‖ by which the rows that came and their biases were moved for that.
     """
 
     W: np.ndarray
     b: np.ndarray
-    norms: np.ndarray
-    rounding: float
+    factors: np.ndarray
+    line: np.ndarray
+    sign: np.ndarray
+    moved: tuple[float, float]
 
     @classmethod
     def of(cls, W: Tensor, b: Tensor | None) -> Layer:
@@ -131,44 +138,72 @@ class Layer:
                 f"the norms of W's rows must lie between {1 / LARGEST:g} and {LARGEST:g}, and biases must be less than "
                 f"{LARGEST:g} times as large; scale both row by row, which changes no verdict"
             )
-        scale = np.exp2(-np.floor(np.log2(norms)))
-        layer = cls(rows * scale[:, None], biases * scale, norms, 8 * torch.finfo(W.dtype).eps)
-        return layer.with_exact_opposites()
+        rounding = SLACK * torch.finfo(W.dtype).eps
+        line, ratio = parallel_rows(rows, rounding)
+        factors = np.exp2(np.floor(np.log2(norms)))[line] * np.abs(ratio)
+        scaled = np.sign(ratio)[:, None] * (rows / factors[:, None])[line]
+        shifts = with_common_biases(biases / factors, line, np.sign(ratio), rounding)
+        of_rows = np.abs(rows - ratio[:, None] * rows[line]) + EPSILON * np.abs(rows)
+        of_biases = np.abs(biases - shifts * factors) + EPSILON * np.abs(biases)
+        follows = line != np.arange(len(line))
+        moved = float(np.linalg.norm(of_rows[follows])), float(np.linalg.norm(of_biases[follows]))
+        return cls(scaled, shifts, factors, line, np.sign(ratio), moved)
 
     @property
     def unit_rows(self) -> np.ndarray:
         """The rows with norm 1 (m, n)."""
-        return self.W / self.lengths[:, None]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """The norms of the rows (m,)."""
-        return np.linalg.norm(self.W, axis=1)
+        return unit(self.W)
 
     @property
     def original(self) -> np.ndarray:
         """The rows with the norms that they came with (m, n)."""
-        return self.unit_rows * self.norms[:, None]
+        return self.W * self.factors[:, None]
 
     def select(self, rows: np.ndarray) -> Layer:
         """Keep the marked rows."""
-        return replace(self, W=self.W[rows], b=self.b[rows], norms=self.norms[rows])
+        kept = {name: getattr(self, name)[rows] for name in ("W", "b", "factors", "line", "sign")}
+        return replace(self, **kept)
 
     def opposite(self) -> np.ndarray:
-        """Return the pairs (pairs, 2) of rows i < j of opposite direction, to rounding."""
-        U = self.unit_rows
-        near = np.argwhere(np.triu(U @ U.T < -1 + 1e-6, 1))
-        return near[np.linalg.norm(U[near[:, 0]] + U[near[:, 1]], axis=1) <= self.rounding]
+        """Return the pairs (pairs, 2) of rows i < j of opposite direction."""
+        lines, counts = np.unique(self.line, return_counts=True)
+        shared = np.flatnonzero(np.isin(self.line, lines[counts > 1]))
+        line, sign = self.line[shared], self.sign[shared]
+        opposite = (line[:, None] == line) & (sign[:, None] != sign)
+        return shared[np.argwhere(np.triu(opposite, 1))]
 
-    def with_exact_opposites(self) -> Layer:
-        """Put −wᵢ in the place of rows that are opposite to wᵢ to rounding, and scale their biases."""
-        W, b, lengths = self.W.copy(), self.b.copy(), self.lengths
-        for i, j in self.opposite():
-            if (W[i] == self.W[i]).all():
-                W[j], b[j] = -W[i], b[j] * lengths[i] / lengths[j]
-                if abs(b[i] + b[j]) <= self.rounding * abs(b[i]):
-                    b[j] = -b[i]
-        return replace(self, W=W, b=b)
+    def active(self, x: np.ndarray) -> np.ndarray:
+        """Return which rows are active at points x (k, n), or may be: within the rounding error of it (k, m)."""
+        size = np.abs(x) @ np.abs(self.W).T + np.abs(self.b)
+        return x @ self.W.T + self.b >= -(x.shape[1] + 2) * EPSILON * size
+
+
+def parallel_rows(rows: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row (m, n) the first that it is a multiple of, itself if there is none, and the factor (m,).
+
+    Entries may differ by their rounding: |wⱼ − d·wᵢ| ≤ rounding·|wⱼ|, entry by entry.
+    """
+    U = unit(rows / np.abs(rows).max(axis=1, keepdims=True, initial=0))
+    near = np.triu(np.abs(U @ U.T) > 1 - 1e-6, 1)  # far beyond the rounding: to look at few pairs
+    first, ratio = np.arange(len(rows)), np.ones(len(rows))
+    for j in np.flatnonzero(near.any(axis=0)):
+        for i in np.flatnonzero(near[:, j] & (first == np.arange(len(rows)))):
+            largest = np.abs(rows[i]).argmax()
+            d = rows[j, largest] / rows[i, largest]
+            if (np.abs(rows[j] - d * rows[i]) <= rounding * np.abs(rows[j])).all():
+                first[j], ratio[j] = i, d
+                break
+    return first, ratio
+
+
+def with_common_biases(b: np.ndarray, line: np.ndarray, sign: np.ndarray, rounding: float) -> np.ndarray:
+    """Return biases (m,), those on a line that name one hyperplane to rounding made equal, but for the sign."""
+    b = b.copy()
+    for j in np.flatnonzero(line != np.arange(len(line))):
+        along = sign[j] * sign[:j] * b[:j]
+        same = np.flatnonzero((line[:j] == line[j]) & (np.abs(b[j] - along) <= rounding * np.abs(along)))
+        b[j] = along[same[0]] if len(same) else b[j]
+    return b
 
 
 def opposite_rows(layer: Layer) -> str | None:
@@ -217,16 +252,24 @@ def refutation(layer: Layer, generator: np.random.Generator) -> tuple[np.ndarray
     n = W.shape[1]
     if np.linalg.matrix_rank(W) < n if len(W) else True:
         return colliding_pair(layer, np.zeros(n))
-    directions = np.concatenate([leanest_directions(W, generator), beside_rows(layer, generator)])
-    reach = 1 + FAR * float(np.abs(b).max(initial=0))
-    near = generator.standard_normal((64, n)) * np.geomspace(0.01, 10, 64)[:, None]
-    points = np.concatenate([reach * directions, np.zeros((1, n)), near[: 64 * bool(b.any())]])
+    points = lean_points(layer, generator)
     counts = np.count_nonzero(points @ W.T + b >= 0, axis=1)
     for place in np.argsort(counts, kind="stable")[:3]:
         pair = colliding_pair(layer, points[place])
         if pair is not None:
             return pair
     return None
+
+
+def lean_points(layer: Layer, generator: np.random.Generator) -> np.ndarray:
+    """Return points (k, n) with few active rows: far out, the origin, and where there are biases some about as far."""
+    directions = np.concatenate([leanest_directions(layer.W, generator), beside_rows(layer, generator)])
+    distances, origin = np.abs(layer.b), np.zeros((1, layer.W.shape[1]))
+    if not distances.any():
+        return np.concatenate([directions, origin])
+    near = np.quantile(distances, generator.random(64)) * np.geomspace(0.01, 10, 64)
+    near = near[:, None] * generator.standard_normal((64, layer.W.shape[1]))
+    return np.concatenate([(1 + FAR * distances.max()) * directions, origin, near])
 
 
 def leanest_directions(W: np.ndarray, generator: np.random.Generator, starts: int = 32, steps: int = 150) -> np.ndarray:
@@ -287,8 +330,7 @@ def colliding_pair(layer: Layer, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """
     W, b = layer.W, layer.b
     n = W.shape[1]
-    s = W @ x + b
-    active = s >= -(n + 2) * EPSILON * (np.abs(W) @ np.abs(x) + np.abs(b))
+    s, active = W @ x + b, layer.active(x[None])[0]
     rows = W[active]
     _, sigma, Vt = np.linalg.svd(rows, full_matrices=True) if len(rows) else (None, np.zeros(0), np.eye(n))
     if len(sigma) == n and sigma[-1] > 4 * len(rows) * EPSILON * sigma[0]:
@@ -453,6 +495,13 @@ def has_exact_dependence(rows: np.ndarray) -> bool:
 
     False also where they have none or several.
     """
+    work, pivots = eliminated(rows)
+    free = [column for column in range(len(rows)) if column not in pivots]
+    return len(free) == 1 and all(work[i][free[0]] <= 0 for i in range(len(pivots)))
+
+
+def eliminated(rows: np.ndarray) -> tuple[list[list[Fraction]], list[int]]:
+    """Return the reduced echelon form of the transpose of rows (k, d) in rational arithmetic, and its pivot columns."""
     k, d = rows.shape
     work = [[Fraction(value) for value in column] for column in rows.T.tolist()]
     pivots: list[int] = []
@@ -467,8 +516,7 @@ def has_exact_dependence(rows: np.ndarray) -> bool:
             if i != top and work[i][column] != 0:
                 work[i] = [a - work[i][column] * p for a, p in zip(work[i], work[top], strict=True)]
         pivots.append(column)
-    free = [column for column in range(k) if column not in pivots]
-    return len(free) == 1 and all(work[i][free[0]] <= 0 for i in range(len(pivots)))
+    return work, pivots
 
 
 def by_milp(layer: Layer, time_limit: float, general_position: bool) -> SpanningTest:

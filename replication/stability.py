@@ -20,15 +20,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, islice
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from replication.compiled import EPSILON
-from replication.spanning import Layer, always_active, leanest_directions
+from replication.spanning import Layer, always_active, eliminated, lean_points, unit
 
 CELLS = 2_000_000  # beside the rays of an arrangement, up to which all are gone through: seconds
 BATCH = 8192
+DOUBTFUL = 1000  # sets of hyperplanes, nearly dependent, that are decided in rational arithmetic: half a second
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,16 @@ class StabilityBounds:
 
     Attributes:
         lower: 0 where nothing is known.
-        upper: σmin of the active rows at some input.
-        exact: whether both are σ but for rounding.
+        upper: σmin of the active rows at some input, or more.
+        exact: whether both are σ but for rounding, which in `lower` is √ε‖W‖ where σ is small.
+        moved: ‖ΔW‖ and ‖Δb‖, by which rows that are parallel to rounding were moved to be exactly so: σ is that of the
+            layer with W + ΔW and b + Δb.
     """
 
     lower: float
     upper: float
     exact: bool
+    moved: tuple[float, float] = (0.0, 0.0)
 
     @property
     def inverse_lipschitz(self) -> float:
@@ -57,11 +62,12 @@ def stability(
     """Bound σ = minₓ σmin(W_S(x)), from which C follows up to a factor of √2.
 
     - Without biases, and with at most `cells` of them to go through: exactly, by the cells at every ray of the
-      arrangement, where the hyperplanes are in general position.
+      arrangement, where the hyperplanes are in general position beyond rounding.
     - Below: by pairs of opposite rows, of each of which one is always active.
     - Above: by the active rows at the inputs that a local search finds.
 
-    With biases the rows with bⱼ ≥ 0, active wherever they are without biases, give the lower bound.
+    With biases the rows with bⱼ ≥ 0, active wherever they are without biases, give the lower bound. Rows that are
+    parallel or opposite to the rounding of their entries count as exactly so (`StabilityBounds.moved`).
 
     Args:
         W: (m, n).
@@ -77,41 +83,53 @@ def stability(
     if not len(layer.W):
         return StabilityBounds(0.0, 0.0, True)
     lower = of_pairs(layer)
-    homogeneous = not layer.b.any()
-    central = layer if homogeneous else layer.select(layer.b >= 0)
+    central = layer if not layer.b.any() else layer.select(layer.b >= 0)
     lines = Lines.of(central)
-    exact = False
-    count, n = len(lines.directions), W.shape[1]
+    count, n = len(lines.rows), W.shape[1]
     if count >= n and math.comb(count, n - 1) * 2 ** (n - 1) <= cells:
-        least, simple = over_rays(central, lines)
-        lower, exact = max(lower, least), simple and homogeneous
-    if exact:
-        return StabilityBounds(lower, lower, True)
+        least, active = over_rays(central, lines)
+        lower = max(lower, least)
+        if active is not None and not layer.b.any():
+            return StabilityBounds(lower, largest_least_singular_value(layer.original[active]), True, layer.moved)
     upper = of_search(layer, np.random.default_rng(seed)) if search else math.inf
-    return StabilityBounds(lower, max(upper, lower), False)
+    return StabilityBounds(lower, upper, False, layer.moved)
 
 
 def of_pairs(layer: Layer) -> float:
     """Bound σ from below by pairs of opposite rows, the shorter row of each counting (0 where they do not span)."""
     pairs = always_active(layer)
-    rows = layer.unit_rows[pairs[:, 0]] * layer.norms[pairs].min(axis=1, initial=np.inf)[:, None]
-    return float(least_singular_values((rows.T @ rows)[None])[0])
+    rows = layer.W[pairs[:, 0]] * layer.factors[pairs].min(axis=1, initial=np.inf)[:, None]
+    return float(least_singular_values((rows.T @ rows)[None], len(rows))[0])
 
 
 def of_search(layer: Layer, generator: np.random.Generator) -> float:
-    """Bound σ from above by σmin of the rows active at inputs with few active rows, far out."""
-    x = leanest_directions(layer.W, generator)
-    active = x @ layer.W.T > 0
+    """Bound σ from above by σmin of the rows active at inputs with few active rows; those in doubt count as active."""
+    active = np.unique(layer.active(lean_points(layer, generator)), axis=0)
     fewest = np.argsort(active.sum(axis=1), kind="stable")[:8]
-    grams = [layer.original[rows].T @ layer.original[rows] for rows in active[fewest]]
-    return float(np.sqrt(np.linalg.eigvalsh(np.array(grams))[:, 0].clip(min=0).min()))
+    return min(largest_least_singular_value(layer.original[rows]) for rows in active[fewest])
 
 
-def least_singular_values(grams: np.ndarray) -> np.ndarray:
-    """Return σmin of row sets with Gram matrices WᵀW (k, n, n), less the rounding error of the eigenvalues (k,)."""
-    values = np.linalg.eigvalsh(grams)
-    rounding = 8 * grams.shape[-1] ** 1.5 * EPSILON * values[:, -1]
-    return np.sqrt((values[:, 0] - rounding).clip(min=0))
+def largest_least_singular_value(rows: np.ndarray) -> float:
+    """Return σmin of rows (k, n), or 0 where k < n, with its rounding error added."""
+    k, n = rows.shape
+    if k < n:
+        return 0.0
+    sigma = np.linalg.svd(rows, compute_uv=False)
+    return float(sigma[-1] + 4 * max(k, n) * EPSILON * sigma[0])
+
+
+def least_singular_values(grams: np.ndarray, terms: int) -> np.ndarray:
+    """Return σmin of row sets with Gram matrices WᵀW (k, n, n), sums of `terms` rows, less its rounding error (k,)."""
+    return root_less_rounding(np.linalg.eigvalsh(grams), terms)
+
+
+def root_less_rounding(values: Any, terms: int) -> Any:
+    """Return √λmin of computed eigenvalues (k, n) of Gram matrices, an array or a tensor, less its rounding error (k,).
+
+    Errors are ε times those of the eigenvalues, n¹·⁵λmax, and of the sums, `terms` times the trace.
+    """
+    rounding = EPSILON * (8 * values.shape[-1] ** 1.5 * values[:, -1] + (terms + 2) * values.sum(-1))
+    return (values[:, 0] - rounding).clip(min=0) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -119,50 +137,72 @@ class Lines:
     """The hyperplanes of a layer without biases: rows of one direction, up to sign, share one.
 
     Attributes:
-        directions: of norm 1 (lines, n).
-        line: of every row (m,).
-        sign: of every row along the direction (m,).
+        rows: one of each (lines, n).
+        line: of every row of the layer (m,).
+        sign: of every row along that of its line (m,).
     """
 
-    directions: np.ndarray
+    rows: np.ndarray
     line: np.ndarray
     sign: np.ndarray
 
     @classmethod
     def of(cls, layer: Layer) -> Lines:
         """Group the rows of a layer."""
-        U = layer.unit_rows
-        if not len(U):
-            return cls(U, np.zeros(0, dtype=int), np.zeros(0))
-        near = np.abs(U @ U.T) > 1 - 1e-12
-        first = near.argmax(axis=1)
-        kept, line = np.unique(first, return_inverse=True)
-        return cls(U[kept], line, np.sign((U * U[first]).sum(axis=1)))
+        _, first, line = np.unique(layer.line, return_index=True, return_inverse=True)
+        return cls(layer.W[first], line, layer.sign * layer.sign[first][line])
+
+    @property
+    def two_sided(self) -> np.ndarray:
+        """Whether there are rows on both sides (lines,)."""
+        sides = [np.bincount(self.line[self.sign == side], minlength=len(self.rows)) > 0 for side in (1, -1)]
+        return sides[0] & sides[1]
 
 
-def over_rays(layer: Layer, lines: Lines) -> tuple[float, bool]:
-    """Return the least σmin of the cells at rays of the arrangement, and whether it is σ.
+def over_rays(layer: Layer, lines: Lines) -> tuple[float, np.ndarray | None]:
+    """Bound σ from below by the cells at rays of the arrangement; return its active rows (m,) too where it is σ.
 
     Every cell has a ray r, where n − 1 independent hyperplanes meet; its active rows are those with ⟨wⱼ,r⟩ > 0 and, of
     the hyperplanes through r, those on the cell's side. Where just n − 1 pass, each combination of sides has a cell,
-    and the least σmin is exact; where more pass, only the rows of n − 1 of them are counted, which bounds σ from below.
+    and the least σmin is exact; where more pass, or may within rounding, only the rows of n − 1 of them are counted,
+    which bounds σ from below. Hyperplanes that are too nearly dependent for their ray leave σ = 0 as the bound, unless
+    they are so exactly: then other sets have the rays.
     """
-    least, simple = np.inf, True
-    n = layer.W.shape[1]
+    least, fewest, simple = np.inf, None, True
+    doubtful = 0
     products = layer.original[:, :, None] * layer.original[:, None, :]
-    for chosen in batches(len(lines.directions), n - 1):
-        _, sigma, Vt = np.linalg.svd(lines.directions[chosen], full_matrices=True)
-        independent = sigma[:, -1] > 1e-9 if n > 1 else np.ones(len(chosen), dtype=bool)
-        chosen, r = chosen[independent], Vt[independent, -1]
-        along = r @ lines.directions.T
-        through = np.abs(along) <= 1e-9
-        simple &= bool((through.sum(axis=1) == n - 1).all())
-        side = np.where(through, 0, np.sign(along))[:, lines.line] * lines.sign
-        for sides in (side, -side):
-            grams = np.tensordot((sides > 0).astype(float), products, axes=1)
-            for added in grams_of_sides(lines, chosen, products):
-                least = min(least, float(least_singular_values(grams + added).min(initial=np.inf)))
-    return least, simple
+    for chosen in batches(len(lines.rows), layer.W.shape[1] - 1):
+        r, doubt = rays(lines, chosen)
+        unclear = doubt > 0.5
+        doubtful += int(unclear.sum())
+        if doubtful > DOUBTFUL or any(len(eliminated(lines.rows[c])[1]) == len(c) for c in chosen[unclear]):
+            return 0.0, None
+        side, unique = sides_at(lines, chosen[~unclear], r[~unclear], doubt[~unclear])
+        simple &= unique
+        for active in active_beside(lines, chosen[~unclear], side):
+            values = least_singular_values(np.tensordot(active.astype(float), products, axes=1), len(layer.W))
+            if len(values) and values.min() < least:
+                least, fewest = float(values.min()), active[values.argmin()]
+    return least, fewest if simple else None
+
+
+def rays(lines: Lines, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where sets of n − 1 lines (sets, n − 1) meet, r (sets, n), and bounds of its rounding error (sets,)."""
+    n = lines.rows.shape[1]
+    _, sigma, Vt = np.linalg.svd(unit(lines.rows)[chosen], full_matrices=True)
+    with np.errstate(divide="ignore"):
+        return Vt[:, -1], 8 * n**2 * EPSILON / sigma.min(axis=1, initial=1)
+
+
+def sides_at(lines: Lines, chosen: np.ndarray, r: np.ndarray, doubt: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the sides 1 or −1 of rays (sets, n) on all lines, 0 on those that may pass through them (sets, lines).
+
+    And whether these are the chosen ones alone.
+    """
+    along = r @ unit(lines.rows).T
+    through = np.abs(along) <= doubt[:, None]
+    np.put_along_axis(through, chosen, True, axis=1)
+    return np.where(through, 0, np.sign(along)), bool((through.sum(axis=1) == chosen.shape[1]).all())
 
 
 def batches(lines: int, size: int) -> Iterator[np.ndarray]:
@@ -172,18 +212,20 @@ def batches(lines: int, size: int) -> Iterator[np.ndarray]:
         yield np.array(part, dtype=int).reshape(len(part), size)
 
 
-def grams_of_sides(lines: Lines, chosen: np.ndarray, products: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the Gram matrices of the rows active on each combination of sides of the chosen lines (sets, n − 1).
+def active_beside(lines: Lines, chosen: np.ndarray, side: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows active (sets, m) in the cells at rays and their opposites, for all sides of the chosen lines.
 
     Of a line with rows on one side only, the side without rows is enough: more rows do not lower σmin.
+
+    Args:
+        lines: all lines.
+        chosen: those that meet in each ray (sets, n − 1).
+        side: of the rays on all lines (sets, lines).
     """
-    count, n = len(lines.directions), products.shape[-1]
-    halves = np.zeros((2, count, n, n))
-    for half, sign in enumerate((1, -1)):
-        np.add.at(halves[half], lines.line[lines.sign == sign], products[lines.sign == sign])
-    both = (np.trace(halves, axis1=2, axis2=3) > 0).all(axis=0)
-    halves[:, ~both] = 0
-    patterns = 2 ** chosen.shape[1] if both.any() else 1
-    for pattern in range(patterns):
-        sides = [(pattern >> place) & 1 for place in range(chosen.shape[1])]
-        yield sum((halves[s][chosen[:, place]] for place, s in enumerate(sides)), np.zeros((len(chosen), n, n)))
+    two_sided = lines.two_sided
+    for pattern in range(2 ** chosen.shape[1] if two_sided.any() else 1):
+        own = np.array([1 - 2 * (pattern >> place & 1) for place in range(chosen.shape[1])], dtype=int)
+        for of_ray in (side, -side):
+            beside = of_ray.copy()
+            np.put_along_axis(beside, chosen, own * two_sided[chosen], axis=1)
+            yield beside[:, lines.line] * lines.sign > 0

@@ -83,6 +83,44 @@ def exact_minors(W1: np.ndarray, W2: np.ndarray) -> dict[tuple[int, ...], Fracti
     return {rows: determinant([[M[i][j] for j in rows] for i in rows]) for rows in subsets}
 
 
+def active_sets(W: np.ndarray, b: np.ndarray) -> set[tuple[int, ...]]:
+    """The rows active in each cell of x ↦ relu(Wx + b) on the line or the plane, in rational arithmetic.
+
+    Every cell has an edge: on each hyperplane a point between any two neighbours of its meetings with the others, seen
+    from both sides.
+    """
+    rows = [[Fraction(v) for v in row] for row in W.tolist()]
+    biases = [Fraction(v) for v in b.tolist()]
+    found = set()
+    for w, bias in zip(rows, biases, strict=True):
+        if not any(w):
+            continue
+        foot = [-bias * v / sum(v * v for v in w) for v in w]
+        along = [-w[1], w[0]] if len(w) == 2 else [Fraction(0)]
+        s0 = [sum(a * f for a, f in zip(row, foot, strict=True)) + c for row, c in zip(rows, biases, strict=True)]
+        slopes = [sum(a * t for a, t in zip(row, along, strict=True)) for row in rows]
+        meetings = sorted({-s / slope for s, slope in zip(s0, slopes, strict=True) if slope}) or [Fraction(0)]
+        between = [(low + high) / 2 for low, high in itertools.pairwise(meetings)]
+        for t in (meetings[0] - 1, *between, meetings[-1] + 1):
+            for side in (1, -1):
+                off = [side * sum(a * v for a, v in zip(row, w, strict=True)) for row in rows]
+                signs = [s + t * slope or o for s, slope, o in zip(s0, slopes, off, strict=True)]
+                found.add(tuple(j for j, s in enumerate(signs) if s > 0))
+    return found
+
+
+def least_stretch(rows: np.ndarray) -> float:
+    """The smallest singular value of rows (k, n), n = 1 or 2, to the last digit: from its Gram matrix in rationals."""
+    exact = [[Fraction(v) for v in row] for row in rows.tolist()]
+    n = rows.shape[1]
+    gram = [[sum((row[i] * row[j] for row in exact), Fraction(0)) for j in range(n)] for i in range(n)]
+    if n == 1:
+        return float(gram[0][0]) ** 0.5
+    trace, product = gram[0][0] + gram[1][1], determinant(gram)
+    larger = (float(trace) + float(trace**2 - 4 * product) ** 0.5) / 2  # of two eigenvalues: nothing cancels
+    return (float(product) / larger) ** 0.5 if trace else 0.0
+
+
 def determinant(matrix: list[list[Fraction]]) -> Fraction:
     """The determinant of a small rational matrix, by elimination."""
     work, product = [list(row) for row in matrix], Fraction(1)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import active_sets, least_stretch
 from torch import Tensor
 
 from replication.data.ensembles import normal
@@ -108,3 +112,77 @@ def test_large_layers_are_bounded_from_both_sides_and_biases_from_below() -> Non
     x, other = gaussian(20_000, 3, 1), gaussian(20_000, 3, 2)
     ratio = (torch.relu(x @ W.mT + b) - torch.relu(other @ W.mT + b)).norm(dim=1) / (x - other).norm(dim=1)
     assert 0 < shifted.lower <= float(ratio.min()) * math.sqrt(2)
+
+
+def least_of_cells(W: Tensor, b: Tensor) -> float:
+    """σ on the line or the plane, cell by cell in rational arithmetic."""
+    sets = active_sets(W.double().numpy(), b.double().numpy())
+    return min((least_stretch(W.double().numpy()[list(rows)]) for rows in sets), default=0.0)
+
+
+def layer_with_near_parallel_rows(n: int, seed: int, biased: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Small integers, rows of them repeated or turned round, some moved a little, scaled by powers of two, or zero."""
+    g = np.random.default_rng(seed)
+    W = g.integers(-3, 4, size=(g.integers(1, 7), n)).astype(float)
+    again = g.choice([-3.0, -1.0, 1.0, 2.0], size=(len(W), 1)) * W
+    moved = np.array([1e-2, 1e-6, 5e-7, 1e-9, 1e-13, 1e-30])[g.integers(0, 6, size=again.shape)]
+    again += (g.random(again.shape) < 0.3) * moved * (again == 0 if n == 2 else 0)
+    W = np.concatenate([W, again]) * 2.0 ** g.integers(-3, 4, size=(2 * len(W), 1))
+    b = biased * g.integers(-2, 3, size=len(W)) / 2
+    return torch.tensor(W, dtype=dtype), torch.tensor(b, dtype=dtype)
+
+
+@given(st.integers(1, 2), st.integers(0, 10**6), st.booleans(), st.sampled_from([torch.float32, torch.float64]))
+def test_no_bound_is_on_the_wrong_side_of_what_rational_arithmetic_finds(
+    n: int, seed: int, biased: bool, dtype: torch.dtype
+) -> None:
+    W, b = layer_with_near_parallel_rows(n, seed, biased, dtype)
+    sigma, bounds = least_of_cells(W, b), stability(W, b)
+    assert bounds.lower <= sigma * (1 + 1e-15)
+    assert bounds.upper >= sigma * (1 - 1e-15)
+    if bounds.exact:
+        assert bounds.upper - bounds.lower <= 10 * COARSE * float(W.double().norm())
+    assert not (bounds.lower > 0 and directed_spanning_test(W, b).spans is False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("angle", [1e-2, 1e-6, 5e-7, 1e-12, 1e-30])
+def test_rows_that_are_nearly_opposite_are_not_taken_for_a_pair(angle: float, dtype: torch.dtype) -> None:
+    W = torch.tensor([[1, 0], [-1, 0], [0, 1], [angle, -1]], dtype=dtype)
+    bounds = stability(W)
+    assert bounds.lower == 0  # where angle·x₁ < x₂ < 0 only the first two rows may be active
+    assert bounds.exact == (angle > 1e-14)
+    more = torch.cat([W, torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=dtype)])
+    assert 0 < stability(more).lower <= least_of_cells(more, torch.zeros(8)) * (1 + 1e-15)
+    assert stability(W, torch.ones(4, dtype=dtype)).lower == 0
+
+
+def test_rounded_multiples_count_as_parallel_and_the_move_is_said() -> None:
+    for dtype in (torch.float32, torch.float64):
+        B, d = gaussian(3, 3).to(dtype), torch.tensor([0.3, 1.7, 2.9], dtype=dtype)
+        bounds = stability(torch.cat([B, -d[:, None] * B]), torch.cat([torch.ones(3), -d]).to(dtype))
+        expected = float(torch.linalg.svdvals(d.double().clamp_max(1)[:, None] * B.double())[-1])
+        assert bounds.lower == pytest.approx(expected, rel=1e-6)
+        assert max(bounds.moved) <= 4 * torch.finfo(dtype).eps * float(B.norm() * d.max() + d.norm())
+    assert stability(torch.cat([B, B, -B])).moved == pytest.approx((0, 0), abs=1e-14)
+
+
+def test_the_upper_bound_is_that_of_rows_active_together() -> None:
+    W, b = torch.tensor([[-2.0], [1], [-2], [4]]).double(), torch.tensor([0, 0.5, -0.5, 0.5]).double()
+    bounds = stability(W, b)
+    assert bounds.upper == pytest.approx(math.sqrt(5))
+    assert bounds.lower == pytest.approx(2)
+    for scale in (1e-100, 1e-3, 1e100):
+        assert stability(W * scale, b * scale).upper == pytest.approx(math.sqrt(5) * scale)
+        assert stability(W, b * scale).upper >= math.sqrt(5) * (1 - 1e-12)
+
+
+def test_hyperplanes_that_nearly_meet_in_a_line_are_in_doubt() -> None:
+    rows = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 2, 3, 4]]).double()
+    exactly = stability(torch.cat([rows, -rows]))
+    assert exactly.lower > 0  # three rows of one plane have no ray of their own
+    tilted = rows.clone()
+    tilted[2, 2] = 1e-15
+    nearly = stability(torch.cat([tilted[:5], -tilted[:4], torch.tensor([[1e-3, 0, 0, -1]]).double()]))
+    assert nearly.lower == 0
+    assert not nearly.exact

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from replication.checks import check_counts
 from replication.rows import column
-from replication.solvers.solution import CODE, Status
 
 HALVINGS = 40
 NUMBERS = 2**25  # of the active rows of all outputs that are held at once, 256 MiB
@@ -21,7 +20,7 @@ class Rectified:
 
     Attributes:
         W: (m, n).
-        b: (m,).
+        b: (rows, m).
         y: (rows, m).
     """
 
@@ -39,7 +38,7 @@ class Rectified:
 
     def select(self, rows: Tensor) -> Rectified:
         """Keep these outputs."""
-        kept = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("W", "b")}
+        kept = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "W"}
         return replace(self, **kept)
 
 
@@ -87,10 +86,10 @@ class OneSidedLeastSquares:
     def __post_init__(self) -> None:
         check_counts(1, max_iterations=self.max_iterations)
 
-    def solve(
-        self, W: Tensor, b: Tensor, y: Tensor, accuracy: Tensor, threshold: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return x (rows, n), the codes of how rows ended (rows,), and the linear systems solved for each (rows,).
+    def solve(self, W: Tensor, b: Tensor, y: Tensor, accuracy: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x (rows, n) and the linear systems solved for each (rows,).
+
+        All is scaled to numbers near 1, by powers of two, so that squares neither over- nor underflow.
 
         Args:
             W: (m, n).
@@ -99,13 +98,15 @@ class OneSidedLeastSquares:
             accuracy: ‖relu(Wx + b) − y‖ that counts as exact (rows,).
             threshold: θ (rows,).
         """
-        parts = max(1, NUMBERS // W.numel())
-        batches = zip(*(tensor.split(parts) for tensor in (y.clamp_min(0), accuracy, threshold)), strict=True)
-        ends = [self.solve_part(Rectified(W, b, part), *rest) for part, *rest in batches]
-        x, codes, systems = (torch.cat(tensors) for tensors in zip(*ends, strict=True))
-        return x, codes, systems
+        of_W = power_of_two(W.abs().max())
+        of_rows = power_of_two(torch.maximum(y.amax(1), b.abs().max()))
+        numbers = [tensor / column(of_rows, tensor) for tensor in (b.expand_as(y), y.clamp_min(0), accuracy, threshold)]
+        batches = zip(*(tensor.split(max(1, NUMBERS // W.numel())) for tensor in numbers), strict=True)
+        ends = [self.solve_part(Rectified(W / of_W, b, y), *rest) for b, y, *rest in batches]
+        x, systems = (torch.cat(tensors) for tensors in zip(*ends, strict=True))
+        return x / of_W * column(of_rows, x), systems
 
-    def solve_part(self, goal: Rectified, accuracy: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def solve_part(self, goal: Rectified, accuracy: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         """Solve as many rows as fit into memory."""
         y = goal.y
         x, systems = self.descend(OneSided(goal.W, goal.b, y, y > threshold[:, None], torch.ones_like(y)), accuracy)
@@ -114,12 +115,11 @@ class OneSidedLeastSquares:
             own = goal.select(rows)
             positive = own.y > 0
             weights = torch.where(positive, own.y / own.y.amax(1, keepdim=True), 1)
-            other, more = self.descend(OneSided(goal.W, goal.b, own.y, positive, weights), accuracy[rows])
+            other, more = self.descend(OneSided(own.W, own.b, own.y, positive, weights), accuracy[rows])
             systems[rows] += more
             better = own.value(other) < own.value(x[rows])
             x[rows[better]] = other[better]
-        exact = goal.value(x) <= accuracy**2 / 2
-        return x, torch.where(exact, CODE[Status.CONVERGED], CODE[Status.STAGNATED]), systems
+        return x, systems
 
     def descend(self, convex: OneSided, accuracy: Tensor) -> tuple[Tensor, Tensor]:
         """Return x after the convex descent and the polish, and the linear systems solved (rows,)."""
@@ -149,6 +149,11 @@ class OneSidedLeastSquares:
             if not len(rows):
                 break
         return x, steps
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """Return the powers of two with 1 ≤ size/power < 2, and 1 where the size is 0: dividing by them does not round."""
+    return torch.where(size > 0, size / (2 * torch.frexp(size).mantissa), 1)
 
 
 def newton_step(W: Tensor, weights: Tensor, misfit: Tensor) -> tuple[Tensor, Tensor]:

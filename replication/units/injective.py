@@ -28,7 +28,7 @@ from replication.solvers import Solution, Solver, get_solver
 from replication.solvers.one_sided import OneSidedLeastSquares
 from replication.solvers.solution import CODE, Status
 from replication.spanning import SpanningTest, directed_spanning_test
-from replication.stability import stability
+from replication.stability import StabilityBounds, root_less_rounding, stability
 from replication.units.convolutional import NormCap
 from replication.units.rectifier_unit import resolve_tolerance
 from replication.units.unit import Unit
@@ -145,15 +145,14 @@ class InjectiveReLU(Unit):
         if not noise >= 0:
             raise ValueError(f"the noise must not be negative, not {noise!r}")
         scale = residual_scale(y.double())
-        goal = resolve_tolerance(tolerance, y.dtype) + noise / scale
+        goal = resolve_tolerance(tolerance, y.dtype) + torch.full_like(scale, noise) / scale
         accuracy = resolve_tolerance(tolerance, y.dtype) * scale
         spread = min(noise, 3 * noise / math.sqrt(len(W)))  # of noise on one output, where it is spread evenly
-        x, codes, systems = OneSidedLeastSquares().solve(W, b, y.double(), accuracy, accuracy + spread)
+        x, systems = OneSidedLeastSquares().solve(W, b, y.double(), accuracy, accuracy + spread)
         value = x.to(y.dtype)
         residual = row_norm(self(value) - y) / residual_scale(y)
-        codes = torch.where(residual <= goal, CODE[Status.CONVERGED], codes)
-        codes[~(residual <= goal) & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
-        bound = self.error_bound(value, y, torch.full_like(goal, noise)).to(y.dtype)
+        codes = judged_codes(residual, goal)
+        bound = self.error_bound(value, y, torch.full_like(goal, noise))
         known = None if torch.isinf(bound).all() else bound
         return Solution(value, codes, systems, residual, systems + 1, known, "one_sided_least_squares")
 
@@ -163,27 +162,39 @@ class InjectiveReLU(Unit):
         Rows with yⱼ > noise are active at x, so that ‖W_A(value − x)‖ ≤ ‖(W·value + b − y)_A‖ + noise on these rows A:
         divided by σmin(W_A). Or ‖f(value) − y‖ + noise times the layer's constant, whichever is less.
 
+        f is the layer as evaluated in its dtype, with errors of up to ρ(x) = γ(|W||x| + |b|). The constant is that of a
+        layer with W + ΔW and b + Δb (`StabilityBounds.moved`), which adds ‖ΔW‖(‖x‖ + ‖value‖) + 2‖Δb‖ to the misfit.
+        Both depend on x, which lies as far from the value as the bound says (`nearby`).
+
         Args:
             value: (rows, n).
             y: (rows, m).
             noise: (rows,).
         """
         W, b = (tensor.double() for tensor in self.weights())
-        value, y, noise = value.double(), y.double(), noise.double()
+        gamma, tiny = (W.shape[1] + 3) * torch.finfo(y.dtype).eps, torch.finfo(y.dtype).tiny
+        dtype, value, y, noise = y.dtype, value.double(), y.double(), noise.double()
         s = value @ W.mT + b
         size = value.abs() @ W.mT.abs() + b.abs() + y.abs()
-        rounding = (W.shape[1] + 3) * torch.finfo(torch.float64).eps * row_norm(size)
+        rounding = 2 * gamma * row_norm(size + tiny) + noise  # of f(x), and no more of what is computed here
+        slope = gamma * float(row_norm(W.reshape(1, -1)))
         sure = y > noise[:, None]
-        local = row_norm(torch.where(sure, s - y, 0)) + rounding + noise
-        local = local / least_singular_values(W, sure)
-        constant = self.inverse_lipschitz(self.input_shape).double()
-        everywhere = constant * (row_norm(s.relu() - y) + rounding + noise)
-        return torch.minimum(local, torch.where(constant < torch.inf, everywhere, torch.inf)).nan_to_num(
-            nan=torch.inf, posinf=torch.inf
+        local = row_norm(torch.where(sure, s - y, 0)) + rounding
+        bounds = self.stability()
+        of_rows, of_biases = bounds.moved
+        everywhere = row_norm(s.relu() - y) + rounding + 2 * (of_rows * row_norm(value) + of_biases)
+        bound = torch.minimum(
+            nearby(local, least_singular_values(W, sure), slope),
+            nearby(everywhere, W.new_tensor(1 / bounds.inverse_lipschitz), slope + of_rows),
         )
+        return rounded_up(bound, dtype)
+
+    def stability(self) -> StabilityBounds:
+        """Return what is known of the layer's stability at little cost."""
+        return stability(*self.weights(), QUICK_CELLS, search=False)
 
     def composed_bound(self, solution: Solution, y: Tensor, bound: Tensor) -> Tensor | None:
-        composed = self.error_bound(solution.value, y, bound).to(y.dtype)
+        composed = self.error_bound(solution.value, y, bound)
         return None if torch.isinf(composed).all() else composed
 
     def implicit(self, value: Tensor, y: Tensor) -> Tensor:
@@ -207,8 +218,8 @@ class InjectiveReLU(Unit):
 
     @torch.no_grad()
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
-        W, b = self.weights()
-        return W.new_tensor(stability(W, b, QUICK_CELLS, search=False).inverse_lipschitz)
+        W, _ = self.weights()
+        return rounded_up(W.new_tensor(self.stability().inverse_lipschitz, dtype=torch.float64), W.dtype)
 
     def extra_repr(self) -> str:
         m, n = self.weights()[0].shape
@@ -232,9 +243,24 @@ def judged(layer: InjectiveReLU, test: SpanningTest) -> Certificate:
 def least_singular_values(W: Tensor, rows: Tensor) -> Tensor:
     """Return σmin of the marked rows (rows, m) of W (m, n), less its rounding error (rows,)."""
     values = [torch.linalg.eigvalsh((part.to(W.dtype)[:, :, None] * W).mT @ W) for part in rows.split(64)]
-    spectrum = torch.cat(values)
-    rounding = 8 * W.shape[1] ** 1.5 * torch.finfo(W.dtype).eps * spectrum[:, -1]
-    return (spectrum[:, 0] - rounding).clamp_min(0).sqrt()
+    least: Tensor = root_less_rounding(torch.cat(values), len(W))
+    return least
+
+
+def nearby(misfit: Tensor, constant: Tensor, slope: Tensor | float) -> Tensor:
+    """Bound e where constant·e ≤ misfit + slope·e: infinite where the constant is no larger than the slope."""
+    return torch.where(constant > slope, misfit / (constant - slope), torch.inf)
+
+
+def rounded_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a bound in another dtype, with room for the rounding of what it was computed from; infinite where NaN."""
+    return (bound * (1 + 64 * torch.finfo(dtype).eps)).nan_to_num(nan=torch.inf, posinf=torch.inf).to(dtype)
+
+
+def judged_codes(residual: Tensor, goal: Tensor | float) -> Tensor:
+    """Return the codes of rows that are as good as they get: what can't be judged has not converged."""
+    codes = torch.where(residual <= goal, CODE[Status.CONVERGED], CODE[Status.STAGNATED])
+    return torch.where(torch.isfinite(residual), codes, CODE[Status.NOT_FINITE])
 
 
 class PairedReLU(InjectiveReLU):
@@ -283,9 +309,11 @@ class PairedReLU(InjectiveReLU):
         )
 
     @torch.no_grad()
-    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+    def stability(self) -> StabilityBounds:
         rows = self.log_d.exp().clamp_max(1)[:, None].double() * self.linear().double()
-        return (math.sqrt(2) / least_singular_values(rows, torch.ones(1, len(rows)))[0]).to(self.c)
+        least = least_singular_values(rows, torch.ones(1, len(rows)))[0]
+        moved = [float(torch.finfo(self.c.dtype).eps * tensor.double().norm()) for tensor in self.weights()]
+        return StabilityBounds(float(least), math.inf, False, (moved[0], moved[1]))
 
 
 def orthonormal_columns(module: nn.Module, name: str, rows: int, columns: int) -> None:
@@ -397,9 +425,8 @@ class InjectiveConvReLU(Unit):
         goal = resolve_tolerance(tolerance, y.dtype)
         value, products = self.least_squares(self.preactivation(y), goal * (1 - self.share) / 4)
         residual = row_norm(self(value) - y) / residual_scale(y)
-        codes = torch.full_like(products, CODE[Status.CONVERGED])
-        codes[~(residual <= goal)] = CODE[Status.STAGNATED]
-        bound = self.inverse_lipschitz(self.input_shape) * (residual * residual_scale(y) + self.rounding(value, y))
+        codes = judged_codes(residual, goal)
+        bound = self.error_bound(value, y, residual * residual_scale(y))
         return Solution(value, codes, products, residual, 2 * products + 2, bound, "least_squares")
 
     def preactivation(self, y: Tensor) -> Tensor:
@@ -413,11 +440,18 @@ class InjectiveConvReLU(Unit):
         adjoint = K.adjoint()
         return conjugate_gradients(lambda v: adjoint(K(v)), adjoint(target), accuracy)
 
-    def rounding(self, x: Tensor, y: Tensor) -> Tensor:
-        """Bound the rounding error of f(x) − y (rows,)."""
-        K = self.linear()
-        size = K.absolute_bound() * row_norm(x) + row_norm(self.c.expand(1, *self.image_size, -1)) + row_norm(y)
-        return 8 * (K.terms + 4) * torch.finfo(x.dtype).eps * size * self.log_d.exp().clamp_min(1).max()
+    def error_bound(self, value: Tensor, y: Tensor, misfit: Tensor) -> Tensor:
+        """Bound ‖value − x‖ (rows,) by the computed ‖f(value) − y‖ (rows,) and the rounding of f(value) and f(x).
+
+        Those at x grow with ‖x‖ ≤ ‖value‖ + ‖value − x‖ (`nearby`).
+        """
+        K, largest = self.linear(), self.log_d.double().exp().clamp_min(1).max()
+        rounding = 8 * (K.terms + 4) * torch.finfo(y.dtype).eps * largest
+        slope = K.absolute_bound().double()
+        size = slope * row_norm(value) + row_norm(self.c.expand(1, *self.image_size, -1))
+        size = size + row_norm(y.abs() + torch.finfo(y.dtype).tiny)
+        constant = 1 / self.inverse_lipschitz(self.input_shape).double()
+        return rounded_up(nearby(misfit + rounding * size, constant, rounding * slope), y.dtype)
 
     def implicit(self, value: Tensor, y: Tensor) -> Tensor:
         """Return the solution `value` as a differentiable function of y and the parameters, once.
