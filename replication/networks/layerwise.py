@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, Verdict
 from replication.checks import check_rows, check_tensor
+from replication.parametrizations import cached, without_graph
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
@@ -165,7 +165,7 @@ class LayerwiseNetwork(nn.Module):
         work = torch.zeros(2, rows, dtype=torch.long, device=features.device)
         records = []
         value = features
-        with parametrize.cached():
+        with cached():
             for index in reversed(range(len(self.hidden_layers))):
                 layer, solution = self.hidden_layers[index], None
                 if isinstance(layer, Unit):
@@ -188,7 +188,7 @@ class LayerwiseNetwork(nn.Module):
             value, codes, work[0], residual, work[1], bound, ", ".join(solvers), layers=tuple(records)
         )
 
-    @torch.no_grad()
+    @without_graph()
     def certificate(self) -> NetworkCertificate:
         """Certify every hidden layer; print the result for a table.
 

@@ -33,7 +33,8 @@ class ReversibleSequence(BlockSequence):
     """
 
     def forward(self, first: Tensor, second: Tensor) -> Pair:
-        if not torch.is_grad_enabled():
+        transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, without saved tensors
+        if transformed or not torch.is_grad_enabled():
             return super().forward(first, second)
         return self.recorded(first, second)
 
@@ -41,6 +42,7 @@ class ReversibleSequence(BlockSequence):
     def recorded(self, first: Tensor, second: Tensor) -> Pair:
         """Take a pair of states through all blocks, so that the graph recomputes what it would have saved."""
         next(iter(self)).check_states(first, second)
+        first, second = (state.clone() if state.is_inference() else state for state in (first, second))
         recording = Recording(first.device)
         token = EVALUATION.set(recording.record)
         try:

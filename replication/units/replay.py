@@ -122,9 +122,10 @@ def random_states(device: torch.device, known: Sequence[object] = ()) -> tuple[o
         known: earlier states, which are returned in place of equal ones, to be kept once.
     """
     numpy_state = pickle.dumps(np.random.get_state(legacy=False))  # noqa: NPY002
-    states = [random.getstate(), numpy_state, to_bytes(torch.get_rng_state())]
-    if device.type != "cpu":
-        states.append(to_bytes(torch.get_device_module(device).get_rng_state(device)))
+    with torch._C._DisableFuncTorch():  # whose transforms wrap every tensor, these too
+        states = [random.getstate(), numpy_state, to_bytes(torch.get_rng_state())]
+        if device.type != "cpu":
+            states.append(to_bytes(torch.get_device_module(device).get_rng_state(device)))
     if known:
         states = [old if old == new else new for old, new in zip(known, states, strict=True)]
     return tuple(states)
