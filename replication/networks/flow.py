@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils import parametrize
 
 from replication.networks.layerwise import LayerwiseNetwork, NetworkSolution
+from replication.parametrizations import cached
 from replication.units import Affine, CausalConvUnit, Flip, Orthogonal1x1, PlainLayer, SpaceToDepth
 
 
@@ -63,7 +63,7 @@ class CausalFlow(LayerwiseNetwork):
     def log_prob(self, images: Tensor) -> Tensor:
         """Return log p(x) (rows,), in nats, for images (rows, *image_shape); differentiable."""
         log_det, value = images.new_zeros(len(images)), images
-        with parametrize.cached():
+        with cached():
             for layer in self.hidden_layers:
                 assert isinstance(layer, CausalConvUnit | PlainLayer)
                 log_det = log_det + layer.log_abs_det_jacobian(value)

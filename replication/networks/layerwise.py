@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, Verdict
 from replication.checks import check_numbers, check_rows, check_tensor
+from replication.parametrizations import cached, without_graph
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
@@ -169,7 +169,7 @@ class LayerwiseNetwork(nn.Module):
         """
         like = next(self.parameters(), features)
         check_tensor(features, like=features)
-        with torch.autocast(features.device.type, enabled=False), parametrize.cached():
+        with torch.autocast(features.device.type, enabled=False), cached():
             check_rows(features, like)
             check_numbers(features=features)
             if features.ndim < 2:
@@ -225,7 +225,7 @@ class LayerwiseNetwork(nn.Module):
             progress(records[-1])
         return value, codes, bound, records
 
-    @torch.no_grad()
+    @without_graph()
     def certificate(self) -> NetworkCertificate:
         """Certify every hidden layer; print the result for a table.
 

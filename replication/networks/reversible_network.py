@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.checks import check_images, check_tensor
+from replication.parametrizations import without_graph
 from replication.units import BlockSequence, ReversibleBlock, ReversibleSequence, ZeroChannels
 from replication.units.reversible import Pair
 
@@ -103,7 +104,7 @@ class ReversibleNetwork(nn.Module):
             pair = end
         return states
 
-    @torch.no_grad()
+    @without_graph()
     def inverse(self, ends: Sequence[Pair]) -> list[Pair]:
         """Recover the pair at the beginning of every stage from the pair at its end.
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from replication.certificates import Certificate, certify
 from replication.operators import CORNERS, aligned_tap, convolution_norm_bound
+from replication.parametrizations import without_graph
 from replication.rows import column, row_norm
 from replication.solvers.substitution import solve_jacobian
 from replication.units.convolutional import StandardConvUnit, check_norm_cap, initial_kernel
@@ -75,7 +76,7 @@ class CausalConvUnit(StandardConvUnit):
         rows, rectifier_map = self.rows(x)
         return rectifier_map.log_abs_det_jacobian(rows)
 
-    @torch.no_grad()
+    @without_graph()
     def inverse_condition(self, x: Tensor, iterations: int = 20) -> Tensor:
         """Estimate, by power iteration and so from below, by how much the inverse amplifies errors at x.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ from replication.checks import (
 from replication.conjugate_gradients import conjugate_gradients
 from replication.exact_arithmetic import layer_ratio
 from replication.operators import Convolution
+from replication.parametrizations import without_graph
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
 from replication.solvers.one_sided import OneSidedLeastSquares
@@ -30,6 +30,7 @@ from replication.solvers.solution import CODE, Status
 from replication.spanning import SpanningTest, directed_spanning_test
 from replication.stability import StabilityBounds, root_less_rounding, stability
 from replication.units.convolutional import NormCap
+from replication.units.implicit import ImplicitStep
 from replication.units.rectifier_unit import resolve_tolerance
 from replication.units.unit import Unit
 
@@ -107,7 +108,7 @@ class InjectiveReLU(Unit):
             raise ValueError(f"the layer takes inputs (rows, {W.shape[1]}), not of shape {tuple(x.shape)}")
         return F.linear(x, W, b).relu()
 
-    @torch.no_grad()
+    @without_graph()
     def inverse(
         self,
         y: Tensor,
@@ -203,11 +204,14 @@ class InjectiveReLU(Unit):
         x = W_A⁺(y − b)_A on the rows A active at x.
         """
         W, b = self.weights()
-        active = (F.linear(value, W, b) > 0).to(y.dtype)
-        inverse = torch.linalg.pinv((active[:, :, None] * W).detach())
-        return value + torch.linalg.vecdot(inverse, (active * (y - F.linear(value, W, b)))[:, None])
+        s = F.linear(value, W, b)
+        active = s > 0
+        x: Tensor = ImplicitStep.apply(
+            torch.where(active, y - s, 0), value, lambda v: pseudoinverse_adjoint(W, active, v), W
+        )
+        return x
 
-    @torch.no_grad()
+    @without_graph()
     def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
         """Certify that the layer is injective ("invertible" on its range), or not, with two colliding inputs.
 
@@ -216,7 +220,7 @@ class InjectiveReLU(Unit):
         W, b = self.weights()
         return judged(self, directed_spanning_test(W, b, time_limit, general_position))
 
-    @torch.no_grad()
+    @without_graph()
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
         W, _ = self.weights()
         return rounded_up(W.new_tensor(self.stability().inverse_lipschitz, dtype=torch.float64), W.dtype)
@@ -238,6 +242,22 @@ def judged(layer: InjectiveReLU, test: SpanningTest) -> Certificate:
     if not exact or not coincide(layer(x1[None]), layer(x2[None]), x1, x2):
         return Certificate(Verdict.UNKNOWN, None, f"{test.reason[:-1]}, but its inputs do not collide in {W.dtype}.")
     return Certificate(Verdict.NOT_INVERTIBLE, test.condition, test.reason, (x1, x2))
+
+
+def pseudoinverse_adjoint(W: Tensor, rows: Tensor, v: Tensor) -> Tensor:
+    """Return u (rows, m) with u = W_A(W_AᵀW_A)⁻¹v, of the marked rows A (rows, m) of W (m, n), for v (rows, n).
+
+    Raises:
+        RuntimeError: if the marked rows do not span, or nearly so.
+    """
+    part = rows.to(W.dtype)[:, :, None] * W
+    inverse = torch.linalg.pinv(part)
+    missing = (inverse @ part - torch.eye(W.shape[1]).to(W)).abs()
+    if missing.numel() and not missing.max() <= torch.finfo(W.dtype).eps ** 0.5:
+        raise RuntimeError(
+            "the gradient cannot be computed: the active rows of W do not span, or nearly so, at one of the inputs"
+        )
+    return torch.linalg.vecdot(inverse.mT, v[:, None])
 
 
 def least_singular_values(W: Tensor, rows: Tensor) -> Tensor:
@@ -308,7 +328,7 @@ class PairedReLU(InjectiveReLU):
             f"W = [B; −DB] by construction, with σmin(B) ≥ {self.floor:g}.",
         )
 
-    @torch.no_grad()
+    @without_graph()
     def stability(self) -> StabilityBounds:
         rows = self.log_d.exp().clamp_max(1)[:, None].double() * self.linear().double()
         least = least_singular_values(rows, torch.ones(1, len(rows)))[0]
@@ -400,7 +420,7 @@ class InjectiveConvReLU(Unit):
         z = self.linear().affine(x, self.c[:, None, None])
         return torch.cat([z.relu(), self.log_d.exp()[:, None, None] * (-z).relu()], dim=1)
 
-    @torch.no_grad()
+    @without_graph()
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:
@@ -458,8 +478,13 @@ class InjectiveConvReLU(Unit):
 
         x = K⁺(z − c); with the residual r = z − c − K∗x, the derivative is K⁺dr, and its adjoint K(KᵀK)⁻¹.
         """
-        residual = self.preactivation(y) - self.linear()(value)
-        x: Tensor = LeastSquaresStep.apply(residual, value, self)
+        K = self.linear()
+        adjoint = K.adjoint()
+
+        def solve(v: Tensor) -> Tensor:
+            return K(conjugate_gradients(lambda u: adjoint(K(u)), v, torch.finfo(v.dtype).eps)[0])
+
+        x: Tensor = ImplicitStep.apply(self.preactivation(y) - K(value), value, solve, K.weight)
         return x
 
     def certificate(self) -> Certificate:
@@ -470,7 +495,7 @@ class InjectiveConvReLU(Unit):
             f"Doubled channels by construction, of a convolution with σmin(K) ≥ {1 - self.share:.3g}.",
         )
 
-    @torch.no_grad()
+    @without_graph()
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
         smallest = self.log_d.exp().clamp_max(1).min()
         return math.sqrt(2) / (smallest * (1 - self.share) * (1 - 64 * torch.finfo(smallest.dtype).eps))
@@ -479,19 +504,3 @@ class InjectiveConvReLU(Unit):
         return (
             f"channels={self.channels}, outputs={2 * self.pairs}, kernel_size={self.kernel_size}, share={self.share:g}"
         )
-
-
-class LeastSquaresStep(torch.autograd.Function):
-    """x + K⁺r at a solution x: x itself, since the residual is zero, with the gradient v ↦ K(KᵀK)⁻¹v of r."""
-
-    @staticmethod
-    def forward(ctx: Any, residual: Tensor, x: Tensor, layer: InjectiveConvReLU) -> Tensor:
-        ctx.layer = layer
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        K = ctx.layer.linear()
-        adjoint = K.adjoint()
-        accuracy = torch.finfo(gradient.dtype).eps
-        return K(conjugate_gradients(lambda v: adjoint(K(v)), gradient, accuracy)[0]), None, None

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from replication import parametrizations
 from replication.conjugate_gradients import conjugate_gradients
 from replication.rectifier import MATRIX_LIMIT, RectifierMap
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solver, get_solver
 from replication.solvers.pieces import solve_pieces
 from replication.solvers.substitution import solve_jacobian
+from replication.units.implicit import ImplicitStep
 from replication.units.injective import InjectiveConvReLU, InjectiveReLU
 from replication.units.plain import PlainLayer
 from replication.units.rectifier_unit import RectifierUnit
-from replication.units.unit import Unit
+
+Invertible = RectifierUnit | InjectiveReLU | InjectiveConvReLU
 
 
 @runtime_checkable
@@ -41,6 +43,9 @@ class Inverse(nn.Module):
             undone one by one. Its parameters are those of this module too.
         solver, tolerance, options: as for `unit.inverse`.
 
+    Raises:
+        TypeError: if it is neither.
+
     >>> from replication import ResidualUnit
     >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), 3 * torch.eye(2), torch.zeros(2))
     >>> y = torch.tensor([[4.0, -2.0]], requires_grad=True)
@@ -54,6 +59,20 @@ class Inverse(nn.Module):
     ) -> None:
         super().__init__()
         self.unit, self.solver, self.tolerance = unit, get_solver(solver, **options), tolerance
+        self.layers()
+
+    def layers(self) -> list[Invertible | PlainLayer]:
+        """Return what is undone, in forward order; refuse what cannot be."""
+        unit = self.unit
+        layers = []
+        for layer in unit.hidden_layers if isinstance(unit, HasHiddenLayers) else [unit]:
+            if not isinstance(layer, Invertible | PlainLayer):
+                raise TypeError(
+                    f"{type(layer).__name__} is no unit or layer of this package, so it has no differentiable inverse; "
+                    "read it by as_unit(module, x), if it computes x + second(relu(first(x)))"
+                )
+            layers.append(layer)
+        return layers
 
     def forward(self, y: Tensor) -> Tensor:
         """Return x, like y.
@@ -66,17 +85,13 @@ class Inverse(nn.Module):
             raise TypeError(f"the input must be a torch.Tensor, not {type(y).__name__}")
         if y.is_inference():
             y = y.clone()  # which autograd can work with, outside of inference mode
-        layers = list(self.unit.hidden_layers) if isinstance(self.unit, HasHiddenLayers) else [self.unit]
-        with parametrize.cached():
-            for layer in reversed(layers):
-                if isinstance(layer, Unit):
-                    y = self.undo(layer, y)
-                else:
-                    assert isinstance(layer, PlainLayer)
-                    y = layer.inverse(y)
+        with parametrizations.cached():
+            parametrizations.fill_cache(self.unit)  # with graphs, before the inverse asks without
+            for layer in reversed(self.layers()):
+                y = layer.inverse(y) if isinstance(layer, PlainLayer) else self.undo(layer, y)
         return y
 
-    def undo(self, unit: Unit, y: Tensor) -> Tensor:
+    def undo(self, unit: Invertible, y: Tensor) -> Tensor:
         """Return x with unit(x) = y, differentiably."""
         solution = unit.inverse(y.detach(), self.solver, self.tolerance)
         if not solution.converged.all():
@@ -88,33 +103,20 @@ class Inverse(nn.Module):
             )
         if isinstance(unit, InjectiveReLU | InjectiveConvReLU):
             return unit.implicit(solution.value, y)
-        assert isinstance(unit, RectifierUnit)
         rows, rectifier_map = unit.rows(solution.value)
         residual = rectifier_map(rows) - y.reshape(rows.shape)
-        x: Tensor = ImplicitStep.apply(residual, rows, rectifier_map)
+        active = (rectifier_map.slopes(rows) > 0).flatten(1)
+        x: Tensor = ImplicitStep.apply(
+            residual,
+            rows,
+            lambda v: -solve_adjoint(rectifier_map, active, v),
+            rectifier_map.W1.weight,
+            rectifier_map.W2.weight,
+        )
         return x.reshape(y.shape)
 
     def extra_repr(self) -> str:
         return f"solver={self.solver}"
-
-
-class ImplicitStep(torch.autograd.Function):
-    """x − J⁻¹(f(x) − y) at a solution x: x itself, since the residual is zero, with the residual's gradient −J⁻ᵀ."""
-
-    @staticmethod
-    def forward(ctx: Any, residual: Tensor, x: Tensor, rectifier_map: RectifierMap) -> Tensor:
-        ctx.map = rectifier_map
-        active = rectifier_map.slopes(x).flatten(1) > 0
-        # the weights are saved for autograd to notice if they are changed in place before the backward pass
-        ctx.save_for_backward(active, rectifier_map.W1.weight, rectifier_map.W2.weight)
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("the inverse can be differentiated once only; call without create_graph=True")
-        active, *_ = ctx.saved_tensors
-        return -solve_adjoint(ctx.map, active, gradient), None, None
 
 
 @torch.no_grad()

@@ -2,132 +2,220 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
+from torch.linalg import vector_norm
 
-from replication.units.reversible import BlockSequence, Coupling, Pair, frozen_statistics
+from replication.units.replay import Circumstances, random_states
+from replication.units.reversible import EVALUATION, BlockSequence, Coupling, Pair
+
+Handle = tuple[int, int]  # the place of an evaluation among all, and of a tensor among those that it saves
 
 
 class ReversibleSequence(BlockSequence):
     """Reversible blocks of one width, trained without stored activations: memory for them does not grow with depth.
 
     Only the last pair of states is kept. On the way back each coupling's branch is evaluated once more, which gives
-    both the state before it and the gradients. Gradients are those of ordinary backpropagation up to the rounding of
-    the states recomputed. Batch normalisation counts each batch once, and random numbers (dropout) and the precision
-    (autocast) are those of the forward pass. Gradients cannot be differentiated again.
+    both the state before it and what autograd had saved. Gradients are those of ordinary backpropagation up to the
+    rounding of the states recomputed: the graph, with its hooks, is the ordinary one. Branches are evaluated again in
+    the mode, with the buffers (which each batch changes once), the random numbers (of torch, numpy and Python) and the
+    precision (autocast) of the forward pass. A branch that gives something else then is refused, and so are weights
+    that were changed in place.
 
     Source: paper C, memory-efficient training (from recalled facts, assumption A14); Gomez, Ren, Urtasun, Grosse,
-    NeurIPS 2017, arXiv 1707.04585.
+    NeurIPS 2017, arXiv 1707.04585. The graph's saved tensors are recomputed as in `torch.utils.checkpoint`.
 
     Args: as BlockSequence.
     """
 
     def forward(self, first: Tensor, second: Tensor) -> Pair:
-        if not torch.is_grad_enabled():
+        transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, without saved tensors
+        if transformed or not torch.is_grad_enabled():
             return super().forward(first, second)
+        return self.recorded(first, second)
+
+    @torch.compiler.disable
+    def recorded(self, first: Tensor, second: Tensor) -> Pair:
+        """Take a pair of states through all blocks, so that the graph recomputes what it would have saved."""
         next(iter(self)).check_states(first, second)
-        return recomputed([coupling for block in self for coupling in block], first, second)
+        first, second = (state.clone() if state.is_inference() else state for state in (first, second))
+        recording = Recording(first.device)
+        token = EVALUATION.set(recording.record)
+        try:
+            pair = super().forward(first, second)
+        finally:
+            EVALUATION.reset(token)
+        recording.finish(*pair)
+        return pair
 
 
-def recomputed(couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
-    """Take a pair of states through couplings, so that gradients come from recomputed states."""
-    trained = {id(p): p for coupling in couplings for p in coupling.parameters() if p.requires_grad}
-    pair: Pair = Recomputation.apply(couplings, list(trained), first, second, *trained.values())
-    return pair
+class Evaluation:
+    """One evaluation of a coupling's branch, which can be repeated.
+
+    Attributes:
+        coupling: the branch's.
+        circumstances: of the evaluation.
+        saved: shape and dtype of every tensor that autograd wanted to save.
+    """
+
+    def __init__(self, coupling: Coupling, b: Tensor, randomness: Sequence[object]) -> None:
+        self.coupling, self.wants_gradient = coupling, b.requires_grad
+        self.circumstances = Circumstances(coupling, b.device, randomness)
+        self.saved: list[tuple[torch.Size, torch.dtype]] = []
+
+    def first(self, b: Tensor, place: int, recording: Recording) -> Tensor:
+        """Evaluate the branch and keep nothing of what autograd wants to save."""
+
+        def drop(tensor: Tensor) -> Handle:
+            self.saved.append((tensor.shape, tensor.dtype))
+            return place, len(self.saved) - 1
+
+        start, version = torch.autograd._get_sequence_nr(), b._version
+        with saved_tensors_hooks(drop, recording.recompute):
+            branch = self.coupling.evaluate(b)
+        if b._version != version:
+            raise RuntimeError(
+                "a branch changes its input in place, so that states cannot be recomputed; use nn.ReLU(inplace=False) "
+                "or the like as its first operation"
+            )
+        registered = {weight.data_ptr(): weight for _, _, weight in self.circumstances.parameters}
+        others = {leaf.data_ptr(): leaf.detach() for leaf in leaves(branch, start) if leaf is not b}
+        self.versions = [(weight, weight._version) for weight in (others | registered).values()]
+        self.print = fingerprint(branch)
+        return branch
+
+    def again(self, b: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return the branch at a recomputed state, and what autograd saves there, in its order."""
+        check_versions(self.versions, "a weight of a reversible branch")
+        found: list[Tensor] = []
+
+        def keep(tensor: Tensor) -> int:
+            found.append(tensor.detach())
+            return len(found) - 1
+
+        b = b.detach().requires_grad_(self.wants_gradient)
+        with torch.enable_grad(), self.circumstances.again(), saved_tensors_hooks(keep, found.__getitem__):
+            branch = self.coupling.evaluate(b).detach()
+        if [(tensor.shape, tensor.dtype) for tensor in found] != self.saved or self.differs(branch, b.detach()):
+            raise RuntimeError(
+                "a branch of a reversible sequence gave other values on the way back, so that there is no gradient: it "
+                "was changed since the forward pass, or depends on a state or generator of its own, or states cannot "
+                "be recomputed; use BlockSequence, which stores activations"
+            )
+        return branch, dict(enumerate(found))
+
+    def differs(self, branch: Tensor, b: Tensor) -> bool:
+        """Return whether the branch is another than in the forward pass, by more than the rounding of b explains."""
+        rounding = max(torch.finfo(tensor.dtype).eps for tensor in (branch, b))
+        allowed = rounding ** (1 / 3) * vector_norm(self.print) + rounding**0.5 * vector_norm(b)
+        return bool(vector_norm(fingerprint(branch) - self.print) > allowed)
 
 
-class Recomputation(torch.autograd.Function):
-    """Couplings as one node of the autograd graph, which keeps their last pair of states alone."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, couplings: Sequence[Coupling], names: list[int], first: Tensor, second: Tensor, *parameters: Tensor
-    ) -> Pair:
-        ctx.couplings, ctx.names, ctx.randomness = couplings, names, []
-        ctx.autocast = autocast_settings(first.device.type)
-        for coupling in couplings:
-            ctx.randomness.append(random_state(first.device))
-            first, second = coupling(first, second)
-        ctx.save_for_backward(first, second, *parameters)  # so that autograd refuses parameters changed before backward
-        return first, second
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient_first: Tensor, gradient_second: Tensor) -> tuple[Any, ...]:
-        first, second, *_ = ctx.saved_tensors
-        totals: dict[int, Tensor] = {}
-        with frozen_statistics(*ctx.couplings), torch.autocast(**ctx.autocast), forked_randomness(first.device):
-            for coupling, state in zip(reversed(ctx.couplings), reversed(ctx.randomness), strict=True):
-                restore_random_state(first.device, state)
-                first, second, gradient_first, gradient_second = step_back(
-                    coupling, first, second, gradient_first, gradient_second, totals
-                )
-        return None, None, gradient_first, gradient_second, *(totals.get(name) for name in ctx.names)
-
-
-def step_back(
-    coupling: Coupling, b: Tensor, c: Tensor, gradient_b: Tensor, gradient_c: Tensor, totals: dict[int, Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Go back over (a, b) ↦ (b, c = ±a + branch(b)) with one evaluation of the branch.
+class Recording:
+    """The evaluations of one forward pass, and the place that the way back has reached.
 
     Args:
-        coupling: the step.
-        b, c: the pair after it.
-        gradient_b, gradient_c: gradients in that pair.
-        totals: gradients in the parameters by their id, to which this coupling's are added.
+        device: of the states.
 
-    Returns:
-        The pair before it, and the gradients in it.
+    Attributes:
+        place: of the last evaluation that was repeated.
+        pair: the states before it.
+        found: what autograd saves in it, by number, so far as it was not fetched yet.
     """
-    parameters = [p for p in coupling.parameters() if p.requires_grad]
-    with torch.enable_grad():
-        b = b.detach().requires_grad_()
-        branch = coupling.branch(b)
-    gradients = torch.autograd.grad(branch, [b, *parameters], gradient_c.to(branch.dtype), allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients[1:], strict=True):
-        if gradient is not None:
-            total = totals.get(id(parameter))
-            totals[id(parameter)] = gradient if total is None else total + gradient
-    a = coupling.undone(c, branch.detach())
-    gradient_a = -gradient_c if coupling.reflects else gradient_c
-    return a, b.detach(), gradient_a, gradient_b if gradients[0] is None else gradient_b + gradients[0]
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.evaluations: list[Evaluation] = []
+        self.found: dict[int, Tensor] = {}
+        self.randomness: tuple[object, ...] = ()
+
+    def record(self, coupling: Coupling, b: Tensor) -> Tensor:
+        """Evaluate a coupling's branch, so that this can be repeated."""
+        self.note_randomness()
+        evaluation = Evaluation(coupling, b, self.randomness)
+        self.evaluations.append(evaluation)
+        token = EVALUATION.set(Coupling.evaluate)  # for blocks inside of the branch
+        try:
+            return evaluation.first(b, len(self.evaluations) - 1, self)
+        finally:
+            EVALUATION.reset(token)
+
+    def note_randomness(self) -> None:
+        """Take the random generators' states, and forget those of the last evaluation if it drew nothing."""
+        before, self.randomness = self.randomness, random_states(self.device, self.randomness)
+        if self.evaluations and all(old is new for old, new in zip(before, self.randomness, strict=True)):
+            self.evaluations[-1].circumstances.randomness = ()
+
+    def finish(self, first: Tensor, second: Tensor) -> None:
+        """Keep the last pair of states, from which the way back begins."""
+        self.note_randomness()
+        self.ends = first.detach(), second.detach()
+        self.versions = [(state, state._version) for state in self.ends]
+        self.begin()
+
+    def begin(self) -> None:
+        """Go to the end."""
+        check_versions(self.versions, "a state that a reversible sequence returned")
+        self.place, self.pair = len(self.evaluations), self.ends
+
+    def recompute(self, handle: Handle) -> Tensor:
+        """Return what autograd would have saved: called in the backward pass, which goes through places in order."""
+        place, number = handle
+        if place > self.place:
+            self.begin()  # of another backward pass
+        if place == self.place and number not in self.found:
+            _, self.found = self.evaluations[place].again(self.pair[1])
+        while self.place > place:
+            self.place -= 1
+            self.found.clear()
+            self.step_back(self.evaluations[self.place])
+        return self.found.pop(number)
+
+    def step_back(self, evaluation: Evaluation) -> None:
+        """Go from the pair (b, c = ±a + branch(b)) to (a, b)."""
+        b, c = self.pair
+        branch, self.found = evaluation.again(b)
+        self.pair = evaluation.coupling.undone(c, branch), b
 
 
-def autocast_settings(device_type: str) -> dict[str, Any]:
-    """Return the arguments of `torch.autocast` that are in force; its cache would keep a second copy of all weights."""
-    return {
-        "device_type": device_type,
-        "enabled": torch.is_autocast_enabled(device_type),
-        "dtype": torch.get_autocast_dtype(device_type),
-        "cache_enabled": False,
-    }
+def check_versions(versions: Sequence[tuple[Tensor, int]], what: str) -> None:
+    """Refuse tensors that are not at their versions."""
+    if any(tensor._version != version for tensor, version in versions):
+        raise RuntimeError(
+            f"{what} has been modified by an inplace operation before the backward pass, so that there is no gradient; "
+            "change it afterwards"
+        )
 
 
-def random_state(device: torch.device) -> tuple[Tensor, ...]:
-    """Return the state of the generators that a branch on this device may draw from."""
-    states = [torch.get_rng_state()]
-    if device.type != "cpu":
-        states.append(torch.get_device_module(device).get_rng_state(device))
-    return tuple(states)
+def leaves(output: Tensor, start: int) -> list[Tensor]:
+    """Return the leaves of the part of a graph that was made since a sequence number."""
+    nodes, seen, found = [output.grad_fn], set(), []
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__ == "AccumulateGrad":
+            found.append(node.variable)  # type: ignore[attr-defined]
+        elif node._sequence_nr() >= start:
+            nodes += [following for following, _ in node.next_functions]
+    return found
 
 
-def restore_random_state(device: torch.device, states: tuple[Tensor, ...]) -> None:
-    """Set the generators to a state that `random_state` returned."""
-    torch.set_rng_state(states[0])
-    for state in states[1:]:
-        torch.get_device_module(device).set_rng_state(state, device)
+@torch.no_grad()
+def fingerprint(x: Tensor) -> Tensor:
+    """Return one number a row (rows,) that another x of the same size would hardly have."""
+    rows = x.reshape(len(x), -1) if x.numel() else x.new_zeros(1, 1)
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    with torch.autocast(x.device.type, enabled=False):
+        return rows @ direction(rows.shape[1], rows.dtype, rows.device)
 
 
-@contextmanager
-def forked_randomness(device: torch.device) -> Iterator[None]:
-    """Leave the generators behind as they were."""
-    states = random_state(device)
-    try:
-        yield
-    finally:
-        restore_random_state(device, states)
+@lru_cache(maxsize=16)
+def direction(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a vector of no direction in particular (size,)."""
+    return torch.arange(size, dtype=dtype, device=device).cos()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from replication.certificates import inverse_lipschitz
 from replication.checks import check_number, check_rows, check_tensor
+from replication.parametrizations import without_graph
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.rows import residual_scale, row_norm, smallest_number
 from replication.solvers import Solution, Solver, Status, get_solver
@@ -49,7 +50,7 @@ class RectifierUnit(Unit):
         rows, rectifier_map = self.rows(x)
         return rectifier_map(rows).reshape(x.shape)
 
-    @torch.no_grad()
+    @without_graph()
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:

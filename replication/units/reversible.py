@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from replication.checks import check_rows, check_tensor
 from replication.operators import Convolution, Dense, Weighted
 from replication.units.plain import PlainLayer
+from replication.units.replay import copied_buffers, exchanged, random_states, restore_random_states, slots_of
 
 Pair = tuple[Tensor, Tensor]
 
@@ -114,16 +116,25 @@ class Coupling(nn.Module):
         self.branch, self.reflects = branch, reflects
 
     def forward(self, a: Tensor, b: Tensor) -> Pair:
-        branch = self.branch(b)
+        branch = EVALUATION.get()(self, b)
         return b, branch - a if self.reflects else branch + a
+
+    def evaluate(self, b: Tensor) -> Tensor:
+        """Return branch(b)."""
+        branch: Tensor = self.branch(b)
+        return branch
 
     def inverse(self, b: Tensor, c: Tensor) -> Pair:
         """Return (a, b) from (b, ±a + branch(b))."""
-        return self.undone(c, self.branch(b)), b
+        return self.undone(c, self.evaluate(b)), b
 
     def undone(self, c: Tensor, branch: Tensor) -> Tensor:
         """Return a from c = ±a + branch."""
         return branch - c if self.reflects else c - branch
+
+
+# how couplings evaluate their branches on the way forward; `ReversibleSequence` puts a recording in its place
+EVALUATION: ContextVar[Callable[[Coupling, Tensor], Tensor]] = ContextVar("EVALUATION", default=Coupling.evaluate)
 
 
 class ReversibleBlock(nn.Module, ABC):
@@ -335,28 +346,35 @@ def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, seco
     """Go back over couplings that are parts of the module, from finite states of its dtype."""
     for state in (first, second):
         check_rows(state, like=next(module.parameters(), first))
-    with frozen_statistics(module):
+    with repeatable(module, first.device):
         for coupling in reversed(couplings):
             first, second = coupling.inverse(first, second)
     return first, second
 
 
 @contextmanager
-def frozen_statistics(*modules: nn.Module) -> Iterator[None]:
-    """Within it, normalisation in training mode uses the batch's statistics without updating the running ones."""
-    tracking = [
-        layer
-        for module in modules
-        for layer in module.modules()
-        if isinstance(layer, _NormBase) and layer.track_running_stats
-    ]
-    for layer in tracking:
-        layer.track_running_stats = False
-    try:
+def repeatable(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within it, a module leaves its buffers as they are.
+
+    Normalisation in training mode uses the batch's statistics, as before.
+
+    Raises:
+        RuntimeError: if anything else depends on more than its input: if it has drawn random numbers or changed a
+            buffer, since it did so in the forward pass too.
+    """
+    states = slots_of(part._buffers for part in module.modules() if not isinstance(part, _NormBase))
+    randomness = random_states(device)
+    with exchanged(copied_buffers(module)):
         yield
-    finally:
-        for layer in tracking:
-            layer.track_running_stats = True
+        changed = [name for holder, name, tensor in states if not torch.equal(holder[name], tensor)]
+    if random_states(device) != randomness:
+        restore_random_states(device, randomness)
+        raise RuntimeError("a branch draws random numbers, so it cannot be undone; call eval() first")
+    if changed:
+        raise RuntimeError(
+            f"a branch changes its state with every evaluation ({', '.join(changed)}), so it cannot be undone; call "
+            "eval() first"
+        )
 
 
 class BlockSequence(nn.Module):
@@ -367,13 +385,18 @@ class BlockSequence(nn.Module):
 
     Raises:
         ValueError: if there is none.
+        TypeError: if one is no reversible block.
     """
 
     def __init__(self, blocks: Iterable[ReversibleBlock]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        if not self.blocks:
+        blocks = list(blocks)
+        for block in blocks:
+            if not isinstance(block, ReversibleBlock):
+                raise TypeError(f"a sequence is made of reversible blocks, not of {type(block).__name__}")
+        if not blocks:
             raise ValueError("a sequence needs at least one block")
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, first: Tensor, second: Tensor) -> Pair:
         """Take a pair of states through all blocks."""

@@ -1,0 +1,67 @@
+"""Caches of parametrized weights that never give a weight without its graph to a computation that wants gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+Cache = Mapping[tuple[int, str], Tensor | None]
+
+
+@contextmanager
+def exchanged_cache(values: Cache | None) -> Iterator[None]:
+    """Give parametrized weights these values within, and compute the missing ones once; with None compute them anew.
+
+    `torch.nn.utils.parametrize` has one cache for all, so that of the caller is put aside.
+    """
+    outer = parametrize._cache, parametrize._cache_enabled
+    parametrize._cache, parametrize._cache_enabled = dict(values or {}), int(values is not None)
+    try:
+        yield
+    finally:
+        parametrize._cache, parametrize._cache_enabled = outer
+
+
+@contextmanager
+def cached() -> Iterator[None]:
+    """Compute every parametrized weight once within; what the caller's cache has with its graph is used.
+
+    What is computed here is not seen outside, where gradients may be wanted that are not wanted here.
+    """
+    known = {key: value for key, value in parametrize._cache.items() if usable(value)}
+    with exchanged_cache(known):
+        yield
+
+
+@contextmanager
+def without_graph() -> Iterator[None]:
+    """Compute without gradients, and every parametrized weight once: `torch.no_grad` for methods of units."""
+    with torch.no_grad(), cached():
+        yield
+
+
+def usable(value: object) -> bool:
+    """Return whether a cached weight has the graph that is wanted now, so far as one can see."""
+    return isinstance(value, Tensor) and (value.requires_grad or not torch.is_grad_enabled())
+
+
+def fill_cache(module: nn.Module) -> dict[tuple[int, str], Tensor] | None:
+    """Compute a module's parametrized weights, each with its graph; return them, or None if the caller caches nothing.
+
+    So the cache is filled before something that works without gradients fills it.
+    """
+    if not parametrize._cache_enabled:
+        return None
+    filled = {}
+    for part in filter(parametrize.is_parametrized, module.modules()):
+        assert isinstance(part.parametrizations, nn.ModuleDict)
+        for name in part.parametrizations:
+            key = (id(part), name)
+            if not usable(parametrize._cache.get(key)):
+                parametrize._cache.pop(key, None)
+            filled[key] = getattr(part, name)
+    return filled
