@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, Verdict
-from replication.checks import check_rows, check_tensor
+from replication.checks import check_rows, check_tensor, neither
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
 from replication.units import PlainLayer, Unit
 from replication.units.rectifier_unit import resolve_tolerance
+from replication.words import plain
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,16 @@ class LayerCertificate:
     certificate: Certificate
     inverse_lipschitz: float
 
+    __bool__ = neither("layer.certificate.verdict is Verdict.INVERTIBLE")
+
 
 @dataclass(frozen=True)
 class NetworkCertificate:
     """The certificates of all hidden layers; printed, a table."""
 
     layers: tuple[LayerCertificate, ...]
+
+    __bool__ = neither("certificate.verdict is Verdict.INVERTIBLE")
 
     @property
     def verdict(self) -> Verdict:
@@ -70,7 +75,7 @@ class NetworkCertificate:
         if not open_layers:
             return f"All {len(self.layers)} hidden layers are invertible."
         named = ", ".join(f"{layer.index} ({layer.title}: {layer.certificate.verdict.value})" for layer in open_layers)
-        return f"Not all hidden layers are certified: {named}."
+        return plain(f"Not all hidden layers are certified: {named}.")
 
     @property
     def inverse_lipschitz(self) -> float:
@@ -78,18 +83,18 @@ class NetworkCertificate:
         return math.prod(layer.inverse_lipschitz for layer in self.layers)
 
     def __str__(self) -> str:
-        lines = [f"{'layer':<24}{'verdict':<16}{'condition':<12}{'inverse Lipschitz ≤':>20}"]
+        lines = [f"{'layer':<24}{'verdict':<16}{'condition':<12}{'inverse Lipschitz <=':>20}"]
         for layer in self.layers:
             certificate = layer.certificate
             lines.append(
                 f"{f'{layer.index} {layer.title}':<24}{certificate.verdict.value:<16}"
-                f"{certificate.condition or '–':<12}{layer.inverse_lipschitz:>20.4g}"
+                f"{certificate.condition or '-':<12}{layer.inverse_lipschitz:>20.4g}"
             )
         lines.append(f"{'network':<24}{self.verdict.value:<16}{'':<12}{self.inverse_lipschitz:>20.4g}")
-        return "\n".join(lines)
+        return plain("\n".join(lines))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkSolution(Solution):
     """A solution of the whole network, whose status is that of the first layer that failed, on the way back.
 
