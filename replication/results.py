@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -23,6 +24,8 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from matplotlib.figure import Figure
@@ -34,6 +37,10 @@ LIBRARIES = (
     "pandas", "matplotlib", "safetensors",
 )  # fmt: skip
 MADE_FILES = (":!figures", ":!weights")  # what the experiments write themselves does not make the code differ
+CONDUCT = {"enable_progress_bar", "log_every_n_steps", "logger"}  # settings that change no result
+SINCE = {"network.flips": False, "trainer.max_steps": -1}  # settings that older records lack: what was done then
+
+OmegaConf.register_new_resolver("checkout", lambda place: str(ROOT / place), replace=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -182,6 +189,52 @@ def is_made(folder: Path, name: str, config: DictConfig) -> bool:
     return made_with == as_read(configuration_of(config))
 
 
+@functools.cache
+def committed(script: str, options: tuple[str, ...] = ()) -> DictConfig:
+    """Return a script's configuration as it stands in conf/, with these options."""
+    running, hydra = GlobalHydra.instance().hydra, GlobalHydra.instance()  # of a script that is at work
+    hydra.clear()
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose(script, overrides=list(options))
+    finally:
+        hydra.hydra = running
+
+
+def changed_settings(name: str, made_with: Any) -> str:
+    """Return in words which settings differ from those in conf/; nothing where the result would be the same.
+
+    The number of threads counts where conf/ names one.
+
+    Args:
+        name: of the figure.
+        made_with: its configuration, as its record has it.
+    """
+    wanted = settings(as_read(configuration_of(committed(name))))
+    found = settings(made_with)
+    if wanted.get("threads") is None:
+        found["threads"] = None
+    defaults = {key: value for key, value in SINCE.items() if key in wanted}
+    found = defaults | found
+    other = [
+        f"{key}={found.get(key)}" + (f", not {wanted[key]}" if key in wanted else "")
+        for key in wanted | found
+        if key not in wanted or key not in found or wanted[key] != found[key]
+    ]
+    return other[0] + (f", and {len(other) - 1} more" if len(other) > 1 else "") if other else ""
+
+
+def settings(configuration: Any, within: str = "") -> dict[str, Any]:
+    """Return the settings of a configuration that results depend on, by their paths."""
+    if not isinstance(configuration, dict) or not configuration:
+        return {within: configuration}
+    found: dict[str, Any] = {}
+    for key, value in configuration.items():
+        if key not in CONDUCT:
+            found |= settings(value, f"{within}.{key}" if within else key)
+    return found
+
+
 def as_read(value: Any) -> Any:
     """Return what a value becomes when it is written as JSON and read again."""
     return json.loads(json.dumps(value))
@@ -268,7 +321,7 @@ def hardware() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text(encoding="utf-8").splitlines() if "model name" in line]
         model = names[0] if names else model
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "accelerator": accelerator}
