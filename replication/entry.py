@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +20,7 @@ from rich.markup import escape
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
 from replication.results import (
+    Draw,
     Result,
     as_read,
     changed_settings,
@@ -84,7 +84,7 @@ def make_figure(
     name: str,
     config: DictConfig,
     study: Callable[[], Result],
-    draw: Callable[[Result], Figure],
+    draw: Draw,
     dataset: str,
     checksum: str | None = None,
 ) -> None:
@@ -96,7 +96,7 @@ def make_figure(
         name: of the figure.
         config: of the run; has `shows`, one line on what the figure shows.
         study: makes the result.
-        draw: makes the picture from the result alone.
+        draw: makes the picture from the result and its record alone.
         dataset: what the study runs on, in words.
         checksum: of the data, or None for data drawn at random.
     """
@@ -109,7 +109,7 @@ def make_figure(
             return
         result = study()
         record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
-        paths = write_result(folder, name, result, draw(result), record)
+        paths = write_result(folder, name, result, draw(result, record), record)
     print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}{remark}", flush=True)
 
 

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -30,6 +30,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
+
+from replication.plots.style import style
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
@@ -129,6 +131,9 @@ class Result:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+Draw = Callable[[Result, Mapping[str, Any]], Figure]  # of a result and the record of how it was made
+
+
 def write_result(folder: Path, name: str, result: Result, figure: Figure, record: Mapping[str, Any]) -> list[Path]:
     """Write NAME.csv, NAME.npz where there are arrays, NAME.png, NAME.pdf and, last, NAME.json with their checksums.
 
@@ -147,17 +152,50 @@ def write_result(folder: Path, name: str, result: Result, figure: Figure, record
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **result.arrays)  # type: ignore[arg-type]
         contents["npz"] = buffer.getvalue()
-    for kind in ("png", "pdf"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
-        contents[kind] = buffer.getvalue()
-    plt.close(figure)
-    checksums = {f"{name}.{kind}": hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
-    contents["json"] = (json.dumps({**record, "sha256": checksums}, indent=2, ensure_ascii=False) + "\n").encode()
+    return write_contents(folder, name, contents | pictures(figure), record)
 
-    files = {folder / f"{name}.{kind}": content for kind, content in contents.items()}
+
+def write_contents(folder: Path, name: str, contents: Mapping[str, bytes], record: Mapping[str, Any]) -> list[Path]:
+    """Write the files of a result, given by their suffixes, and its record with their checksums; return the paths."""
+    checksums = {f"{name}.{kind}": hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
+    written = (json.dumps({**record, "sha256": checksums}, indent=2, ensure_ascii=False) + "\n").encode()
+    files = {folder / f"{name}.{kind}": content for kind, content in {**contents, "json": written}.items()}
     write_together(files)
     return list(files)
+
+
+def pictures(figure: Figure) -> dict[str, bytes]:
+    """Return a figure as PNG and as PDF, in the look of this package, and close it."""
+    found = {}
+    with style():
+        for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            found[kind] = buffer.getvalue()
+    plt.close(figure)
+    return found
+
+
+def redraw(folder: Path, name: str, draw: Draw) -> list[Path]:
+    """Draw a result anew from its table and arrays; of its record only the checksums of the pictures change.
+
+    Args:
+        folder: holds the result.
+        name: of the figure.
+        draw: makes the picture.
+
+    Raises:
+        ValueError: if the result is not whole.
+    """
+    record = read_record(folder, name)
+    kept = {
+        kind: (folder / f"{name}.{kind}").read_bytes()
+        for kind in ("csv", "npz")
+        if f"{name}.{kind}" in record["sha256"]
+    }
+    arrays = dict(np.load(io.BytesIO(kept["npz"]), allow_pickle=False)) if "npz" in kept else {}
+    result = Result(pd.read_csv(io.BytesIO(kept["csv"])), arrays)
+    return write_contents(folder, name, kept | pictures(draw(result, record)), record)
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:
@@ -321,7 +359,11 @@ def hardware() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text(encoding="utf-8").splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if "model name" in line
+        ]
         model = names[0] if names else model
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "accelerator": accelerator}

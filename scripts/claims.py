@@ -18,7 +18,9 @@ def main(folder: Path) -> None:
     write_atomically(folder / "claims.csv", table.to_csv(index=False, float_format="%.6g").encode())
     write_atomically(folder / "claims.md", long_table(table).encode())
     if folder.resolve() == FIGURES:
-        write_atomically(README, between_marks(README.read_text(encoding="utf-8"), "verdicts", short_table(table)).encode())
+        write_atomically(
+            README, between_marks(README.read_text(encoding="utf-8"), "verdicts", short_table(table)).encode()
+        )
     for name, rows in table.groupby("claim", sort=False):
         print(f"{name:16} {rows['verdict'].iloc[0]}")
     print(f"wrote {folder / 'claims.csv'} and {folder / 'claims.md'}")

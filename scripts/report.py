@@ -16,7 +16,9 @@ FIGURES = ROOT / "figures"
 
 def main(folder: Path) -> None:
     names = [name for name, _ in plan() if name != "train"]
-    words = (ROOT / "README.md").read_text(encoding="utf-8") if folder.resolve() == FIGURES else ""  # they are about those alone
+    words = (
+        (ROOT / "README.md").read_text(encoding="utf-8") if folder.resolve() == FIGURES else ""
+    )  # they are about those alone
     content = page(folder, names, words).encode()
     write_atomically(folder / "index.html", content)
     print(f"wrote {folder / 'index.html'}, {len(content) / 1e6:.1f} MB")

@@ -471,7 +471,8 @@ def test_steps_that_are_no_finite_numbers_are_refused(block: object, step: objec
     [
         HamiltonianBlock, MidpointBlock, LeapfrogBlock, RevNetBlock, Orthogonal1x1,
         lambda channels: ZeroChannels(channels, 4), lambda channels: PairedReLU(channels, 4),
-        lambda channels: StandardConvUnit(channels, 2), lambda channels: InjectiveConvReLU(channels, 4, image_size=(2, 2)),
+        lambda channels: StandardConvUnit(channels, 2),
+        lambda channels: InjectiveConvReLU(channels, 4, image_size=(2, 2)),
     ],
 )  # fmt: skip
 def test_channels_that_are_no_positive_numbers_are_refused(layer: object, channels: object) -> None:
@@ -482,7 +483,7 @@ def test_channels_that_are_no_positive_numbers_are_refused(layer: object, channe
 def test_an_even_kernel_is_refused_where_it_would_change_the_size() -> None:
     for block in (HamiltonianBlock, MidpointBlock, LeapfrogBlock):
         for kernel_size in (2, 0):
-            with pytest.raises(ValueError, match="^kernel_size must be"):
+            with pytest.raises(ValueError, match=r"^kernel_size must be"):
                 block(4, kernel_size=kernel_size)
 
 

@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from replication.checks import neither

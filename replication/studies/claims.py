@@ -137,7 +137,7 @@ def measured(check: Check, table: pd.DataFrame) -> float:
 
 
 def no_evidence(name: str, table: Table, dataset: str | None) -> str:
-    """Return why a table says nothing about a claim: other settings than those in conf/, or other data; else nothing."""
+    """Return why a table says nothing about a claim: other settings than those in conf/, other data; else nothing."""
     if table.changed:
         return f"{name} is not made with the settings in conf/ ({table.changed})"
     return f"{name} is not made from {dataset}" if dataset and table.dataset != dataset else ""

@@ -50,6 +50,8 @@ def parametrized(kind: type[nn.Module], state: dict[str, Any]) -> nn.Module:
     module.__setstate__(state | {"_modules": modules, "_parameters": dict(state["_parameters"])})  # type: ignore[operator]
     for name in parametrizations:
         module.register_parameter(name, nn.Parameter(torch.empty(0)))
-        parametrize.register_parametrization(module, name, nn.Identity(), unsafe=True)  # makes the class and the property
+        parametrize.register_parametrization(
+            module, name, nn.Identity(), unsafe=True
+        )  # makes the class and the property
     module.parametrizations = parametrizations
     return module
