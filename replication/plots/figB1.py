@@ -26,7 +26,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         figure, axes = plt.subplots(
             len(paddings),
             len(blocks),
-            figsize=(max(5.2, 1.0 + 2.25 * len(blocks)), 1.9 + 2.1 * len(paddings)),
+            figsize=(max(6.2, 1.0 + 2.25 * len(blocks)), 1.9 + 2.1 * len(paddings)),
             sharex=True,
             sharey=True,
             squeeze=False,

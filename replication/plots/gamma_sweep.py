@@ -46,7 +46,7 @@ def draw_sweep(result: Result, record: Mapping[str, Any]) -> Figure:
     rows = -(-len(ensembles) // columns)
     with style():
         figure, axes = plt.subplots(
-            rows, columns, figsize=(max(5.2, 1.2 + 2.6 * columns), 2.1 + 2.2 * rows), sharex=True, sharey=True,
+            rows, columns, figsize=(max(6.2, 1.2 + 2.6 * columns), 2.1 + 2.2 * rows), sharex=True, sharey=True,
             squeeze=False,
         )  # fmt: skip
         for axis in axes.flat[len(ensembles) :]:

@@ -135,10 +135,15 @@ def balanced(text: str, most: int) -> list[str]:
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], most: int = 3) -> None:
-    """Draw a legend below the panels, in up to `most` columns, fewer where the figure is narrow."""
+    """Draw a legend below the panels, in up to `most` columns, fewer where the figure is narrow.
+
+    Beyond three rows the figure grows by them.
+    """
     size = mpl.rcParams["legend.fontsize"]
     column = (max(map(len, labels), default=1) * LETTER + 5) * size / 72
     columns = max(1, min(most, int((figure.get_figwidth() - 0.2) / column)))
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 1.5 * size / 72 * max(0, rows - 3))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
