@@ -93,7 +93,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) bench claims verify reproduce report plan train train-all test coverage lint setup lock audit clean
+.PHONY: help figures $(FIGURES) bench claims pictures verify reproduce report plan train train-all test coverage lint setup lock audit clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -152,6 +152,9 @@ reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; 
 
 report: | $(VENV)/.installed ## one page with all figures, claims, numbers and records, figures/index.html: 3 s
 	@$(RUN) scripts/report.py $(if $(FAST),$(OUT))
+
+pictures: | $(VENV)/.installed ## draw all pictures anew from their tables, computing nothing: 1 min
+	@$(RUN) scripts/redraw.py $(if $(FAST),--folder $(OUT))
 
 plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train and to make, with the options of FAST=1
 	@: $(foreach run,$(TRAININGS),$(info train $(subst +, ,$(run))))$(foreach f,$(FIGURES) $(BENCHES),$(info $f $(OPTIONS_$f)))

@@ -10,6 +10,7 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from replication.checks import neither
 from replication.conditions import (
     EPSILON,
     NEGATIVE,
@@ -33,6 +34,7 @@ from replication.operators import Convolution, Dense, Product, frobenius_norm, r
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.rows import row_norm
 from replication.solvers import Exact
+from replication.words import plain
 
 EVERY_MINOR_LIMIT = 12  # order up to which all minors are computed one by one where the recursive test is undecided
 SAMPLES = 512  # inputs tried in the search for a collision
@@ -46,6 +48,8 @@ class Verdict(Enum):
     NOT_INVERTIBLE = "not invertible"
     UNKNOWN = "unknown"
 
+    __bool__ = neither("verdict is Verdict.INVERTIBLE")
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -56,7 +60,7 @@ class Certificate:
         condition: what decides: "lipschitz", "monotone", "h_matrix", "triangular", "p_matrix", "collision", or None; of
             a network's layers also "formula"; of ReLU layers, which are invertible on their range, "opposite_rows",
             "directed_spanning_set", "milp" or "collision".
-        reason: one sentence with the numbers.
+        reason: one sentence with the numbers, in ASCII, so that it can be printed everywhere.
         witness: two inputs (*shape) with the same output where the unit is not invertible, else None: ‖f(x₁) − f(x₂)‖ ≤
             √ε·‖x₁ − x₂‖ with the ε of the unit's dtype, in exact arithmetic and as evaluated in that dtype.
     """
@@ -65,6 +69,11 @@ class Certificate:
     condition: str | None
     reason: str
     witness: tuple[Tensor, Tensor] | None = None
+
+    __bool__ = neither("certificate.verdict is Verdict.INVERTIBLE")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", plain(self.reason))
 
 
 def below_one(value: float) -> str:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 FLOATS = (torch.float32, torch.float64)
+
+
+def neither(question: str) -> Callable[[object], bool]:
+    """Return a `__bool__` that raises a TypeError with the question to ask, for what would be true whatever it says."""
+
+    def refuse(self: object) -> bool:
+        raise TypeError(f"a {type(self).__name__} is neither true nor false; ask {question}")
+
+    return refuse
 
 
 def check_tensor(x: object, like: Tensor) -> None:

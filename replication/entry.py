@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import sys
 import time
 import warnings
@@ -14,15 +13,26 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
 from replication.data.images import ImageData
 from replication.networks import RectifierNetwork
-from replication.results import Result, in_multirun, is_made, only_writer, provenance, write_result
+from replication.results import (
+    Draw,
+    Result,
+    as_read,
+    changed_settings,
+    configuration_of,
+    in_multirun,
+    is_made,
+    only_writer,
+    provenance,
+    write_result,
+)
 from replication.training import load_network
+from replication.words import take_any_character
 
 
 @dataclass(frozen=True)
@@ -47,40 +57,60 @@ def folders(config: DictConfig) -> Folders:
     paths = config.paths
     weights = Path(paths.weights_dir)
     if in_multirun():
-        own = Path(HydraConfig.get().runtime.output_dir)
+        own = own_folder()
         return Folders(own, weights, own, own)
     return Folders(Path(paths.figures_dir), weights, weights, Path(paths.outputs_dir) / "training")
+
+
+def own_folder() -> Path:
+    """Return the folder that Hydra made for this run alone."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def figures_folder(name: str, config: DictConfig) -> tuple[Path, str]:
+    """Return where a figure goes, and a remark on that.
+
+    It goes to `folders`, unless its settings are not those in conf/ and nobody named a folder: then to the run's own.
+    """
+    folder = folders(config).figures
+    named = any(override.startswith("paths.figures_dir=") for override in HydraConfig.get().overrides.task)
+    other = changed_settings(name, as_read(configuration_of(config)))
+    if not other or named or in_multirun():
+        return folder, ""
+    return own_folder(), f"; settings are not those in conf/ ({other}), so {folder} is left as it is"
 
 
 def make_figure(
     name: str,
     config: DictConfig,
     study: Callable[[], Result],
-    draw: Callable[[Result], Figure],
+    draw: Draw,
     dataset: str,
     checksum: str | None = None,
 ) -> None:
     """Run a study, draw its result, and write both with their record; in a sweep, if they are not there yet.
 
+    Where they go says `figures_folder`.
+
     Args:
         name: of the figure.
         config: of the run; has `shows`, one line on what the figure shows.
         study: makes the result.
-        draw: makes the picture from the result alone.
+        draw: makes the picture from the result and its record alone.
         dataset: what the study runs on, in words.
         checksum: of the data, or None for data drawn at random.
     """
     start = time.perf_counter()
     print(f"{name}: {config.shows}", flush=True)
-    folder = folders(config).figures
+    folder, remark = figures_folder(name, config)
     with only_writer(folder, name):
         if in_multirun() and is_made(folder, name, config):
             print(f"{name}: already there, in {folder}", flush=True)
             return
         result = study()
         record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
-        paths = write_result(folder, name, result, draw(result), record)
-    print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}", flush=True)
+        paths = write_result(folder, name, result, draw(result, record), record)
+    print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}{remark}", flush=True)
 
 
 def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
@@ -98,9 +128,7 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # γ on a terminal that has no Greek letters
+        take_any_character()  # γ on a terminal that has no Greek letters
         warnings.showwarning = lambda message, *rest: console.print(f"[bold yellow]warning:[/] {message}")
         if config.threads is not None:
             torch.set_num_threads(config.threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import json
 import shlex
 import subprocess
@@ -14,12 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-from replication.results import ROOT, read_record
+from replication.results import ROOT, committed, read_record
 from replication.training import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
@@ -79,16 +76,9 @@ def plan(fast: bool = False) -> list[tuple[str, tuple[str, ...]]]:
 def usual_seconds(record: Path) -> float:
     """Return how long a stage took according to its committed record, 0 where there is none."""
     try:
-        return float(json.loads(record.read_text())["seconds"]) + START_UP
+        return float(json.loads(record.read_text(encoding="utf-8"))["seconds"]) + START_UP
     except (OSError, ValueError, KeyError):
         return 0.0
-
-
-@functools.cache
-def configuration(script: str, options: tuple[str, ...] = ()) -> DictConfig:
-    """Return a script's configuration."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose(script, overrides=list(options))
 
 
 def stages(root: Path, fast: bool = False) -> list[Stage]:
@@ -103,13 +93,13 @@ def stages(root: Path, fast: bool = False) -> list[Stage]:
 
 def stage(script: str, options: tuple[str, ...], root: Path, fast: bool) -> Stage:
     """Return the stage of one entry of the plan."""
-    config = configuration(script)
+    config = committed(script)
     if fast:
         kept = tuple(word for word in options if not word.startswith("data="))
         options = kept + (FAST_TRAINING if "trainer" in config else FAST_TRAINING[:1] if "data" in config else ())
     kind, name = "figures", script
     if script == "train":
-        trained = configuration(script, options)
+        trained = committed(script, options)
         kind, name = "weights", run_name(trained, instantiate(trained.data))
     usual = FAST_STAGE if fast else usual_seconds(ROOT / kind / f"{name}.json")
     places = (f"paths.{place}_dir={root / place}" for place in ("figures", "weights", "outputs"))
@@ -146,7 +136,7 @@ def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
             pass_fds=() if lock is None else (lock,),
         )  # fmt: skip
     if done.returncode:
-        last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
+        last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
         raise ValueError(f"{stage.name} failed: {last} (all it said: {log})")
     return time.perf_counter() - start
 

@@ -99,7 +99,7 @@ def entry(folder: Path, name: str, readme: str, checks: pd.DataFrame) -> Entry:
         ValueError: if one of its files is missing or unreadable.
     """
     try:
-        record = json.loads((folder / f"{name}.json").read_text())
+        record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         table = pd.read_csv(folder / f"{name}.csv")
         picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -10,7 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -23,10 +24,14 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
+
+from replication.plots.style import style
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
@@ -34,6 +39,10 @@ LIBRARIES = (
     "pandas", "matplotlib", "safetensors",
 )  # fmt: skip
 MADE_FILES = (":!figures", ":!weights")  # what the experiments write themselves does not make the code differ
+CONDUCT = {"enable_progress_bar", "log_every_n_steps", "logger"}  # settings that change no result
+SINCE = {"network.flips": False, "trainer.max_steps": -1}  # settings that older records lack: what was done then
+
+OmegaConf.register_new_resolver("checkout", lambda place: str(ROOT / place), replace=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -122,6 +131,9 @@ class Result:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+Draw = Callable[[Result, Mapping[str, Any]], Figure]  # of a result and the record of how it was made
+
+
 def write_result(folder: Path, name: str, result: Result, figure: Figure, record: Mapping[str, Any]) -> list[Path]:
     """Write NAME.csv, NAME.npz where there are arrays, NAME.png, NAME.pdf and, last, NAME.json with their checksums.
 
@@ -140,17 +152,50 @@ def write_result(folder: Path, name: str, result: Result, figure: Figure, record
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **result.arrays)  # type: ignore[arg-type]
         contents["npz"] = buffer.getvalue()
-    for kind in ("png", "pdf"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
-        contents[kind] = buffer.getvalue()
-    plt.close(figure)
-    checksums = {f"{name}.{kind}": hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
-    contents["json"] = (json.dumps({**record, "sha256": checksums}, indent=2, ensure_ascii=False) + "\n").encode()
+    return write_contents(folder, name, contents | pictures(figure), record)
 
-    files = {folder / f"{name}.{kind}": content for kind, content in contents.items()}
+
+def write_contents(folder: Path, name: str, contents: Mapping[str, bytes], record: Mapping[str, Any]) -> list[Path]:
+    """Write the files of a result, given by their suffixes, and its record with their checksums; return the paths."""
+    checksums = {f"{name}.{kind}": hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
+    written = (json.dumps({**record, "sha256": checksums}, indent=2, ensure_ascii=False) + "\n").encode()
+    files = {folder / f"{name}.{kind}": content for kind, content in {**contents, "json": written}.items()}
     write_together(files)
     return list(files)
+
+
+def pictures(figure: Figure) -> dict[str, bytes]:
+    """Return a figure as PNG and as PDF, in the look of this package, and close it."""
+    found = {}
+    with style():
+        for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            found[kind] = buffer.getvalue()
+    plt.close(figure)
+    return found
+
+
+def redraw(folder: Path, name: str, draw: Draw) -> list[Path]:
+    """Draw a result anew from its table and arrays; of its record only the checksums of the pictures change.
+
+    Args:
+        folder: holds the result.
+        name: of the figure.
+        draw: makes the picture.
+
+    Raises:
+        ValueError: if the result is not whole.
+    """
+    record = read_record(folder, name)
+    kept = {
+        kind: (folder / f"{name}.{kind}").read_bytes()
+        for kind in ("csv", "npz")
+        if f"{name}.{kind}" in record["sha256"]
+    }
+    arrays = dict(np.load(io.BytesIO(kept["npz"]), allow_pickle=False)) if "npz" in kept else {}
+    result = Result(pd.read_csv(io.BytesIO(kept["csv"])), arrays)
+    return write_contents(folder, name, kept | pictures(draw(result, record)), record)
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:
@@ -180,6 +225,52 @@ def is_made(folder: Path, name: str, config: DictConfig) -> bool:
         return False
     made_with: object = record.get("configuration")
     return made_with == as_read(configuration_of(config))
+
+
+@functools.cache
+def committed(script: str, options: tuple[str, ...] = ()) -> DictConfig:
+    """Return a script's configuration as it stands in conf/, with these options."""
+    running, hydra = GlobalHydra.instance().hydra, GlobalHydra.instance()  # of a script that is at work
+    hydra.clear()
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose(script, overrides=list(options))
+    finally:
+        hydra.hydra = running
+
+
+def changed_settings(name: str, made_with: Any) -> str:
+    """Return in words which settings differ from those in conf/; nothing where the result would be the same.
+
+    The number of threads counts where conf/ names one.
+
+    Args:
+        name: of the figure.
+        made_with: its configuration, as its record has it.
+    """
+    wanted = settings(as_read(configuration_of(committed(name))))
+    found = settings(made_with)
+    if wanted.get("threads") is None:
+        found["threads"] = None
+    defaults = {key: value for key, value in SINCE.items() if key in wanted}
+    found = defaults | found
+    other = [
+        f"{key}={found.get(key)}" + (f", not {wanted[key]}" if key in wanted else "")
+        for key in wanted | found
+        if key not in wanted or key not in found or wanted[key] != found[key]
+    ]
+    return other[0] + (f", and {len(other) - 1} more" if len(other) > 1 else "") if other else ""
+
+
+def settings(configuration: Any, within: str = "") -> dict[str, Any]:
+    """Return the settings of a configuration that results depend on, by their paths."""
+    if not isinstance(configuration, dict) or not configuration:
+        return {within: configuration}
+    found: dict[str, Any] = {}
+    for key, value in configuration.items():
+        if key not in CONDUCT:
+            found |= settings(value, f"{within}.{key}" if within else key)
+    return found
 
 
 def as_read(value: Any) -> Any:
@@ -268,7 +359,11 @@ def hardware() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if "model name" in line
+        ]
         model = names[0] if names else model
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "accelerator": accelerator}

@@ -24,8 +24,9 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp, nnls
 from torch import Tensor
 
-from replication.checks import checked_layer
+from replication.checks import checked_layer, neither
 from replication.compiled import EPSILON, as_array
+from replication.words import plain
 
 EXACT_LIMIT = 8  # columns up to which flats are searched: seconds for one Gaussian matrix of 8, 30 ms for 6
 MILP_LIMIT = 40  # columns up to which the mixed-integer program is tried
@@ -42,7 +43,7 @@ class SpanningTest:
     Attributes:
         spans: True if the active rows span at every input, False if there are colliding inputs, None if unknown.
         condition: what decides: "opposite_rows", "directed_spanning_set", "milp", "collision", or None.
-        reason: one sentence with the numbers.
+        reason: one sentence with the numbers, in ASCII.
         pair: where it is False, two inputs (n,) in float64 whose segment has one and the same output, else None.
     """
 
@@ -50,6 +51,11 @@ class SpanningTest:
     condition: str | None
     reason: str
     pair: tuple[Tensor, Tensor] | None = None
+
+    __bool__ = neither("test.spans is True")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", plain(self.reason))
 
 
 def directed_spanning_test(

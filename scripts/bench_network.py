@@ -39,7 +39,7 @@ def main(config: DictConfig) -> None:
         "bench_network",
         config,
         study,
-        draw=lambda result: bench_network.draw(result.table, data.title),
+        draw=bench_network.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "bench_solvers",
         config,
         study=lambda: Result(benchmark(**instantiate(config.bench))),
-        draw=lambda result: bench_solvers.draw(result.table),
+        draw=bench_solvers.draw,
         dataset="random units",
     )
 

@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "bench_sweep",
         config,
         study=lambda: Result(sweep_benchmark(**instantiate(config.bench))),
-        draw=lambda result: bench_sweep.draw(result.table),
+        draw=bench_sweep.draw,
         dataset="random units",
     )
 

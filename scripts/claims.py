@@ -8,6 +8,7 @@ from rich.console import Console
 from replication.results import ROOT, write_atomically
 from replication.studies.claims import between_marks, judge_all, long_table, short_table
 from replication.studies.papers import CLAIMS
+from replication.words import take_any_character
 
 FIGURES, README = ROOT / "figures", ROOT / "README.md"
 
@@ -17,13 +18,16 @@ def main(folder: Path) -> None:
     write_atomically(folder / "claims.csv", table.to_csv(index=False, float_format="%.6g").encode())
     write_atomically(folder / "claims.md", long_table(table).encode())
     if folder.resolve() == FIGURES:
-        write_atomically(README, between_marks(README.read_text(), "verdicts", short_table(table)).encode())
+        write_atomically(
+            README, between_marks(README.read_text(encoding="utf-8"), "verdicts", short_table(table)).encode()
+        )
     for name, rows in table.groupby("claim", sort=False):
         print(f"{name:16} {rows['verdict'].iloc[0]}")
     print(f"wrote {folder / 'claims.csv'} and {folder / 'claims.md'}")
 
 
 if __name__ == "__main__":
+    take_any_character()
     try:
         main(Path(sys.argv[1]) if len(sys.argv) > 1 else FIGURES)
     except ValueError as error:

@@ -19,7 +19,7 @@ def main(config: DictConfig) -> None:
         "fig1",
         config,
         study=lambda: Result(architecture(network)),
-        draw=lambda result: fig1.draw(result.table),
+        draw=fig1.draw,
         dataset=f"the shape of {data.title}",
     )
 

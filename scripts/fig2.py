@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "fig2",
         config,
         study=lambda: Result(sweep(**instantiate(config.sweep))),
-        draw=lambda result: fig2.draw(result.table),
+        draw=fig2.draw,
         dataset="random units",
     )
 

@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "fig3",
         config,
         study=lambda: Result(sweep(**instantiate(config.sweep))),
-        draw=lambda result: fig3.draw(result.table),
+        draw=fig3.draw,
         dataset="random units",
     )
 

@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
         "fig4",
         config,
         study,
-        draw=lambda result: fig4.draw(result.table, result.arrays, data.title),
+        draw=fig4.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
         "fig5",
         config,
         study,
-        draw=lambda result: fig5.draw(result.table, data.title),
+        draw=fig5.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "fig6",
         config,
         study=lambda: Result(verdicts(**instantiate(config.sweep))),
-        draw=lambda result: fig6.draw(result.table),
+        draw=fig6.draw,
         dataset="random units",
     )
 

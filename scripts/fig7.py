@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "fig7",
         config,
         study=lambda: Result(grid_images(instantiate(config.units, _convert_="all"), config.extent, config.points)),
-        draw=lambda result: fig7.draw(result.table),
+        draw=fig7.draw,
         dataset="two units of the plane",
     )
 

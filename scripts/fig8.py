@@ -34,7 +34,7 @@ def main(config: DictConfig) -> None:
         "fig8",
         config,
         study=lambda: Result(pd.DataFrame([row for run in config.runs for row in rows(**run)])),
-        draw=lambda result: fig8.draw(result.table, data.title),
+        draw=fig8.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

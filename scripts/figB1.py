@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figB1",
         config,
         study=lambda: Result(padding_sweep(**instantiate(config.sweep))),
-        draw=lambda result: figB1.draw(result.table),
+        draw=figB1.draw,
         dataset="random convolutional blocks",
     )
 

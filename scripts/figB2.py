@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figB2",
         config,
         study=lambda: Result(causal_inverses(**instantiate(config.study))),
-        draw=lambda result: figB2.draw(result.table, config.study.recovery),
+        draw=figB2.draw,
         dataset="random causal units and images",
     )
 

@@ -41,7 +41,7 @@ def main(config: DictConfig) -> None:
         "figB3",
         config,
         study,
-        draw=lambda result: figB3.draw(result.table, result.arrays, data.title, config.recovery),
+        draw=figB3.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

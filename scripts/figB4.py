@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figB4",
         config,
         study=lambda: flow_study(**study),
-        draw=lambda result: figB4.draw(result.table, result.arrays),
+        draw=figB4.draw,
         dataset=study["data"].title,
         checksum=study["data"].checksum(),
     )

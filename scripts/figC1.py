@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figC1",
         config,
         study=lambda: Result(reconstruction(**instantiate(config.study))),
-        draw=lambda result: figC1.draw(result.table),
+        draw=figC1.draw,
         dataset="standard normal features",
     )
 

@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figC2",
         config,
         study=lambda: Result(memory(**instantiate(config.study))),
-        draw=lambda result: figC2.draw(result.table),
+        draw=figC2.draw,
         dataset="random images",
     )
 

@@ -30,7 +30,7 @@ def main(config: DictConfig) -> None:
         "figC3",
         config,
         study=lambda: Result(data_share(record, list(config.networks), config.shares, config.seeds)),
-        draw=lambda result: figC3.draw(result.table, data.title),
+        draw=figC3.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

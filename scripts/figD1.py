@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figD1",
         config,
         study=lambda: Result(injectivity(**instantiate(config.study, _convert_="all"))),
-        draw=lambda result: figD1.draw(result.table),
+        draw=figD1.draw,
         dataset="random Gaussian layers",
     )
 

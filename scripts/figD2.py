@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figD2",
         config,
         study=lambda: Result(adversarial(**instantiate(config.study, _convert_="all"))),
-        draw=lambda result: figD2.draw(result.table),
+        draw=figD2.draw,
         dataset="random Gaussian layers",
     )
 

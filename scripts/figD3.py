@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figD3",
         config,
         study=lambda: wedges(data, **instantiate(config.study, _convert_="all")),
-        draw=lambda result: figD3.draw(result.table, result.arrays, data.title),
+        draw=figD3.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
         "figD4",
         config,
         study=lambda: Result(noisy_inverses(**instantiate(config.study, _convert_="all"))),
-        draw=lambda result: figD4.draw(result.table, config.study.noise),
+        draw=figD4.draw,
         dataset="random Gaussian layers and orthogonal frames",
     )
 

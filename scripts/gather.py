@@ -5,6 +5,7 @@ from pathlib import Path
 
 from replication.results import write_atomically
 from replication.studies.gather import gather
+from replication.words import take_any_character
 
 
 def main(folder: Path, target: Path) -> None:
@@ -16,6 +17,7 @@ def main(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    take_any_character()
     if len(sys.argv) not in (2, 3):
         sys.exit("error: name the folder of a sweep: python scripts/gather.py FOLDER [TABLE.csv]")
     place = Path(sys.argv[1])

@@ -9,19 +9,23 @@ from rich.markup import escape
 from replication.pipeline import plan
 from replication.report import page
 from replication.results import ROOT, write_atomically
+from replication.words import take_any_character
 
 FIGURES = ROOT / "figures"
 
 
 def main(folder: Path) -> None:
     names = [name for name, _ in plan() if name != "train"]
-    words = (ROOT / "README.md").read_text() if folder.resolve() == FIGURES else ""  # they are about those alone
+    words = (
+        (ROOT / "README.md").read_text(encoding="utf-8") if folder.resolve() == FIGURES else ""
+    )  # they are about those alone
     content = page(folder, names, words).encode()
     write_atomically(folder / "index.html", content)
     print(f"wrote {folder / 'index.html'}, {len(content) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
+    take_any_character()
     try:
         main(Path(sys.argv[1]) if len(sys.argv) > 1 else FIGURES)
     except ValueError as error:

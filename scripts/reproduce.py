@@ -10,6 +10,7 @@ from rich.table import Table
 
 from replication.pipeline import Stage, alone, run, run_all, stages
 from replication.results import ROOT
+from replication.words import take_any_character
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -40,7 +41,7 @@ def overview(wanted: list[Stage]) -> Table:
 
 def main() -> None:
     options = arguments()
-    folder = options.folder or ROOT / "outputs" / f"reproduction{'-fast' if options.fast else ''}"
+    folder = (options.folder or ROOT / "outputs" / f"reproduction{'-fast' if options.fast else ''}").resolve()
     wanted = chosen(stages(folder, options.fast), options.stages)
     if options.list:
         console.print(overview(wanted))
@@ -58,6 +59,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    take_any_character()
     try:
         main()
     except (ValueError, OSError) as error:

@@ -7,6 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from replication.results import ROOT
+from replication.words import take_any_character
+
 
 def main(folder: Path) -> None:
     table = Table(title=f"figures in {folder}/")
@@ -20,4 +23,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "figures"))
+    take_any_character()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "figures")

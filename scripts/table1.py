@@ -34,7 +34,7 @@ def main(config: DictConfig) -> None:
         "table1",
         config,
         study=lambda: Result(pd.DataFrame([row(**run) for run in config.runs])),
-        draw=lambda result: table1.draw(result.table, data.title),
+        draw=table1.draw,
         dataset=data.title,
         checksum=data.checksum(),
     )

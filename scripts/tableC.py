@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
         "tableC",
         config,
         study=lambda: Result(preset_table(weights, **instantiate(config.study))),
-        draw=lambda result: tableC.draw(result.table),
+        draw=tableC.draw,
         dataset="random images; trainings as listed",
     )
 

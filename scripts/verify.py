@@ -11,6 +11,7 @@ from rich.markup import escape
 from replication.pipeline import Stage, plan, run_all, usual_seconds
 from replication.results import ROOT
 from replication.studies.verification import Rules, verify
+from replication.words import take_any_character
 
 FIGURES, RULES = ROOT / "figures", ROOT / "conf" / "verify.yaml"
 SHOWN = 10  # differences of a figure that are printed
@@ -60,6 +61,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    take_any_character()
     try:
         sys.exit(main())
     except (ValueError, OSError) as error:

@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from oracles import exact_minors, preimages, smallest_singular_value
 from torch import Tensor
 
-from replication import LipschitzConvUnit, MonotoneConvUnit, ResidualUnit, StandardConvUnit, Status, Verdict
+from replication import (
+    CausalConvUnit,
+    InjectiveConvReLU,
+    InjectiveReLU,
+    LayerwiseNetwork,
+    LipschitzConvUnit,
+    MonotoneConvUnit,
+    PairedReLU,
+    RectifierNetwork,
+    ResidualUnit,
+    StandardConvUnit,
+    Status,
+    Verdict,
+    directed_spanning_test,
+)
 from replication.certificates import inverse_lipschitz
 from replication.conditions import P_MATRIX_LIMIT
 
@@ -167,7 +181,7 @@ def test_extreme_scales_are_decided_or_left_open() -> None:
     folded = ResidualUnit(torch.diag(scales), zero, -2 * torch.diag(1 / scales), zero).certificate()  # M = −I
     assert folded.verdict is Verdict.NOT_INVERTIBLE
     barely = ResidualUnit(torch.eye(3, dtype=D), zero, (1e-9 - 1) * torch.eye(3, dtype=D), zero).certificate()
-    assert "1 − 1e-09 < 1" in barely.reason
+    assert "1 - 1e-09 < 1" in barely.reason
 
 
 def test_past_the_limit_large_units_are_decided_by_blocks_or_small_minors_or_not_at_all() -> None:
@@ -278,3 +292,36 @@ def test_error_bounds_of_a_batch_are_those_of_its_units() -> None:
     torch.testing.assert_close(together[:2], torch.cat(alone[:2]))
     assert torch.isinf(together[2])
     assert alone[2] is None
+
+
+def statements() -> list[object]:
+    """One of each kind of statement, of both truths where there are two."""
+    certificates = [ResidualUnit(torch.eye(2), torch.zeros(2), s * torch.eye(2), torch.zeros(2)).certificate()
+                    for s in (0.5, -3.0)]  # fmt: skip
+    network = LayerwiseNetwork(StandardConvUnit(1, 1, image_size=(2, 2))).certificate()
+    tests = [directed_spanning_test(torch.tensor(rows)) for rows in ([[1.0], [-1.0]], [[1.0], [2.0]])]
+    assert [certificate.verdict.value for certificate in certificates] == ["invertible", "not invertible"]
+    assert [test.spans for test in tests] == [True, False]
+    return [*certificates, network, network.layers[0], *tests, *Verdict, *Status]
+
+
+def test_no_statement_is_taken_for_true() -> None:
+    for statement in statements():
+        with pytest.raises(TypeError, match=r"is neither true nor false; ask \w+[.\w]* is "):
+            bool(statement)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_reasons_can_be_printed_through_every_pipe(encoding: str) -> None:
+    units = [
+        MonotoneConvUnit(2, 2, image_size=(3, 3)), LipschitzConvUnit(2, 2, image_size=(3, 3)),
+        CausalConvUnit(2, 2, image_size=(3, 3)), StandardConvUnit(2, 2, image_size=(3, 3)),
+        PairedReLU(2, 3), InjectiveReLU(torch.randn(3, 2)), InjectiveConvReLU(1, 1, image_size=(2, 2)),
+        *(ResidualUnit(s * torch.randn(3, 4), torch.randn(3), torch.randn(4, 3), torch.randn(4)) for s in (0.01, 1, 9)),
+    ]  # fmt: skip
+    network = RectifierNetwork((1, 8, 8), 3, StandardConvUnit, hidden=(4,)).eval()
+    for statement in (*(unit.certificate() for unit in units), network.certificate()):
+        statement.reason.encode(encoding)
+        str(statement).encode(encoding)
+    images = torch.rand(2, 1, 8, 8)
+    repr(network.inverse(network.features(images).detach())).encode(encoding)

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from replication.results import as_read, configuration_of
 from replication.solvers import get_solver
 
 CONF = ROOT / "conf"
@@ -46,6 +47,11 @@ GROUPS = ["data", "unit", "network", "training", "trainer", "logger"]
 def composed(name: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, overrides=list(overrides))
+
+
+def recorded(name: str, *overrides: str) -> dict[str, object]:
+    """What a record says of data and settings."""
+    return {"dataset": "random images", "configuration": as_read(configuration_of(composed(name, *overrides)))}
 
 
 def options(group: str) -> list[str]:

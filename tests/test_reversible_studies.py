@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from test_config import recorded
 from torch import nn
 
 from replication import HamiltonianBlock, preset
 from replication.plots import figC1, figC3, tableC
+from replication.results import Result
 from replication.studies import memory as memory_study
 from replication.studies.data_share import data_share
 from replication.studies.memory import memory, slope, time_columns
@@ -54,7 +56,7 @@ def test_what_is_unstable_loses_its_first_states_and_says_so_with_infinity() -> 
     assert double["stable"].max() < 1e-10
     assert double["not", 4] < 1e-10
     assert double["not", 1200] == float("inf")
-    assert len(figC1.draw(table).axes) == 2
+    assert len(figC1.draw(Result(table), recorded("figC1")).axes) == 2
 
 
 def test_exactness_compares_recomputed_stored_and_exact_gradients() -> None:
@@ -81,7 +83,10 @@ def test_only_trainings_of_presets_are_listed_and_networks_without_one_are_shown
     table = preset_table(tmp_path, ["resnet-32", "resnet-110"], 2, 8, 0)
     assert table["test_accuracy"].iloc[0] == 50
     assert table["test_accuracy"].isna().tolist() == [False, True]
-    cells = [cell.get_text().get_text() for cell in tableC.draw(table).axes[0].tables[0].get_celld().values()]
+    cells = [
+        cell.get_text().get_text()
+        for cell in tableC.draw(Result(table), recorded("tableC")).axes[0].tables[0].get_celld().values()
+    ]
     assert "50.00" in cells
     assert "–" in cells
 
@@ -102,7 +107,7 @@ def test_every_network_share_and_seed_is_trained_once() -> None:
     table = data_share(record, ["hamiltonian", "resnet"], [0.1, 1.0], [0, 1])
     assert len(set(seen)) == len(seen) == len(table) == 8
     assert (table["training_images"] == table["share_percent"]).all()
-    assert len(figC3.draw(table, "CIFAR-10").axes) == 1
+    assert len(figC3.draw(Result(table), recorded("figC3")).axes) == 1
 
 
 def test_the_slope_is_that_of_the_batch_and_method() -> None:

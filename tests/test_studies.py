@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from hydra.utils import instantiate
-from test_config import composed
+from test_config import composed, recorded
 
 from replication import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
 from replication.data.ensembles import Gaussian, Gram, Monotone
 from replication.plots import bench_network, bench_solvers, fig1, fig2, fig3, fig4, fig5, fig6, fig7, fig8, table1
 from replication.plots.fig4 import scientific
+from replication.results import Result
 from replication.studies.architecture import architecture
 from replication.studies.benchmark import benchmark
 from replication.studies.caps import cap_row
@@ -113,14 +114,14 @@ def test_recovery_table_and_its_figures(network: RectifierNetwork) -> None:
     expected /= np.linalg.norm(images.numpy().reshape(20, -1), axis=1)
     np.testing.assert_allclose(table[table["method"] == "existing"]["relative_error"], expected)
     pixels = {"original": images[:, 0].numpy()} | {m: s.value[:, 0].numpy() for m, s in solutions.items()}
-    assert len(fig4.draw(table, pixels, "random images").axes) == 80
+    assert len(fig4.draw(Result(table, pixels), recorded("fig4")).axes) == 80
     percent = in_percent(table)
     np.testing.assert_allclose(percent["relative_error_percent"], 100 * table["relative_error"])
     single = undo(network.float(), images.float(), SOLVERS, 1e-5)
     network.double()
     both = pd.concat([percent, in_percent(recovery_table(single, images.float(), labels, indices))])
     assert list(both["dtype"].unique()) == ["float64", "float32"]
-    title = fig5.draw(both, "random images").axes[0].get_title()
+    title = fig5.draw(Result(both), recorded("fig5")).get_suptitle().replace("\n", " ")
     assert "random images: 20 test images, 2 a class" in title
     assert "reconstructed" in title
 
@@ -146,7 +147,7 @@ def test_family_row_has_its_columns(network: RectifierNetwork) -> None:
     assert 0 < largest_norm(network.units) <= 3.0001  # the cap
     free = row | {"family": "standard", "inverse_forward_passes": None}
     table = pd.DataFrame([row, row | {"seed": 4, "test_accuracy": 52.0}, free])
-    axis = table1.draw(table, "random images").axes[0]
+    axis = table1.draw(Result(table), recorded("table1")).axes[0]
     assert "random" in axis.get_title()
     cells = {place: cell.get_text().get_text() for place, cell in axis.tables[0].get_celld().items()}
     assert cells[3, 1] == "mean"
@@ -173,7 +174,7 @@ def test_rows_of_caps_and_their_figure(network: RectifierNetwork) -> None:
     assert (table["converged"] == 1).all()
     assert (table["error_max"] < [1e-3, 1e-8] * 2).all()
     assert table["accuracy_low"].iloc[0] == pytest.approx(35.20, abs=0.01)  # Wilson, 20 of 40
-    figure = fig8.draw(table, "random images")
+    figure = fig8.draw(Result(table), recorded("fig8"))
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["cap 3", "no cap"]
     assert "reconstructed" in figure.get_suptitle()
 
@@ -183,7 +184,7 @@ def test_architecture_is_read_off_the_network(network: RectifierNetwork) -> None
     assert table["parameters"].sum() == sum(parameter.numel() for parameter in network.parameters())
     assert list(table["shape_in"][1:]) == list(table["shape_out"][:-1])
     assert (table["undone_by"] == "").sum() == 2
-    text = " ".join(text.get_text() for text in fig1.draw(table).axes[0].texts)
+    text = " ".join(text.get_text() for text in fig1.draw(Result(table), recorded("fig1")).axes[0].texts)
     for word in ("monotone unit", "16×4×4", "32 hidden", "← fixed point", "not undone"):
         assert word in text
 
@@ -204,10 +205,11 @@ def test_sweep_figures_from_a_small_table(plot: object, ensembles: list[str]) ->
         for quantity in ("existing", "proposed", "exact", "newton", "lipschitz", "monotone", "p_matrix")
         for gamma in (0.5, 1.0, 2.0)
     ]
-    figure = plot.draw(pd.DataFrame(rows, columns=SWEEP_COLUMNS))
+    name = plot.__name__.rpartition(".")[2]
+    figure = plot.draw(Result(pd.DataFrame(rows, columns=SWEEP_COLUMNS)), recorded(name))
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert len(panels) == len(ensembles)
-    assert all(len(axis.lines) == 6 for axis in panels)  # Newton's is in the table alone
+    assert all(len(axis.lines) == 7 for axis in panels)
     assert "30 random cases" in figure.get_suptitle().replace("\n", " ")
 
 
@@ -224,7 +226,7 @@ def test_every_case_has_one_verdict_and_the_exact_inverse_finds_the_invertible_o
     steps = table[table["quantity"] == "existing"]
     assert (steps["iterations_p5"] <= steps["iterations_median"]).all()
     assert (steps["iterations_median"] <= steps["iterations_p95"]).all()
-    assert len(fig6.draw(table).axes) == 2
+    assert len(fig6.draw(Result(table), recorded("fig6")).axes) == 2
 
 
 def test_images_of_a_grid_and_of_the_witness() -> None:
@@ -242,7 +244,7 @@ def test_images_of_a_grid_and_of_the_witness() -> None:
     active = x + b > 0
     expected = [np.linalg.det(np.where(row, M, np.eye(2))) for row in active]
     np.testing.assert_allclose(part["determinant"], expected)
-    assert len(fig7.draw(table).axes) == 4
+    assert len(fig7.draw(Result(table), recorded("fig7")).axes) == 4
 
 
 def test_benchmark_solves_every_p_matrix_and_times_all_methods() -> None:
@@ -259,7 +261,7 @@ def test_benchmark_solves_every_p_matrix_and_times_all_methods() -> None:
     assert (table["seconds_low"] <= table["seconds_median"]).all()
     lemke = table[table["method"] == "lcp_lemke"]
     np.testing.assert_allclose(lemke["times_faster_than_lemke"], 1)
-    assert len(bench_solvers.draw(table).axes) == 8
+    assert len(bench_solvers.draw(Result(table), recorded("bench_solvers")).axes) == 8
 
 
 def test_network_benchmark_counts_and_times_every_unit(network: RectifierNetwork) -> None:
@@ -290,7 +292,7 @@ def test_network_benchmark_counts_and_times_every_unit(network: RectifierNetwork
     both = pd.concat(
         [table.assign(network="monotone"), curve.assign(network="lipschitz"), hard.assign(network="contraction")]
     )
-    assert len(bench_network.draw(both, "random images").axes) == 3
+    assert len(bench_network.draw(Result(both), recorded("bench_network")).axes) == 3
 
 
 def test_a_peer_that_fails_says_why() -> None:

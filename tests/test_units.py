@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import multiprocessing
+import pickle
+import re
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from oracles import convolution_matrix, forward
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
-from replication import Inverse, LipschitzConvUnit, MonotoneConvUnit, RectifierLinear, ResidualUnit, StandardConvUnit
+from replication import (
+    CausalConvUnit,
+    CausalFlow,
+    HamiltonianBlock,
+    InjectiveConvReLU,
+    InjectiveReLU,
+    Inverse,
+    LayerwiseNetwork,
+    LeapfrogBlock,
+    LipschitzConvUnit,
+    MidpointBlock,
+    MonotoneCausalConvUnit,
+    MonotoneConvUnit,
+    PairedReLU,
+    RectifierLinear,
+    RectifierNetwork,
+    ResidualUnit,
+    ReversibleLayer,
+    ReversibleSequence,
+    RevNetBlock,
+    StandardConvUnit,
+    Verdict,
+)
 from replication.units import (
+    Affine,
     ChannelNormalisation,
     ConvRectifierUnit,
     Orthogonal1x1,
@@ -310,3 +342,161 @@ def test_bad_convolutional_units_and_inputs_are_refused() -> None:
         MonotoneConvUnit(3, 4, norm_cap=2.0)
     with pytest.raises(ValueError, match=r"takes images \(3, height, width\)"):
         StandardConvUnit(3, 4).inverse(torch.zeros(1, 2, 6, 5))
+
+
+def every_layer() -> dict[str, nn.Module]:
+    """One layer of every kind, with shape (4, 4, 6) of the images or 4 of the rows that it takes."""
+    spectral = nn.utils.parametrizations.spectral_norm(StandardConvUnit(4, 3, image_size=(4, 6)), "weight1")
+    return {
+        **{name: units_of(4)[name] for name in units_of(4)},
+        "a user's parametrization": spectral,
+        "causal": CausalConvUnit(4, 3, corner="top-right"),
+        "monotone causal": MonotoneCausalConvUnit(4, 3, image_size=(4, 6), norm_cap=2.0),
+        "injective convolution": InjectiveConvReLU(4, 5, image_size=(4, 6)),
+        "residual": ResidualUnit(torch.randn(3, 4), torch.randn(3), torch.randn(4, 3), torch.randn(4)),
+        "injective": InjectiveReLU(torch.randn(9, 4)),
+        "paired": PairedReLU(4, 5),
+        "affine": Affine((4, 4, 6)),
+        **{layer.title: layer.eval() for layer in plain_layers()},
+        "reversible": ReversibleLayer(ReversibleSequence([HamiltonianBlock(4), RevNetBlock(4)])).eval(),
+        "network": RectifierNetwork((1, 8, 8), 3, partial(MonotoneConvUnit, norm_cap=3.0), hidden=(4,)).eval(),
+        "flow": CausalFlow((4, 4, 6), MonotoneCausalConvUnit, hidden=(3,)),
+    }
+
+
+def units_of(channels: int) -> dict[str, nn.Module]:
+    return {
+        "lipschitz": LipschitzConvUnit(channels, 3, image_size=(4, 6)),
+        "monotone": MonotoneConvUnit(channels, 3, image_size=(4, 6), norm_cap=0.1),
+        "standard": StandardConvUnit(channels, 3),
+    }
+
+
+def given_to(name: str) -> torch.Tensor:
+    shape = {"network": (1, 8, 8)} | dict.fromkeys(("residual", "injective", "paired"), (4,))
+    return torch.randn(3, *shape.get(name, (4, 4, 6)), generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def outputs_of(layers: dict[str, nn.Module]) -> dict[str, torch.Tensor]:
+    return {name: layer(given_to(name)) for name, layer in layers.items()}
+
+
+def saved_and_loaded(layers: object) -> object:
+    buffer = io.BytesIO()
+    torch.save(layers, buffer)
+    return torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [lambda layers: pickle.loads(pickle.dumps(layers)), saved_and_loaded, copy.deepcopy],
+    ids=["pickle", "torch.save", "deepcopy"],
+)
+def test_every_layer_stays_what_it_is_when_it_is_sent(sent: object) -> None:
+    layers = every_layer()
+    for name, layer in layers.items():
+        layer(given_to(name))  # normalisations by power iteration have moved on
+        layer.eval()
+    expected, received = outputs_of(layers), sent(layers)
+    for name, layer in received.items():
+        assert torch.equal(outputs_of({name: layer})[name], expected[name]), name
+        assert layer.state_dict().keys() == layers[name].state_dict().keys()
+        assert isinstance(layer, type_before_parametrizations(layers[name]))
+        for parameter in layer.parameters():
+            assert parameter.requires_grad
+    before = outputs_of({"lipschitz": received["lipschitz"]})["lipschitz"]
+    with torch.no_grad():
+        received["lipschitz"].parametrizations.weight1.original.mul_(5)  # still capped, and by weights of its own
+    assert received["lipschitz"].certificate().verdict is Verdict.INVERTIBLE
+    assert torch.equal(outputs_of(layers)["lipschitz"], expected["lipschitz"])
+    assert not torch.equal(outputs_of({"lipschitz": received["lipschitz"]})["lipschitz"], before)
+
+
+def test_every_layer_can_be_sent_to_a_worker() -> None:
+    layers = every_layer()
+    for layer in layers.values():
+        layer.eval()
+    expected = outputs_of(layers)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        received = pool.submit(outputs_of, layers).result()
+    for name, found in received.items():
+        torch.testing.assert_close(found, expected[name], msg=name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "other", "sentence"),
+    [
+        (partial(CausalConvUnit, 2, 2), {"corner": "top-left"}, {"corner": "bottom-right"}, "padding='top-left'"),
+        (partial(StandardConvUnit, 2, 2, image_size=(4, 4)), {"padding": "zeros"}, {"padding": "circular"}, "padding"),
+        (partial(MonotoneConvUnit, 2, 2, image_size=(4, 4)), {"norm_cap": 3.0}, {"norm_cap": 4.0}, "cap=1.73"),
+        (partial(MonotoneCausalConvUnit, 2, 2, image_size=(4, 4)), {}, {"norm_cap": 4.0}, "norm_cap=None"),
+        (partial(LipschitzConvUnit, 2, 2, image_size=(4, 4)), {"lipschitz": 0.5}, {"lipschitz": 0.8}, "cap=0.7"),
+        (partial(InjectiveConvReLU, 2, 2, image_size=(4, 4)), {"share": 0.5}, {"share": 0.8}, "share=0.5"),
+        (partial(PairedReLU, 2, 2), {"floor": 0.1}, {"floor": 0.2}, "floor=0.1"),
+        (partial(HamiltonianBlock, 2), {"step": 0.1}, {}, "step=0.1, and HamiltonianBlock has step=1.0"),
+        (partial(MidpointBlock, 2), {"step": 0.1}, {}, "step=0.1"),
+        (partial(LeapfrogBlock, 2), {"step": 0.1}, {}, "step=0.1"),
+    ],
+)
+def test_weights_of_other_settings_are_refused(kind: object, made: dict, other: dict, sentence: str) -> None:
+    weights = saved_and_loaded(kind(**made).state_dict())
+    assert kind(**made).load_state_dict(weights)
+    for holder in (kind(**other), nn.Sequential(kind(**other))):
+        held = nn.Sequential(kind(**made)).state_dict() if isinstance(holder, nn.Sequential) else weights
+        with pytest.raises(ValueError, match=f"the weights belong to .*{re.escape(sentence.split(',')[0])}"):
+            holder.load_state_dict(held)
+    bare = {name: value.clone() for name, value in weights.items()}  # as of older files, which say nothing
+    assert kind(**other).load_state_dict(bare)
+
+
+def test_a_leapfrog_block_does_not_take_the_weights_of_a_midpoint_block() -> None:
+    with pytest.raises(ValueError, match="the weights belong to"):
+        LeapfrogBlock(2).load_state_dict(MidpointBlock(2).state_dict())
+
+
+@pytest.mark.parametrize("step", [float("nan"), float("inf"), -float("inf"), "1", None, True, 1e200])
+@pytest.mark.parametrize("block", [HamiltonianBlock, MidpointBlock, LeapfrogBlock])
+def test_steps_that_are_no_finite_numbers_are_refused(block: object, step: object) -> None:
+    if step == 1e200 and block is not LeapfrogBlock:
+        block(4, step=step)
+        return
+    with pytest.raises((TypeError, ValueError), match=r"^(step|factor) must be (finite|a number), not "):
+        block(4, step=step)
+
+
+@pytest.mark.parametrize("channels", [0, -2, 2.0, "4", None, True])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        HamiltonianBlock, MidpointBlock, LeapfrogBlock, RevNetBlock, Orthogonal1x1,
+        lambda channels: ZeroChannels(channels, 4), lambda channels: PairedReLU(channels, 4),
+        lambda channels: StandardConvUnit(channels, 2),
+        lambda channels: InjectiveConvReLU(channels, 4, image_size=(2, 2)),
+    ],
+)  # fmt: skip
+def test_channels_that_are_no_positive_numbers_are_refused(layer: object, channels: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^(channels|inputs) must be (at least [12]|an integer), not "):
+        layer(channels)
+
+
+def test_an_even_kernel_is_refused_where_it_would_change_the_size() -> None:
+    for block in (HamiltonianBlock, MidpointBlock, LeapfrogBlock):
+        for kernel_size in (2, 0):
+            with pytest.raises(ValueError, match=r"^kernel_size must be"):
+                block(4, kernel_size=kernel_size)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+def test_a_solution_prints_in_one_line(rows: int) -> None:
+    unit = ResidualUnit(0.1 * torch.randn(8, 10), torch.zeros(8), 0.1 * torch.randn(10, 8), torch.zeros(10)).double()
+    solution = unit.inverse(unit(torch.randn(rows, 10, dtype=torch.float64)).detach(), "exact")
+    printed = repr(solution)
+    assert re.fullmatch(rf"Solution\({rows} rows, {rows} converged, (residual at most [\d.e-]+, )?exact\)", printed)
+    network = LayerwiseNetwork(unit)
+    back = network.inverse(network.features(torch.randn(rows, 10, dtype=torch.float64)).detach(), "exact")
+    assert repr(back).startswith(f"NetworkSolution({rows} rows, {rows} converged")
+    assert len(repr(back)) < 100
+    for whole in (solution, back):
+        with pytest.raises(TypeError, match=r"neither true nor false; ask solution.converged.all\(\)"):
+            bool(whole)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.certificates import Certificate, Verdict
-from replication.checks import check_numbers, check_rows, check_tensor
+from replication.checks import check_numbers, check_rows, check_tensor, neither
 from replication.parametrizations import cached, without_graph
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
@@ -21,6 +21,7 @@ from replication.solvers.solution import CODE
 from replication.units import PlainLayer, Unit
 from replication.units.rectifier_unit import resolve_tolerance
 from replication.units.unit import amplified
+from replication.words import plain
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,16 @@ class LayerCertificate:
     certificate: Certificate
     inverse_lipschitz: float
 
+    __bool__ = neither("layer.certificate.verdict is Verdict.INVERTIBLE")
+
 
 @dataclass(frozen=True)
 class NetworkCertificate:
     """The certificates of all hidden layers; printed, a table."""
 
     layers: tuple[LayerCertificate, ...]
+
+    __bool__ = neither("certificate.verdict is Verdict.INVERTIBLE")
 
     @property
     def verdict(self) -> Verdict:
@@ -74,7 +79,7 @@ class NetworkCertificate:
         if not open_layers:
             return f"All {len(self.layers)} hidden layers are invertible."
         named = ", ".join(f"{layer.index} ({layer.title}: {layer.certificate.verdict.value})" for layer in open_layers)
-        return f"Not all hidden layers are certified: {named}."
+        return plain(f"Not all hidden layers are certified: {named}.")
 
     @property
     def inverse_lipschitz(self) -> float:
@@ -86,18 +91,18 @@ class NetworkCertificate:
         return float(product) if product <= sys.float_info.max else math.inf
 
     def __str__(self) -> str:
-        lines = [f"{'layer':<24}{'verdict':<16}{'condition':<12}{'inverse Lipschitz ≤':>20}"]
+        lines = [f"{'layer':<24}{'verdict':<16}{'condition':<12}{'inverse Lipschitz <=':>20}"]
         for layer in self.layers:
             certificate = layer.certificate
             lines.append(
                 f"{f'{layer.index} {layer.title}':<24}{certificate.verdict.value:<16}"
-                f"{certificate.condition or '–':<12}{layer.inverse_lipschitz:>20.4g}"
+                f"{certificate.condition or '-':<12}{layer.inverse_lipschitz:>20.4g}"
             )
         lines.append(f"{'network':<24}{self.verdict.value:<16}{'':<12}{self.inverse_lipschitz:>20.4g}")
-        return "\n".join(lines)
+        return plain("\n".join(lines))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkSolution(Solution):
     """A solution of the whole network, whose status is that of the first layer that failed, on the way back.
 

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.plots.style import COLOURS, LABELS, style
+from replication.plots.style import Method, caption, methods, style
+from replication.results import Result
 
-CURVES = {"lipschitz": "Lipschitz network", "contraction": "a unit that contracts by 0.9"}
 
-
-def draw(table: pd.DataFrame, dataset: str) -> Figure:
-    """Draw bench_network.csv: forward passes by batch on the left, the error curve on the right."""
-    whole = table[table["layer"] == "network"]
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
+    """Draw bench_network.csv: forward passes by batch on the left, error curves on the right."""
+    whole, config = result.table[result.table["layer"] == "network"], record["configuration"]
+    marks = methods({**config["curve"]["solvers"], **config["bench"]["solvers"]})
+    contraction = config["curve"]["contractive"]["contraction"]
+    curves = {"lipschitz": "Lipschitz network", "contraction": f"a unit that contracts by {contraction:g}"}
     with style():
-        figure, (cost, *curves) = plt.subplots(1, 3, figsize=(11.5, 3.9), width_ratios=(1.7, 1, 1))
-        draw_cost(cost, whole[(whole["network"] == "monotone") & (whole["device"] == "cpu")])
-        for axis, (network, title) in zip(curves, CURVES.items(), strict=True):
-            draw_curve(axis, whole[whole["network"] == network], title)
-        figure.suptitle(
-            f"{dataset}: recovering images from the last hidden layer's output (reconstructed: A4–A6)", fontsize=9.5
+        figure, (cost, *panels) = plt.subplots(1, 3, figsize=(11.5, 4.1), width_ratios=(1.7, 1, 1))
+        cases = whole[(whole["network"] == "monotone") & (whole["device"] == whole["device"].iloc[0])]
+        draw_cost(cost, cases, marks)
+        cost.set_title(f"{config['unit']['family']} network, all hidden layers")
+        for axis, (network, title) in zip(panels, curves.items(), strict=True):
+            draw_curve(axis, whole[whole["network"] == network], marks, title)
+        caption(
+            figure,
+            f"{record['dataset']}: recovering images from the last hidden layer's output (reconstructed: A4–A6)",
         )
     return figure
 
 
-def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
+def draw_cost(axis: Axes, table: pd.DataFrame, marks: Mapping[str, Method]) -> None:
     """Draw bars of the inverse's wall time over that of a forward pass, with the extremes of the repetitions."""
     groups = table[["dtype", "batch"]].drop_duplicates().to_numpy().tolist()
     solvers = list(table["solver"].unique())
@@ -38,23 +46,22 @@ def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
         passes = [row["forward_passes"] for _, row in here]
         low = [row["forward_passes"] - row["seconds_low"] / row["forward_seconds"] for _, row in here]
         high = [row["seconds_high"] / row["forward_seconds"] - row["forward_passes"] for _, row in here]
-        colour = COLOURS[solver]
-        axis.bar(positions, passes, width, color=colour, yerr=[low, high], error_kw={"lw": 0.8}, label=LABELS[solver])
-        for x, value in zip(positions, passes, strict=True):
-            axis.text(x, value * 1.12, f"{value:.0f}", ha="center", va="bottom", fontsize=7)
+        colour, label = marks[solver].colour, marks[solver].label
+        axis.bar(positions, passes, width, color=colour, yerr=[low, high], error_kw={"lw": 0.8}, label=label)
+        for x, value, above in zip(positions, passes, high, strict=True):
+            axis.text(x, (value + above) * 1.12, f"{value:.0f}", ha="center", va="bottom", fontsize=7)
     axis.set_yscale("log")
     axis.set_ylim(1, axis.get_ylim()[1] * 6)
     axis.set_xticks(range(len(groups)), [f"{dtype}\nbatch {batch}" for dtype, batch in groups], fontsize=7.5)
     axis.set_ylabel("time of the inverse (forward passes)")
-    axis.set_title("monotone network, all hidden layers")
     axis.legend(loc="upper left", fontsize=8)
 
 
-def draw_curve(axis: Axes, table: pd.DataFrame, title: str) -> None:
+def draw_curve(axis: Axes, table: pd.DataFrame, marks: Mapping[str, Method], title: str) -> None:
     """Draw evaluations of all units against the largest true error."""
     for solver in table["solver"].unique():
-        part = table[table["solver"] == solver]
-        axis.plot(part["error_max"], part["evaluations"], "o-", ms=3, color=COLOURS[solver], label=LABELS[solver])
+        part, mark = table[table["solver"] == solver], marks[solver]
+        axis.plot(part["error_max"], part["evaluations"], "o-", ms=3, color=mark.colour, label=mark.label)
     axis.set_xscale("log")
     axis.invert_xaxis()
     axis.set_ylim(0, None)

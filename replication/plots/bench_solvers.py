@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -9,24 +10,32 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.plots.style import COLOURS, LABELS, style
+from replication.plots.style import COLOURS, LABELS, Method, caption, legend_below, methods, style
+from replication.results import Result
 
-METHODS = ("existing", "proposed", "lcp_lemke", "exact, checked", "exact")
+PEER = "lcp_lemke"
+CHECKED = "exact, checked"
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw bench_solvers.csv: time above and success below, one column for each ensemble and γ."""
-    table = table[table["method"].isin(METHODS)]
+    peer = Method(LABELS[PEER], COLOURS[PEER])
+    own = methods(record["configuration"]["bench"]["solvers"], [peer])
+    marks = own | {
+        PEER: peer,
+        CHECKED: Method("exact, with residuals and statuses", own["exact"].colour),
+    }
+    table = result.table[result.table["method"].isin(list(marks))]
     sets = table[["ensemble", "gamma"]].drop_duplicates().to_numpy().tolist()
     with style():
         figure, axes = plt.subplots(
-            2, len(sets), figsize=(1.0 + 2.0 * len(sets), 5.2), sharex=True, sharey="row", squeeze=False,
+            2, len(sets), figsize=(max(5.2, 1.0 + 2.0 * len(sets)), 5.4), sharex=True, sharey="row", squeeze=False,
             height_ratios=(1.6, 1),
         )  # fmt: skip
         for (times, success), (ensemble, gamma) in zip(axes.T, sets, strict=True):
             part = table[(table["ensemble"] == ensemble) & (table["gamma"] == gamma)]
-            for method in METHODS:
-                draw_method(times, success, part[part["method"] == method], method)
+            for name, mark in marks.items():
+                draw_method(times, success, part[part["method"] == name], mark, "--" if name == CHECKED else "-")
             times.set_title(f"{ensemble}, γ = {gamma:g}")
             success.set_xlabel("order n")
             orders = sorted(part["n"].unique())
@@ -35,31 +44,22 @@ def draw(table: pd.DataFrame) -> Figure:
         axes[0, 0].set_ylabel("time per case (µs)")
         axes[1, 0].set_ylabel("cases solved (%)")
         axes[1, 0].set_ylim(-4, 104)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(METHODS))
-        figure.suptitle(
-            f"s + A·relu(s) = c, {table['cases'].iloc[0]} random cases each, ‖A‖ = γ: medians, with the "
-            "extremes of the repetitions (methods reconstructed: A4, A5)",
-            fontsize=9.5,
+        legend_below(figure, *axes[0, 0].get_legend_handles_labels(), most=len(marks))
+        caption(
+            figure,
+            f"s + A·relu(s) = c, {table['cases'].iloc[0]} random cases each, ‖A‖ = γ: medians, with the extremes of "
+            "the repetitions (methods reconstructed: A4, A5)",
         )
     return figure
 
 
-def draw_method(times: Axes, success: Axes, table: pd.DataFrame, method: str) -> None:
+def draw_method(times: Axes, success: Axes, table: pd.DataFrame, method: Method, dashes: str) -> None:
     """Draw one method's time per case with the extremes, and its share of solved cases."""
-    base = method.split(",")[0]
-    line: dict[str, Any] = {"color": COLOURS[base], "ls": "--" if method != base else "-", "marker": "o", "ms": 3}
+    line: dict[str, Any] = {"color": method.colour, "ls": dashes, "marker": "o", "ms": 3}
     per_case = 1e6 / table["cases"]
-    label = LABELS[base] if method == base else "exact, with residuals and statuses"
-    times.plot(table["n"], table["microseconds_per_case"], label=label, **line)
-    times.fill_between(
-        table["n"],
-        table["seconds_low"] * per_case,
-        table["seconds_high"] * per_case,
-        color=COLOURS[base],
-        alpha=0.2,
-        lw=0,
-    )
+    times.plot(table["n"], table["microseconds_per_case"], label=method.label, **line)
+    low, high = (table[f"seconds_{end}"] * per_case for end in ("low", "high"))
+    times.fill_between(table["n"], low, high, color=method.colour, alpha=0.2, lw=0)
     times.set_xscale("log")
     times.set_yscale("log")
     success.plot(table["n"], 100 * table["solved"] / table["cases"], **line)

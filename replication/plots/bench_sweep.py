@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.plots.style import COLOURS, style
+from replication.plots.gamma_sweep import CONDITIONS
+from replication.plots.style import COLOURS, SPARE, caption, methods, style
+from replication.results import Result
 
 LIMIT = 2000.0  # MB
-SIZES = (COLOURS["monotone"], COLOURS["proposed"])  # a short run and the whole one
+SIZES = (COLOURS["monotone"], COLOURS["proposed"], *SPARE[3:])  # a short run, the whole one, others
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw bench_sweep.csv: throughput on the left, with what one process would give times their number, and memory."""
+    table, solvers = result.table, methods(record["configuration"]["bench"]["solvers"])
     with style():
         figure, (speed, memory) = plt.subplots(1, 2, figsize=(7.2, 3.1))
-        for colour, (cases, run) in zip(SIZES, table.groupby("cases"), strict=False):
+        for colour, (cases, run) in zip(cycle(SIZES), table.groupby("cases"), strict=False):
             draw_run(speed, memory, run.sort_values("processes"), f"{cases:,} cases", colour)
         memory.axhline(LIMIT, color=COLOURS["text"], ls="--", lw=1)
         memory.annotate("2 GB", (table["processes"].min(), LIMIT), (0, -11), textcoords="offset points", fontsize=8)
@@ -29,9 +36,10 @@ def draw(table: pd.DataFrame) -> Figure:
         memory.set_ylabel("peak memory (MB)")
         memory.set_ylim(0, 1.1 * max(LIMIT, table["peak_memory_mb"].max()))
         speed.legend(loc="upper left")
-        figure.suptitle(
-            "γ sweep of random units: four methods and three conditions a case (methods reconstructed: A4, A5)",
-            fontsize=9.5,
+        caption(
+            figure,
+            f"γ sweep of random units: {len(solvers)} methods and {len(CONDITIONS)} conditions a case (methods "
+            "reconstructed: A4, A5)",
         )
     return figure
 

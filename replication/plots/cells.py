@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+
+from replication.plots.style import wrapped
 
 
 def draw_cells(
@@ -21,6 +24,7 @@ def draw_cells(
         bold: rows, counted from 1, that are bold and underlined.
     """
     figure, axis = plt.subplots(figsize=(width, 1.5 + 0.28 * len(cells)))
+    lines = wrapped(title, width, mpl.rcParams["axes.titlesize"])
     axis.set_axis_off()
     grid = axis.table([list(row) for row in cells], colLabels=list(titles), loc="center", cellLoc="center")
     grid.auto_set_font_size(False)
@@ -30,5 +34,5 @@ def draw_cells(
         cell.set_height((2 if row_index == 0 else 1) / (len(cells) + 2))
         if row_index in bold:
             cell.set_text_props(weight="bold")
-    axis.set_title(title)
+    axis.set_title("\n".join(lines))
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -27,6 +28,11 @@ def show(axis: Axes, image: np.ndarray, signed: bool) -> None:
     for spine in axis.spines.values():
         spine.set_visible(True)
         spine.set_linewidth(0.4)
+
+
+def in_lines(label: str) -> str:
+    """Return a label in lines that fit beside a row of images."""
+    return "\n".join(textwrap.wrap(label, 14, break_long_words=False))
 
 
 def scientific(value: float) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from replication.plots.style import COLOURS, style
+from replication.plots.style import COLOURS, style, wrapped
+from replication.results import Result
 
 PITCH, BOX_WIDTH, BOX_HEIGHT, ROW_PITCH = 2.0, 1.8, 1.0, 2.5
 KEPT = "#EEF3F8"  # hidden layers undone by a formula
@@ -16,8 +21,9 @@ UNIT = "#CFE3F3"  # rectifier units
 LAST = "#F4F4F4"  # not undone
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw fig1.csv: a row for each stage, repeated groups drawn once, arrows forward, and how each layer is undone."""
+    table = result.table
     lines = stages(grouped(table))
     width, height = max(sum(len(group) for group, _ in line) for line in lines), len(lines)
     parameters = int(table["parameters"].sum())
@@ -28,10 +34,11 @@ def draw(table: pd.DataFrame) -> Figure:
             draw_line(axis, line, -row * ROW_PITCH, last=row == height - 1)
         axis.set_xlim(-PITCH / 2 - 0.15, width * PITCH - PITCH / 2 + 0.15)
         axis.set_ylim(-(height - 1) * ROW_PITCH - 1.25, 1.15)
-        axis.set_title(
+        title = (
             f"The network, {parameters:,} parameters (reconstructed: assumption A6). Every hidden layer is undone, the "
             "last one first, as written below it.\n×n: the group stands n times, each with weights of its own."
         )
+        axis.set_title("\n".join(wrapped(title, figure.get_figwidth(), mpl.rcParams["axes.titlesize"])))
     return figure
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,13 +13,15 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from replication.plots.style import COLOURS, style
+from replication.plots.style import COLOURS, caption, legend_below, style
+from replication.results import Result
 
 KEEPS, FLIPS = "#56B4E9", "#D55E00"
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw fig7.csv: inputs above and outputs below, one column for each unit."""
+    table = result.table
     names = list(table["unit"].unique())
     with style():
         figure, axes = plt.subplots(2, len(names), figsize=(1.0 + 3.5 * len(names), 7.6), squeeze=False)
@@ -30,17 +35,16 @@ def draw(table: pd.DataFrame) -> Figure:
                 axis.set_aspect("equal", adjustable="datalim")
             axes[0, column].set_title(f"certificate: {part['verdict'].iloc[0]}\ninputs x")
             axes[1, column].set_title("outputs f(x)")
-        figure.legend(
-            handles=[
-                Patch(color=KEEPS, label="pieces that keep the orientation (det > 0)"),
-                Patch(color=FLIPS, label="pieces that reverse it (det < 0): the plane is folded there"),
-            ],
-            loc="outside lower center",
-        )
-        figure.suptitle(
-            "Two units f(x) = x + A·relu(x + b) of the plane and their images of a grid\n"
-            "(dots: the two inputs of the certificate, whose outputs coincide; units chosen for this picture)",
-            fontsize=9.5,
+        labels = {
+            KEEPS: "pieces that keep the orientation (det > 0)",
+            FLIPS: "pieces that reverse it (det < 0): the plane is folded there",
+        }
+        legend_below(figure, [Patch(color=colour) for colour in labels], list(labels.values()), most=1)
+        units = {1: "A unit", 2: "Two units"}.get(len(names), f"{len(names)} units")
+        caption(
+            figure,
+            f"{units} f(x) = x + A·relu(x + b) of the plane, and what becomes of a grid\n(dots: the two inputs of the "
+            "certificate, whose outputs coincide; units chosen for this picture)",
         )
     return figure
 

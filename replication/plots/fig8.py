@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,27 +13,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from replication.plots.style import COLOURS, style
+from replication.plots.digits import scientific
+from replication.plots.style import COLOURS, caption, style
+from replication.results import Result
 
 DTYPES = {"float32": COLOURS["existing"], "float64": COLOURS["proposed"]}
 
 
-def draw(table: pd.DataFrame, dataset: str) -> Figure:
-    """Draw fig8.csv.
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
+    """Draw fig8.csv: the cost in the first precision, the errors in all.
 
     Args:
-        table: the columns of `replication.studies.caps.cap_rows`.
-        dataset: its title.
+        result: a table of the columns of `replication.studies.caps.cap_rows`.
+        record: how it was made.
     """
-    single = table[table["dtype"] == "float32"]
+    table = result.table
     with style():
         figure, (cost, error) = plt.subplots(1, 2, figsize=(8.8, 3.9))
-        draw_cost(cost, single)
+        draw_cost(cost, table[table["dtype"] == table["dtype"].iloc[0]])
         draw_error(error, table)
-        figure.suptitle(
-            f"{dataset}: monotone networks trained with a cap on ‖A‖, inverted from their last hidden layer "
+        caption(
+            figure,
+            f"{record['dataset']}: monotone networks trained with a cap on ‖A‖, inverted from their last hidden layer "
             "(reconstructed: A6)",
-            fontsize=9.5,
         )
     return figure
 
@@ -59,7 +63,9 @@ def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.margins(0.12, 0.18)
-    axis.set_xlabel(f"time of the inverse of {table['images'].iloc[0]} images, float32 (forward passes)")
+    axis.set_xlabel(
+        f"time of the inverse of {table['images'].iloc[0]} images, {table['dtype'].iloc[0]} (forward passes)"
+    )
     axis.set_ylabel("test accuracy (%), with Wilson 95 % interval")
     axis.set_title("what the cap costs, and what it saves")
 
@@ -69,7 +75,7 @@ def draw_error(axis: Axes, table: pd.DataFrame) -> None:
     caps = list(dict.fromkeys(cap_name(cap) for cap in table["norm_cap"]))
     for dtype, colour in DTYPES.items():
         part = table[table["dtype"] == dtype]
-        label = f"{dtype}, each unit to a residual of {part['tolerance'].iloc[0]:.0e}"
+        label = f"{dtype}, each unit to a residual of {scientific(part['tolerance'].iloc[0])}"
         places = [caps.index(cap_name(cap)) for cap in part["norm_cap"]]
         axis.plot(places, part["error_max"], "o", color=colour, mfc="none", label=label)
         largest = part["error_max"].groupby(places).max()

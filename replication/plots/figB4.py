@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,18 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from replication.plots.digits import show
-from replication.plots.style import COLOURS, style
+from replication.plots.style import COLOURS, caption, style
+from replication.results import Result
 
 ACROSS = 5  # samples in a row
 
 
-def draw(table: pd.DataFrame, pixels: dict[str, np.ndarray]) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw figB4.csv with the samples of figB4.npz.
 
     Args:
-        table: the columns of `replication.studies.flows.flow_study`.
-        pixels: "data", and "cap CAP" for each cap (samples, height, width), in [0, 1].
+        result: a table of the columns of `replication.studies.flows.flow_study`; "data", and "cap CAP" for each cap
+            (samples, height, width), in [0, 1].
+        record: how it was made.
     """
+    table, pixels = result.table, result.arrays
     caps = [None if np.isnan(cap) else cap for cap in table["norm_cap"].astype(float).unique()]
     panels = {"held-out digits": pixels["data"]} | {f"samples, {cap_name(cap)}": pixels[f"cap {cap}"] for cap in caps}
     with style():
@@ -31,17 +37,19 @@ def draw(table: pd.DataFrame, pixels: dict[str, np.ndarray]) -> Figure:
         for axis, (title, images) in zip(panes, panels.items(), strict=True):
             show(axis, mosaic(images), signed=False)
             axis.set_title(title)
-        figure.suptitle(
-            "scikit-learn digits (8×8): flows of causal units trained by exact maximum likelihood on 797 images, 1000 "
-            "held out\n(not of the paper; dashed: what independent pixels need, which may favour single grey levels)",
-            fontsize=9.5,
+        caption(
+            figure,
+            f"{record['dataset']}: flows of causal units trained by exact maximum likelihood for "
+            f"{table['epochs'].max()} epochs\n(not of the paper; dashed: what independent pixels need, which may "
+            "favour single grey levels)",
         )
     return figure
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
     """Return images (samples, height, width) side by side, ACROSS in a row, with white lines between."""
-    framed = np.pad(images[: len(images) // ACROSS * ACROSS], ((0, 0), (1, 1), (1, 1)))
+    white = np.zeros((-len(images) % ACROSS, *images.shape[1:]), images.dtype)
+    framed = np.pad(np.concatenate((images, white)), ((0, 0), (1, 1), (1, 1)))
     _, height, width = framed.shape
     return framed.reshape(-1, ACROSS, height, width).swapaxes(1, 2).reshape(-1, ACROSS * width)
 

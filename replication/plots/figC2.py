@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.plots.style import COLOURS, LABELS, style
+from replication.plots.style import caption, legend_below, named, style
+from replication.results import Result
 
-METHODS = {"stored": "s", "reversible": "o", "revtorch": "^"}
-LINES = ("-", "--", ":")
+MARKS = "so^vD"
+LINES = ("-", "--", ":", "-.")
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw figC2.csv: memory on the left, time on the right.
 
     Args:
-        table: the columns of `replication.studies.memory.memory`.
+        result: a table of the columns of `replication.studies.memory.memory`.
+        record: how it was made.
     """
+    table = result.table
     first = table.iloc[0]
     with style():
         figure, (memory, time) = plt.subplots(1, 2, figsize=(9.2, 4.2))
@@ -27,24 +34,25 @@ def draw(table: pd.DataFrame) -> Figure:
         draw_lines(time, table, "times_stored", 1.0)
         time.set_ylabel("processor time (× stored)")
         time.set_xscale("log")
-        handles, labels = memory.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=table["batch"].nunique())
-        figure.suptitle(
-            f"One training step of Hamiltonian networks, random images of {first['size']}×{first['size']}, "
-            f"{first['threads']} thread (architecture from recalled facts: A14; settings ours: A16)",
-            fontsize=9.5,
+        legend_below(figure, *memory.get_legend_handles_labels())
+        threads = "1 thread" if first["threads"] == 1 else f"{first['threads']} threads"
+        caption(
+            figure,
+            f"One training step of Hamiltonian networks, random images of {first['size']}×{first['size']}, {threads} "
+            "(architecture from recalled facts: A14; settings ours: A16)",
         )
     return figure
 
 
 def draw_lines(axis: Axes, table: pd.DataFrame, column: str, scale: float) -> None:
     """Draw a column against the number of layers, a line for each method and batch."""
-    for method, mark in METHODS.items():
-        batches = table[table["method"] == method].groupby("batch", sort=False)
-        for (batch, line), dashes in zip(batches, LINES, strict=False):
+    marks = named(table["method"].unique())
+    dashes = dict(zip(table["batch"].unique(), cycle(LINES), strict=False))
+    for (method, mark), sign in zip(marks.items(), cycle(MARKS), strict=False):
+        for batch, line in table[table["method"] == method].groupby("batch", sort=False):
             axis.plot(
-                line["layers"], scale * line[column], mark + dashes, ms=4, color=COLOURS[method],
-                label=f"{LABELS[method]}, batch {batch}",
+                line["layers"], scale * line[column], sign + dashes[batch], ms=4, color=mark.colour,
+                label=f"{mark.label}, batch {batch}",
             )  # fmt: skip
     axis.set_ylim(bottom=0)
     axis.set_xlabel("layers")

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from replication.plots.style import COLOURS, LABELS, style
+from replication.plots.style import caption, named, style
+from replication.results import Result
 
 
-def draw(table: pd.DataFrame, dataset: str) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw figC3.csv: the mean over seeds as a line, every seed as a point.
 
     Args:
-        table: the columns of `replication.studies.data_share.data_share`.
-        dataset: its title.
+        result: a table of the columns of `replication.studies.data_share.data_share`.
+        record: how it was made.
     """
+    table = result.table
+    marks = named(table["network"].unique())
     with style():
         figure, axis = plt.subplots(figsize=(5.6, 4.0))
         for network, runs in table.groupby("network", sort=False):
-            colour = COLOURS[str(network)]
+            colour = marks[str(network)].colour
             means = runs.groupby("share_percent")["test_accuracy"].mean()
-            label = f"{LABELS[str(network)]}, {runs['parameters'].iloc[0]:,} parameters"
+            label = f"{marks[str(network)].label}, {runs['parameters'].iloc[0]:,} parameters"
             axis.plot(means.index, means, "-", color=colour, label=label)
             axis.plot(runs["share_percent"], runs["test_accuracy"], "o", color=colour, mfc="none", ms=4)
         shares = sorted(table["share_percent"].unique())
@@ -33,9 +38,9 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         axis.set_ylabel("test accuracy (%)")
         axis.legend(loc="upper left")
         images = table["training_images"].max()
-        figure.suptitle(
-            f"{dataset}, a subset of {images:,} training images: small networks,\n"
-            f"{table['steps'].max()} steps for every share, {table['seed'].nunique()} seeds (settings ours: A16)",
-            fontsize=9.5,
+        caption(
+            figure,
+            f"{record['dataset']}, a subset of {images:,} training images: small networks, {table['steps'].max()} "
+            f"steps for every share, {table['seed'].nunique()} seeds (settings ours: A16)",
         )
     return figure

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,14 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from replication.plots.style import COLOURS, style
+from replication.plots.style import COLOURS, SPARE, caption, style
+from replication.results import Result
 from replication.studies.expansivity import THRESHOLDS, adversarial_threshold, union_threshold
 
-SMALL, LARGE = "cividis", ("#D55E00", "#CC79A7", "#E69F00")
+SMALL, LARGE = "cividis", ("#D55E00", "#CC79A7", "#E69F00", *SPARE[2:])
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw figD1.csv: small n decided exactly above, large n bounded from both sides below."""
+    table = result.table
     exact, searched = (table[table["quantity"] == name] for name in ("injective", "not_refuted"))
     with style():
         figure, (above, small, large) = plt.subplots(
@@ -26,26 +32,27 @@ def draw(table: pd.DataFrame) -> Figure:
         sizes = list(exact["n"].unique())
         for shade, n in zip(plt.get_cmap(SMALL)(np.linspace(0, 0.85, len(sizes))), sizes, strict=True):
             draw_curve(small, exact[exact["n"] == n], shade, f"n = {n}")
-        for colour, n in zip(LARGE, searched["n"].unique(), strict=False):
+        for colour, n in zip(cycle(LARGE), searched["n"].unique(), strict=False):
             draw_curve(large, searched[searched["n"] == n], colour, f"n = {n}: at most")
             bound = table[(table["quantity"] == "union_bound") & (table["n"] == n)]
             large.plot(bound["expansivity"], bound["percent"], color=colour, ls="--", label=f"n = {n}: at least")
-        small.set_title(f"every layer decided exactly: {exact['cases'].iloc[0]:.0f} cases for each n")
+        small.set_title(f"every layer decided exactly: {exact['cases'].max():.0f} cases for each n")
         large.set_title(
-            f"from above: {searched['cases'].iloc[0]:.0f} cases for each n that a search did not refute; "
+            f"from above: {searched['cases'].max():.0f} cases for each n that a search did not refute; "
             "from below: union bound"
         )
         for axis, place in ((small, 0.85), (large, 0.55)):
             axis.set_ylabel("injective (%)")
             axis.set_ylim(-3, 103)
-            axis.legend(loc="center", bbox_to_anchor=(place, 0.45), fontsize=8)
-        large.set_xlim(2, 12)
+            if axis.get_legend_handles_labels()[0]:
+                axis.legend(loc="center", bbox_to_anchor=(place, 0.45), fontsize=8)
+        large.set_xlim(table["expansivity"].min(), table["expansivity"].max())
         large.xaxis.set_major_locator(MultipleLocator(1))
         large.set_xlabel("expansivity m/n (outputs for each input)")
-        figure.suptitle(
-            "Gaussian ReLU layers x ↦ relu(Wx): share of injective ones against their width, with\n"
+        caption(
+            figure,
+            "Gaussian ReLU layers x ↦ relu(Wx): share of injective ones against their width, with "
             "Wilson 95 % intervals (random W; experiment reconstructed: A10)",
-            fontsize=9.5,
         )
     return figure
 
@@ -66,7 +73,7 @@ def draw_thresholds(axis: Axes, others: list[Axes]) -> None:
     ordered = sorted(named.items(), key=lambda item: item[1])
     for height, (name, place) in enumerate(reversed(ordered)):
         right = place < 7
-        axis.plot([place], [height], "o", color=COLOURS["text"], ms=3)
+        axis.plot([place], [height], "o", color=COLOURS["text"], ms=3, clip_on=False)
         axis.text(
             place + (0.12 if right else -0.12), height, f"{place:.4g}: {name}", ha="left" if right else "right",
             va="center", fontsize=7.5, color=COLOURS["text"],

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.plots.style import COLOURS, style
+from replication.plots.style import COLOURS, SPARE, caption, style
+from replication.results import Result
 from replication.studies.expansivity import adversarial_threshold
 
-SHADES = ("#56B4E9", "#0072B2", "#000000")
+SHADES = ("#56B4E9", "#0072B2", "#000000", "#E69F00", "#009E73", "#D55E00", *SPARE[3:])
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw figD2.csv."""
-    threshold = adversarial_threshold()
+    table, threshold = result.table, adversarial_threshold()
     with style():
         figure, axis = plt.subplots(figsize=(6.2, 3.7))
-        for shade, (n, part) in zip(SHADES, table.groupby("n"), strict=False):
+        for shade, (n, part) in zip(cycle(SHADES), table.groupby("n"), strict=False):
             axis.fill_between(part["expansivity"], part["ci_low"], part["ci_high"], color=shade, alpha=0.2, lw=0)
             axis.plot(part["expansivity"], part["percent"], "o-", ms=2.5, lw=1.2, color=shade, label=f"n = {n}")
         axis.axvline(threshold, color=COLOURS["text"], ls=":", lw=1)
@@ -26,16 +30,17 @@ def draw(table: pd.DataFrame) -> Figure:
             color=COLOURS["text"],
         )  # fmt: skip
         axis.text(
-            2.05, 7, "below n active rows:\nproof that the layer is not injective", fontsize=8, color=COLOURS["text"]
-        )
-        axis.set_xlim(2, 4.5)
+            0.02, 0.1, "below n active rows:\nproof that the layer is not injective", transform=axis.transAxes,
+            fontsize=8, color=COLOURS["text"],
+        )  # fmt: skip
+        axis.set_xlim(table["expansivity"].min(), table["expansivity"].max())
         axis.set_ylim(-3, 103)
         axis.set_xlabel("expansivity c = m/n (outputs for each input)")
         axis.set_ylabel("layers with at least n rows active\nat the adversarial direction (%)")
         axis.legend(loc="center right")
-        figure.suptitle(
-            f"Gaussian layers x ↦ relu(Wx) at x = −Σ wⱼ/‖wⱼ‖: {table['cases'].iloc[0]} layers for each point, with\n"
+        caption(
+            figure,
+            f"Gaussian layers x ↦ relu(Wx) at x = −Σ wⱼ/‖wⱼ‖: {table['cases'].iloc[0]} layers for each point, with "
             "Wilson 95 % intervals (random W; settings recalled from paper D: A11)",
-            fontsize=9.5,
         )
     return figure

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from replication.plots.digits import scientific, show
-from replication.plots.style import style
+from replication.plots.style import caption, style
+from replication.results import Result
 
 COLUMNS = {
     "digit": "digit x",
@@ -20,14 +23,15 @@ COLUMNS = {
 }
 
 
-def draw(table: pd.DataFrame, pixels: dict[str, np.ndarray], dataset: str) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw figD3.csv with the images of figD3.npz.
 
     Args:
-        table: the columns of `replication.studies.wedge.wedges`.
-        pixels: images by the names of COLUMNS (digits, height, width), in the order of the table.
-        dataset: its title.
+        result: a table of the columns of `replication.studies.wedge.wedges`; images by the names of COLUMNS (digits,
+            height, width), in the order of the table.
+        record: how it was made.
     """
+    table, pixels = result.table, result.arrays
     digits = len(pixels["digit"])
     n, m = table[["n", "m"]].iloc[0]
     with style():
@@ -36,17 +40,18 @@ def draw(table: pd.DataFrame, pixels: dict[str, np.ndarray], dataset: str) -> Fi
             column[0].set_title(title, fontsize=8)
             for row, axis in enumerate(column):
                 show(axis, pixels[name][row], signed=False)
-                axis.set_xlabel(caption(name, table, row), fontsize=7, labelpad=2)
-        figure.suptitle(
-            f"{dataset}: {digits} test digits under ReLU layers of {n} inputs and {m} outputs (m/n = {m / n:.2g})\n"
-            "(for each digit a Gaussian layer turned so that the digit lies in its adversarial direction, and the\n"
-            "image of the same output nearest to another digit; injective: [B; −B] and more rows; reconstructed: A12)",
-            fontsize=8.5,
+                axis.set_xlabel(measured(name, table, row), fontsize=7, labelpad=2)
+        caption(
+            figure,
+            f"{record['dataset']}: {digits} test digits under ReLU layers of {n} inputs and {m} outputs "
+            f"(m/n = {m / n:.2g})\n(for each digit a Gaussian layer turned so that the digit lies in its adversarial "
+            "direction, and the image of the same output nearest to another digit; injective: [B; −B] and more rows; "
+            "reconstructed: A12)",
         )
     return figure
 
 
-def caption(name: str, table: pd.DataFrame, row: int) -> str:
+def measured(name: str, table: pd.DataFrame, row: int) -> str:
     """Say what is measured below an image: active rows, distances, or the relative error of a recovery."""
     image, _, layer = name.partition("_")
     facts = table[(table["image"] == image) & (table["layer"] == (layer or "gaussian"))].iloc[row]

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.plots.style import style
+from replication.plots.style import caption, style
+from replication.results import Result
 
-SHADES = ("#0072B2", "#E69F00")
+SHADES = ("#0072B2", "#E69F00", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 FRAME = "#009E73"
 
 
-def draw(table: pd.DataFrame, noise: float) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw figD4.csv.
 
     Args:
-        table: the columns of `replication.studies.noise.noisy_inverses`.
-        noise: relative to the output.
+        result: a table of the columns of `replication.studies.noise.noisy_inverses`.
+        record: how it was made.
     """
+    table, noise = result.table, record["configuration"]["study"]["noise"]
     gaussian, frames = (table[table["layer"] == name] for name in ("gaussian", "orthogonal_frame"))
     sizes = list(gaussian["n"].unique())
     with style():
         figure, (constant, error) = plt.subplots(1, 2, figsize=(8.8, 4.1))
-        for shade, n in zip(SHADES, sizes, strict=False):
+        for shade, n in zip(cycle(SHADES), sizes, strict=False):
             part = gaussian[gaussian["n"] == n]
             exact = (part["sigma_lower"] == part["sigma_upper"]).all()
             draw_spread(constant, part, "sigma_upper", shade, f"σ, n = {n}{'' if exact else ' (at most)'}")
@@ -41,7 +47,7 @@ def draw(table: pd.DataFrame, noise: float) -> Figure:
                 )  # fmt: skip
             axis.set_xlabel("expansivity m/n (outputs for each input)")
         constant.set_ylabel("‖f(x) − f(x′)‖ / ‖x − x′‖")
-        constant.set_ylim(0, 1.75)
+        constant.set_ylim(0, 1.75 * constant.get_ylim()[1])  # room for the legend
         constant.set_title("constant C: σ/√2 ≤ C ≤ σ = minₓ σmin(active rows)")
         error.set_yscale("log")
         error.set_ylabel("error / noise  ‖x̂ − x‖ / ‖e‖")
@@ -49,10 +55,10 @@ def draw(table: pd.DataFrame, noise: float) -> Figure:
         for axis in (constant, error):
             axis.legend(fontsize=7.5, loc="upper left" if axis is constant else "upper right")
         counts = ", ".join(f"{gaussian[gaussian['n'] == n]['case'].nunique()} for n = {n}" for n in sizes)
-        figure.suptitle(
-            f"ReLU layers with WᵀW = 2I (Gaussian ones in the mean), layers for each point: {counts}; median and\n"
+        caption(
+            figure,
+            f"ReLU layers with WᵀW = 2I (Gaussian ones in the mean), layers for each point: {counts}; median and "
             "5–95 % of the layers; 0 is not injective (random W and inputs; experiment reconstructed: A13)",
-            fontsize=9.5,
         )
     return figure
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from replication.plots.cells import draw_cells
 from replication.plots.style import style
+from replication.results import Result
 
 COLUMNS = {
     "network": ("network", "{}"),
@@ -14,8 +18,8 @@ COLUMNS = {
     "parameters": ("parameters", "{:,}"),
     "reconstruction_error_float64": ("states back,\nfloat64", "{:.1e}"),
     "reconstruction_error_float32": ("states back,\nfloat32", "{:.1e}"),
-    "gradient_error_float32": ("recomputed\ngradient, float32", "{:.1e}"),
-    "gradient_rounding_float32": ("rounding of\ngradient, float32", "{:.1e}"),
+    "gradient_error_float32": ("gradient by\nrecomputing", "{:.1e}"),
+    "gradient_rounding_float32": ("rounding of\ngradients", "{:.1e}"),
     "dataset": ("trained on", "{}"),
     "training_images": ("training\nimages", "{:,.0f}"),
     "epochs": ("epochs", "{:.0f}"),
@@ -25,21 +29,22 @@ COLUMNS = {
 }
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     """Draw tableC.csv as a table.
 
     Args:
-        table: the columns of `replication.studies.presets.preset_table`.
+        result: a table of the columns of `replication.studies.presets.preset_table`.
+        record: how it was made.
     """
-    shown = table.reindex(columns=list(COLUMNS))
+    shown = result.table.reindex(columns=list(COLUMNS))
     cells = [
         ["–" if pd.isna(row[name]) else form.format(row[name]) for name, (_, form) in COLUMNS.items()]
         for _, row in shown.iterrows()
     ]
     title = (
-        "Networks of paper C: relative errors of recomputed states and gradients at initialisation, beside the "
-        "rounding of ordinary gradients,\nand what was trained (–: not trained, or not reversible; architectures from "
-        "recalled facts: A14, A15)"
+        "Networks of paper C: relative errors of recomputed states and gradients (float32) at initialisation, beside "
+        "the rounding of ordinary gradients, and what was trained\n(–: not trained, or not reversible; architectures "
+        "from recalled facts: A14, A15)"
     )
     with style():
         return draw_cells([name for name, _ in COLUMNS.values()], cells, title, width=13.5)

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from replication.checks import neither
 from replication.rectifier import RectifierEquation
 
 
@@ -23,12 +24,14 @@ class Status(Enum):
     NOT_FINITE = "The method met a value that is not finite, or a singular matrix."
     NOT_P_MATRIX = "A determinant was computed as negative, or Lemke's path ended: I + A seems to be no P-matrix."
 
+    __bool__ = neither("status is Status.CONVERGED")
+
 
 STATUSES = tuple(Status)
 CODE = {status: code for code, status in enumerate(STATUSES)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """What an inversion returns; every field but `value` has the shape of the rows.
 
@@ -52,6 +55,18 @@ class Solution:
     evaluations: Tensor
     error_bound: Tensor | None = None
     solver: str = ""
+
+    __bool__ = neither("solution.converged.all()")
+
+    def __repr__(self) -> str:
+        """Return one line, however many rows there are.
+
+        >>> Solution(*5 * [torch.zeros(3)], solver="exact")
+        Solution(3 rows, 3 converged, residual at most 0, exact)
+        """
+        counts = f"{self.codes.numel()} rows, {int(self.converged.sum())} converged"
+        residual = f"residual at most {float(self.residual.max()):.2g}, " if self.residual.numel() else ""
+        return f"{type(self).__name__}({counts}, {residual}{self.solver})"
 
     @property
     def status(self) -> np.ndarray:

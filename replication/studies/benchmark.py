@@ -176,7 +176,7 @@ def forget_peak_memory() -> None:
 def peak_memory_mb() -> float:
     """Return the largest resident memory of this process so far, or since it was last forgotten."""
     with suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from replication.results import changed_settings
+
 TIGHTER, LOOSER = 0.1, 10.0  # factors on every tolerance, to see how much the verdict rests on it
 
 
@@ -38,10 +40,11 @@ class Rule(Enum):
 
 @dataclass(frozen=True)
 class Table:
-    """A committed table: what `NAME.csv` holds, and the data set that its record names."""
+    """A table: what `NAME.csv` holds, the data set that its record names, and which settings are not those in conf/."""
 
     frame: pd.DataFrame
     dataset: str
+    changed: str = ""
 
     @staticmethod
     def read(folder: Path, name: str) -> Table:
@@ -51,8 +54,9 @@ class Table:
             ValueError: if one of the two is missing or unreadable.
         """
         try:
-            record = json.loads((folder / f"{name}.json").read_text())
-            return Table(pd.read_csv(folder / f"{name}.csv"), record["dataset"])
+            record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            changed = changed_settings(name, record["configuration"])
+            return Table(pd.read_csv(folder / f"{name}.csv"), record["dataset"], changed)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{name} in {folder} is missing or damaged ({error}); run: make {name}") from error
 
@@ -132,6 +136,13 @@ def measured(check: Check, table: pd.DataFrame) -> float:
         return float("nan")
 
 
+def no_evidence(name: str, table: Table, dataset: str | None) -> str:
+    """Return why a table says nothing about a claim: other settings than those in conf/, other data; else nothing."""
+    if table.changed:
+        return f"{name} is not made with the settings in conf/ ({table.changed})"
+    return f"{name} is not made from {dataset}" if dataset and table.dataset != dataset else ""
+
+
 def judge(claim: Claim, tables: Mapping[str, Table]) -> list[dict[str, object]]:
     """Return one row for each check of a claim, or one row that says why there is none.
 
@@ -140,7 +151,7 @@ def judge(claim: Claim, tables: Mapping[str, Table]) -> list[dict[str, object]]:
         tables: by figure name, at least those that the claim's checks measure.
     """
     head: dict[str, object] = {"claim": claim.name, "paper": claim.paper, "source": claim.source, "text": claim.text}
-    foreign = [c.table for c in claim.checks if claim.dataset and tables[c.table].dataset != claim.dataset]
+    foreign = [why for check in claim.checks if (why := no_evidence(check.table, tables[check.table], claim.dataset))]
     checks = [] if foreign else list(claim.checks)
     values = [measured(check, tables[check.table].frame) for check in checks]
     deviations = [check.rule.deviation(value, check.expected) for check, value in zip(checks, values, strict=True)]
@@ -150,8 +161,7 @@ def judge(claim: Claim, tables: Mapping[str, Table]) -> list[dict[str, object]]:
     }
     head |= verdicts | {"assumptions": " ".join(claim.assumptions)}
     if not checks:
-        why = f"{foreign[0]} is not made from {claim.dataset}" if foreign else claim.untested
-        return [head | {"reason": why}]
+        return [head | {"reason": foreign[0] if foreign else claim.untested}]
     return [
         head
         | {"figure": check.table, "measure": check.says, "value": value, "unit": check.unit.strip()}

@@ -99,7 +99,7 @@ def trained_presets(weights_dir: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the columns on each training of a preset, by the preset's name."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in PRESETS}
     for path in sorted(weights_dir.glob("*.json")):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         name = record["recipe"]["network"].get("name")
         if name in found:
             kept = ("dataset", "training_images", "epochs", "steps", "seconds")

@@ -133,7 +133,7 @@ def verify(name: str, committed: Path, recomputed: Path, rules: Rules) -> list[s
         committed, recomputed: folders with NAME.csv and NAME.json.
         rules: how they must agree.
     """
-    records = [json.loads((folder / f"{name}.json").read_text()) for folder in (committed, recomputed)]
+    records = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for folder in (committed, recomputed)]
     found = []
     if hashlib.sha256((committed / f"{name}.csv").read_bytes()).hexdigest() != records[0]["sha256"][f"{name}.csv"]:
         found.append(

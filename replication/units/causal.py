@@ -124,6 +124,7 @@ class MonotoneCausalConvUnit(CausalConvUnit):
     """
 
     title = "monotone causal unit"
+    settings = ("padding", "norm_cap")
 
     def __init__(
         self,

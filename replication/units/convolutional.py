@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, certify
-from replication.checks import check_counts, check_image_size
+from replication.checks import check_counts, check_image_size, check_number
 from replication.operators import Convolution, adjoint_kernel, check_padding, convolution_norm_bound
 from replication.rectifier import RectifierMap
+from replication.units.kept import Kept
 from replication.units.rectifier_unit import RectifierUnit
 
 
-class NormCap(nn.Module):
+class NormCap(Kept, nn.Module):
     """Scale a convolution kernel down so that its spectral norm is at most `cap`: a parametrization.
 
     The norm is a rigorous upper bound on images of `image_size` (with zero padding, on smaller ones too).
     """
+
+    settings = ("cap", "image_size", "padding")
 
     def __init__(self, cap: float, image_size: tuple[int, int], padding: str) -> None:
         super().__init__()
@@ -47,6 +51,7 @@ class ConvRectifierUnit(RectifierUnit):
     """
 
     title: str
+    settings: ClassVar[tuple[str, ...]] = ("padding",)
     gram = False
 
     def __init__(
@@ -149,6 +154,7 @@ class LipschitzConvUnit(StandardConvUnit):
         lipschitz: float = 0.9,
     ) -> None:
         super().__init__(channels, hidden, kernel_size, image_size, padding)
+        check_number("lipschitz", lipschitz)
         if not 0 < lipschitz < 1:
             raise ValueError(f"lipschitz must lie between 0 and 1, not {lipschitz!r}")
         self.cap("weight1", math.sqrt(lipschitz))
@@ -195,8 +201,11 @@ class MonotoneConvUnit(ConvRectifierUnit):
 
 
 def check_norm_cap(norm_cap: float | None) -> None:
-    """Refuse caps that are not positive."""
-    if norm_cap is not None and not norm_cap > 0:
+    """Refuse caps that are no positive numbers."""
+    if norm_cap is None:
+        return
+    check_number("norm_cap", norm_cap)
+    if not norm_cap > 0:
         raise ValueError(f"norm_cap must be positive or None, not {norm_cap!r}")
 
 

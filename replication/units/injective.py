@@ -15,6 +15,7 @@ from replication.checks import (
     check_counts,
     check_image_size,
     check_number,
+    check_numbers_finite,
     check_rows,
     check_tensor,
     checked_layer,
@@ -299,11 +300,14 @@ class PairedReLU(InjectiveReLU):
     """
 
     title = "paired ReLU"
+    settings = ("floor",)
     U: Tensor
     V: Tensor
 
     def __init__(self, inputs: int, pairs: int, floor: float = 0.1) -> None:
         nn.Module.__init__(self)
+        check_counts(1, inputs=inputs, pairs=pairs)
+        check_numbers_finite(floor=floor)
         if pairs < inputs or not floor > 0:
             raise ValueError(f"pairs must be at least inputs and floor positive, not {pairs}, {inputs}, {floor}")
         self.floor = floor
@@ -365,6 +369,7 @@ class InjectiveConvReLU(Unit):
     """
 
     title = "injective conv ReLU"
+    settings = ("padding", "share")
     U: Tensor
 
     def __init__(

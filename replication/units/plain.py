@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
-from replication.checks import check_images
+from replication.checks import check_counts, check_images
+from replication.units.kept import Kept
 
 
-class PlainLayer(nn.Module, ABC):
+class PlainLayer(Kept, nn.Module, ABC):
     """A layer whose inverse is a formula."""
 
     title: str
@@ -35,13 +36,18 @@ class ZeroChannels(PlainLayer):
 
     Args:
         channels: channels of the input.
-        total: channels of the output.
+        total: channels of the output, at least as many.
+
+    Raises:
+        TypeError, ValueError: if these are no such numbers.
     """
 
     title = "zero channels"
 
     def __init__(self, channels: int, total: int) -> None:
         super().__init__()
+        check_counts(1, channels=channels)
+        check_counts(channels, total=total)
         self.channels, self.total = channels, total
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,6 +178,7 @@ class Orthogonal1x1(PlainLayer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        check_counts(1, channels=channels)
         self.channels = channels
         self.weight = nn.Parameter(torch.randn(channels, channels) / channels**0.5)
         # without trivialization: no stored float32 base, so the matrix is orthogonal in whatever dtype it is used

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from replication.checks import check_rows, check_tensor
+from replication.checks import check_counts, check_numbers_finite, check_rows, check_tensor
 from replication.operators import Convolution, Dense, Weighted
+from replication.units.kept import Kept
 from replication.units.plain import PlainLayer
 from replication.units.replay import copied_buffers, exchanged, random_states, restore_random_states, slots_of
 
 Pair = tuple[Tensor, Tensor]
 
 
-class SymmetricBranch(nn.Module):
+class SymmetricBranch(Kept, nn.Module):
     """The map x ↦ factor·Kᵀ·relu(N(Kx) + b) with one kernel K for both ways.
 
     Source: paper C, the Hamiltonian and the leapfrog network (design from recalled facts, assumption A14).
@@ -33,10 +34,19 @@ class SymmetricBranch(nn.Module):
         factor: the step size with its sign, say −h.
         kernel_size: odd size of the convolution K with zeros around the image; None for a matrix K.
         normalise: whether N is batch normalisation, with scale and shift; else N is nothing and b a bias.
+
+    Raises:
+        TypeError, ValueError: if a size is no positive number, kernel_size even, or factor not finite.
     """
+
+    settings = ("factor",)
 
     def __init__(self, channels: int, factor: float, kernel_size: int | None = 3, normalise: bool = True) -> None:
         super().__init__()
+        check_counts(1, channels=channels, **({} if kernel_size is None else {"kernel_size": kernel_size}))
+        if kernel_size is not None and kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, not {kernel_size}")
+        check_numbers_finite(factor=factor)
         taps = () if kernel_size is None else (kernel_size, kernel_size)
         self.factor = factor
         self.weight = nn.Parameter(torch.empty(channels, channels, *taps))
@@ -103,13 +113,15 @@ def linear_map(weight: Tensor, x: Tensor) -> Weighted:
     return Dense(weight) if weight.ndim == 2 else Convolution(weight, (x.shape[-2], x.shape[-1]))
 
 
-class Coupling(nn.Module):
+class Coupling(Kept, nn.Module):
     """The step (a, b) ↦ (b, a + branch(b)), or (b, −a + branch(b)) if it reflects.
 
     Args:
         branch: a map from states to states of the same shape.
         reflects: whether a changes its sign.
     """
+
+    settings = ("reflects",)
 
     def __init__(self, branch: nn.Module, reflects: bool = False) -> None:
         super().__init__()
@@ -137,7 +149,7 @@ class Coupling(nn.Module):
 EVALUATION: ContextVar[Callable[[Coupling, Tensor], Tensor]] = ContextVar("EVALUATION", default=Coupling.evaluate)
 
 
-class ReversibleBlock(nn.Module, ABC):
+class ReversibleBlock(Kept, nn.Module, ABC):
     """A chain of couplings: a pair of states goes in, a pair comes out, and the inverse is exact up to rounding.
 
     In training mode the inverse uses the batch's statistics, as the forward pass does, and leaves the running ones.
@@ -255,11 +267,14 @@ class HamiltonianBlock(HalvesBlock):
     """
 
     layers = 4  # K₁, K₁ᵀ, K₂ and K₂ᵀ
+    settings = ("step",)
 
     def __init__(self, channels: int, step: float = 1.0, kernel_size: int | None = 3, normalise: bool = True) -> None:
+        check_numbers_finite(step=step)
         half = half_of(channels)
         branches = (SymmetricBranch(half, factor, kernel_size, normalise) for factor in (step, -step))
         super().__init__(channels, *map(Coupling, branches))
+        self.step = step
 
 
 class MidpointBlock(TwoStepBlock):
@@ -276,9 +291,12 @@ class MidpointBlock(TwoStepBlock):
     """
 
     layers = 2  # K and Kᵀ
+    settings = ("step",)
 
     def __init__(self, channels: int, step: float = 1.0, kernel_size: int | None = 3, normalise: bool = True) -> None:
+        check_numbers_finite(step=step)
         super().__init__(channels, Coupling(AntisymmetricBranch(channels, 2 * step, kernel_size, normalise)))
+        self.step = step
 
 
 class LeapfrogBlock(TwoStepBlock):
@@ -295,10 +313,13 @@ class LeapfrogBlock(TwoStepBlock):
     """
 
     layers = 2  # K and Kᵀ
+    settings = ("step",)
 
     def __init__(self, channels: int, step: float = 1.0, kernel_size: int | None = 3, normalise: bool = True) -> None:
-        branch = ExtrapolatingBranch(channels, -(step**2), kernel_size, normalise)
+        check_numbers_finite(step=step)
+        branch = ExtrapolatingBranch(channels, -step * step, kernel_size, normalise)
         super().__init__(channels, Coupling(branch, reflects=True))
+        self.step = step
 
 
 class RevNetBlock(HalvesBlock):
@@ -323,8 +344,10 @@ def half_of(channels: int) -> int:
     """Return half of an even number of channels.
 
     Raises:
-        ValueError: if it is odd.
+        TypeError: if it is no integer.
+        ValueError: if it is odd, or less than 2.
     """
+    check_counts(2, channels=channels)
     if channels % 2:
         raise ValueError(f"the block splits its channels in halves, so their number must be even, not {channels}")
     return channels // 2

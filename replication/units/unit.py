@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from replication.certificates import Certificate
 from replication.solvers import Solution, Solver
+from replication.units.kept import Kept
 
 
-class Unit(nn.Module, ABC):
+class Unit(Kept, nn.Module, ABC):
     """A layer with an inverse that says how it ended, and a certificate."""
 
     title: str

@@ -1,0 +1,36 @@
+"""Draw pictures anew from their tables, computing nothing: python scripts/redraw.py [--folder figures] [figure ...]."""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from replication.pipeline import plan
+from replication.results import ROOT, only_writer, redraw
+from replication.words import take_any_character
+
+
+def main() -> None:
+    names = [name for name, _ in plan() if name != "train"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("figures", nargs="*", help="only these; default: all that are there")
+    parser.add_argument("--folder", type=Path, default=ROOT / "figures", help="where they are; default: figures")
+    options = parser.parse_args()
+    if unknown := set(options.figures) - set(names):
+        raise ValueError(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    for name in options.figures or [name for name in names if (options.folder / f"{name}.json").is_file()]:
+        with only_writer(options.folder, name):
+            redraw(options.folder, name, import_module(f"replication.plots.{name}").draw)
+        print(f"{name}: drawn anew from {options.folder / name}.csv", flush=True)
+
+
+if __name__ == "__main__":
+    take_any_character()
+    try:
+        main()
+    except (ValueError, RuntimeError, OSError) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
