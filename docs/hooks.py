@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -46,3 +48,16 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     api = get_relative_url("api/", page.url)
     link = rf'<a href="{api}#replication.\1">\g<0></a>'
     return re.sub(rf"(?<!>)<code>({'|'.join(replication.__all__)})</code>", link, html)
+
+
+class Doctests(griffe.Extension):
+    """Show the doctests of docstrings as code: what follows from >>> to the next blank line is an example."""
+
+    def on_instance(self, *, obj: griffe.Object, **kwargs: object) -> None:
+        if obj.docstring:
+            examples = re.compile(r"^(>>> .*(?:\n(?!\n).+)*)", re.MULTILINE)
+            obj.docstring.value = examples.sub(self.example, obj.docstring.value)
+
+    @staticmethod
+    def example(found: re.Match[str]) -> str:
+        return "Examples:\n" + textwrap.indent(found[1], "    ")

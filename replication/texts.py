@@ -146,17 +146,20 @@ def filled(text: str, folder: Path = FIGURES) -> str:
 @functools.cache
 def executed(text: str) -> str:
     """Return a page with what its Python blocks print put below them; later blocks go on from earlier ones."""
-    torch.manual_seed(0)
     shared: dict[str, object] = {"__name__": "page"}
 
     def run(block: re.Match[str]) -> str:
         printed = io.StringIO()
         with redirect_stdout(printed):
             exec(compile(block[1], "the page's code", "exec"), shared)
-        output = printed.getvalue()
-        return block[0] + (f"\n```text\n{output}```\n" if output else "")
+        return block[0] + (f"\n```text\n{printed.getvalue()}```\n" if printed.getvalue() else "")
 
-    return PYTHON_BLOCK.sub(run, text)
+    dtype = torch.get_default_dtype()
+    torch.manual_seed(0)
+    try:
+        return PYTHON_BLOCK.sub(run, text)
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def words_on_figures(folder: Path = FIGURES) -> str:

@@ -1,4 +1,4 @@
-"""Judge the papers' claims by the tables: python scripts/claims.py [figures]. Those of figures/ are summed up in the README."""
+"""Judge the papers' claims by the tables: python scripts/claims.py [figures]. The README sums up those of figures/."""
 
 import sys
 from pathlib import Path
