@@ -45,9 +45,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Link public names, wherever they stand as code, to the API."""
-    api = get_relative_url("api/", page.url)
+    api = get_relative_url(files.src_uris["api.md"].url, page.url)
     link = rf'<a href="{api}#replication.\1">\g<0></a>'
-    return re.sub(rf"(?<!>)<code>({'|'.join(replication.__all__)})</code>", link, html)
+    return re.sub(rf'(?<!">)<code>({"|".join(replication.__all__)})</code>', link, html)
 
 
 class Doctests(griffe.Extension):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -16,7 +17,12 @@ import pandas as pd
 import torch
 from jinja2 import Environment, StrictUndefined, TemplateError
 
+from replication.conditions import P_MATRIX_LIMIT
+from replication.operators import MATRIX_NUMBERS
+from replication.rectifier import MATRIX_LIMIT
 from replication.results import ROOT
+from replication.solvers.auto import LARGE_NORM
+from replication.spanning import EXACT_LIMIT, MILP_LIMIT
 from replication.studies import papers
 from replication.studies.claims import judge_all, short_table, summary_table
 from replication.studies.memory import slope
@@ -25,6 +31,10 @@ DOCS, FIGURES = ROOT / "docs", ROOT / "figures"
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 FILES = {"table": "csv", "record": "json", "PDF": "pdf"}  # of a figure, beside its picture
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LIMITS = {  # of the code, by the names that pages use
+    "p_matrix": P_MATRIX_LIMIT, "matrix": MATRIX_LIMIT, "factorized": math.isqrt(MATRIX_NUMBERS),
+    "large_norm": f"{LARGE_NORM:.0f}", "spanning": EXACT_LIMIT, "program": MILP_LIMIT,
+}  # fmt: skip
 MEASURES = (slope, papers.constant_ratio, papers.tap_disagreements, papers.sweep_percent, papers.least_excess)
 
 
@@ -136,7 +146,9 @@ def filled(text: str, folder: Path = FIGURES) -> str:
         "verdicts": lambda paper: short_table(judged().query("paper == @paper")),
         "summary": lambda: summary_table(judged(), papers.PAPERS),
     }
-    environment.globals |= of_folder | {"example": example} | {measure.__name__: measure for measure in MEASURES}
+    environment.globals |= (
+        of_folder | {"example": example, "limits": LIMITS} | {measure.__name__: measure for measure in MEASURES}
+    )
     try:
         return environment.from_string(text).render()
     except (TemplateError, LookupError, AttributeError, OSError, pd.errors.UndefinedVariableError) as error:

@@ -14,7 +14,7 @@ from conftest import ROOT
 import replication
 from replication.studies.claims import Verdict, judge_all
 from replication.studies.papers import CLAIMS
-from replication.texts import DOCS, FIGURES, executed, filled
+from replication.texts import DOCS, FIGURES, example, executed, filled
 
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -53,6 +53,11 @@ def test_code_that_fails_and_numbers_that_are_not_there_are_noticed() -> None:
                   '{{ rows("fig5", "colour == 1") }}'):  # fmt: skip
         with pytest.raises(ValueError, match=r"fig5|fig99|filled in"):
             filled(wrong)
+
+
+def test_an_example_that_fails_is_noticed() -> None:
+    with pytest.raises(ValueError, match=r"examples/none.py failed: .*No such file"):
+        example("examples/none.py")
 
 
 def test_output_is_put_below_code_and_later_blocks_go_on_from_earlier_ones() -> None:
