@@ -93,7 +93,7 @@ $(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.ya
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
-.PHONY: help figures $(FIGURES) bench claims pictures verify reproduce report plan train train-all test coverage lint setup lock audit clean
+.PHONY: help figures $(FIGURES) bench claims pictures verify reproduce report docs docs-serve plan train train-all test coverage lint setup lock audit clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -156,6 +156,14 @@ report: | $(VENV)/.installed ## one page with all figures, claims, numbers and r
 pictures: | $(VENV)/.installed ## draw all pictures anew from their tables, computing nothing: 1 min
 	@$(RUN) scripts/redraw.py $(if $(FAST),--folder $(OUT))
 
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+
+docs: | $(VENV)/.installed-docs ## build the documentation into site/, its numbers from the tables, its code run: 40 s
+	@$(VENV)/bin/mkdocs build --quiet
+
+docs-serve: | $(VENV)/.installed-docs ## show the documentation while it is edited, at http://127.0.0.1:8000
+	@$(VENV)/bin/mkdocs serve
+
 plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train and to make, with the options of FAST=1
 	@: $(foreach run,$(TRAININGS),$(info train $(subst +, ,$(run))))$(foreach f,$(FIGURES) $(BENCHES),$(info $f $(OPTIONS_$f)))
 
@@ -192,6 +200,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(call install,.[bench])
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(call install,.[docs])
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -31,7 +31,7 @@ def main() -> None:
         solution = invert(block, x, tolerance=1e-12)
         x = solution.value
         print(f"block {number}: {certificate.verdict.value}. {certificate.reason}")
-        print(f"  {solution.solver}: {int(solution.converged.sum())} of {len(x)} rows converged, ", end="")
+        print(f"  {solution.solver}: {int(solution.converged.sum())} of {len(x)} images converged, ", end="")
         print(f"{solution.evaluations.double().mean():.0f} evaluations, residual at most {solution.residual.max():.1e}")
     print(f"largest error of the images: {(x - images).abs().max():.1e}")
 

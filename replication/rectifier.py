@@ -24,7 +24,7 @@ MATRIX_LIMIT = 2048  # order of A up to which methods that take apart a matrix o
 
 @dataclass(frozen=True)
 class RectifierMap:
-    """The map f(x) = x + W₂·relu(W₁x + b₁) + b₂ as solvers and certificates see it.
+    """The map f(x) = x + W₂·relu(W₁x + b₁) + b₂, with f(x) = y the linear complementarity problem LCP(−c, I + A).
 
     Attributes:
         W1: from inputs to preactivations.

@@ -32,7 +32,7 @@ class Entry:
         picture: its PNG in base64.
         table: its numbers, whole or only the head.
         rows: number of rows of the whole table.
-        words: what the paper says and what is found, in HTML, from the README; empty where it says nothing.
+        words: what the paper says and what is found, in HTML, from the documentation; empty where it says nothing.
         claims: names of the claims that it speaks to, and its checks for each.
     """
 
@@ -77,22 +77,23 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def readme_words(readme: str, name: str) -> tuple[str, str] | tuple[()]:
-    """Return what the README's table says of a figure, in HTML: what the paper says, and what we get."""
-    row = re.search(rf"^\| {name} \|(.*)\|(.*)\| `make {name}` \|", readme, re.MULTILINE)
-    if row is None:
+def words(text: str, name: str) -> tuple[str, str] | tuple[()]:
+    """Return what the documentation says of a figure in HTML: what the paper says ("" if nothing), and what we get."""
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    said = dict(re.findall(r"^(The paper|Here)\n:   (.*)$", section[1], re.MULTILINE)) if section else {}
+    if not said:
         return ()
-    says, gets = (MarkdownIt().renderInline(part.strip()) for part in row.groups())
+    says, gets = (MarkdownIt().renderInline(said.get(term, "")) for term in ("The paper", "Here"))
     return says, gets
 
 
-def entry(folder: Path, name: str, readme: str, checks: pd.DataFrame) -> Entry:
+def entry(folder: Path, name: str, text: str, checks: pd.DataFrame) -> Entry:
     """Read a figure.
 
     Args:
         folder: holds NAME.csv, .png and .json.
         name: of the figure.
-        readme: text of the README.
+        text: of the documentation, as `words` reads it.
         checks: the checks that measure this figure, as `judge_all` returns them.
 
     Raises:
@@ -106,23 +107,23 @@ def entry(folder: Path, name: str, readme: str, checks: pd.DataFrame) -> Entry:
         raise ValueError(f"{name} in {folder} is missing or damaged ({error}); run: make {name}") from error
     shown = table if len(table) <= WHOLE_ROWS else table.head(HEAD_ROWS)
     claims = {str(claim): check_cells(rows) for claim, rows in checks.groupby("claim", sort=False)}
-    return Entry(name, record, picture, shown, len(table), readme_words(readme, name), claims)
+    return Entry(name, record, picture, shown, len(table), words(text, name), claims)
 
 
-def page(folder: Path, names: Sequence[str], readme: str) -> str:
+def page(folder: Path, names: Sequence[str], text: str) -> str:
     """Return the page in HTML, everything in it.
 
     Args:
         folder: holds the figures' files.
         names: of the figures, in order; those without a record in the folder are left out.
-        readme: text whose tables say in words what is found: the README's for the committed figures, or "".
+        text: that says in words what is found: the documentation's for the committed figures, or "".
 
     Raises:
         ValueError: if a file of a figure is missing.
     """
     verdicts = judge_all(CLAIMS, folder)
     there = [name for name in names if (folder / f"{name}.json").is_file()]
-    entries = [entry(folder, name, readme, verdicts[verdicts["figure"] == name]) for name in there]
+    entries = [entry(folder, name, text, verdicts[verdicts["figure"] == name]) for name in there]
     claims = [rows.iloc[0].to_dict() | {"figures": list(rows["figure"].dropna().unique())}
               for _, rows in verdicts.groupby("claim", sort=False)]  # fmt: skip
     groups = {paper: [one for one in entries if paper_of(one.name) == paper] for paper in PAPERS}

@@ -1,4 +1,4 @@
-"""Judge the papers' claims by the tables: python scripts/claims.py [figures]. Those of figures/ go into the README."""
+"""Judge the papers' claims by the tables: python scripts/claims.py [figures]. The README sums up those of figures/."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from replication.results import ROOT, write_atomically
-from replication.studies.claims import between_marks, judge_all, long_table, short_table
-from replication.studies.papers import CLAIMS
+from replication.studies.claims import between_marks, judge_all, long_table, summary_table
+from replication.studies.papers import CLAIMS, PAPERS
 from replication.words import take_any_character
 
 FIGURES, README = ROOT / "figures", ROOT / "README.md"
@@ -18,9 +18,8 @@ def main(folder: Path) -> None:
     write_atomically(folder / "claims.csv", table.to_csv(index=False, float_format="%.6g").encode())
     write_atomically(folder / "claims.md", long_table(table).encode())
     if folder.resolve() == FIGURES:
-        write_atomically(
-            README, between_marks(README.read_text(encoding="utf-8"), "verdicts", short_table(table)).encode()
-        )
+        text = between_marks(README.read_text(encoding="utf-8"), "verdicts", summary_table(table, PAPERS))
+        write_atomically(README, text.encode())
     for name, rows in table.groupby("claim", sort=False):
         print(f"{name:16} {rows['verdict'].iloc[0]}")
     print(f"wrote {folder / 'claims.csv'} and {folder / 'claims.md'}")

@@ -8,18 +8,15 @@ from rich.markup import escape
 
 from replication.pipeline import plan
 from replication.report import page
-from replication.results import ROOT, write_atomically
+from replication.results import write_atomically
+from replication.texts import FIGURES, words_on_figures
 from replication.words import take_any_character
-
-FIGURES = ROOT / "figures"
 
 
 def main(folder: Path) -> None:
     names = [name for name, _ in plan() if name != "train"]
-    words = (
-        (ROOT / "README.md").read_text(encoding="utf-8") if folder.resolve() == FIGURES else ""
-    )  # they are about those alone
-    content = page(folder, names, words).encode()
+    text = words_on_figures() if folder.resolve() == FIGURES else ""  # it is about those alone
+    content = page(folder, names, text).encode()
     write_atomically(folder / "index.html", content)
     print(f"wrote {folder / 'index.html'}, {len(content) / 1e6:.1f} MB")
 

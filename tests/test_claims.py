@@ -19,8 +19,9 @@ from replication.studies.claims import (
     judge_all,
     long_table,
     short_table,
+    summary_table,
 )
-from replication.studies.papers import CLAIMS
+from replication.studies.papers import CLAIMS, PAPERS
 
 FIGURES = ROOT / "figures"
 TABLES = sorted({check.table for claim in CLAIMS for check in claim.checks})
@@ -123,13 +124,13 @@ def test_a_missing_table_ends_in_a_sentence_that_names_the_command(folder: Path)
         judge_all(CLAIMS, folder)
 
 
-def test_names_and_assumptions_are_those_of_the_readme() -> None:
+def test_names_are_unique_and_assumptions_are_those_of_the_documentation() -> None:
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
-    readme = (ROOT / "README.md").read_text()
+    listed = (ROOT / "docs" / "assumptions.md").read_text()
     for claim in CLAIMS:
         assert claim.checks or claim.untested
         for assumption in claim.assumptions:
-            assert f"| {assumption} |" in readme
+            assert f"| {assumption} |" in listed
 
 
 def test_the_committed_verdicts_are_those_of_the_committed_tables() -> None:
@@ -137,7 +138,16 @@ def test_the_committed_verdicts_are_those_of_the_committed_tables() -> None:
     assert (FIGURES / "claims.csv").read_text() == table.to_csv(index=False, float_format="%.6g")
     assert (FIGURES / "claims.md").read_text() == long_table(table)
     readme = (ROOT / "README.md").read_text()
-    assert readme == between_marks(readme, "verdicts", short_table(table)), "run: make claims"
+    assert readme == between_marks(readme, "verdicts", summary_table(table, PAPERS)), "run: make claims"
+
+
+def test_a_claim_that_fails_is_named_with_its_number_wherever_verdicts_are_shown(folder: Path) -> None:
+    edit(folder, "fig4", "relative_error", 1e-3, "method == 'proposed'")
+    table = judge_all(CLAIMS, folder)
+    text = next(claim.text for claim in CLAIMS if claim.name == "A-fig4")
+    for shown in (short_table(table), summary_table(table, PAPERS)):
+        assert text in shown
+        assert "largest relative error of the proposed method: 0.001, not ≤ 0 + 1e-06" in shown
 
 
 def test_lost_marks_are_reported() -> None:

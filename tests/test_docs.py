@@ -14,7 +14,9 @@ import replication
 from replication.pipeline import plan
 from replication.solvers import SOLVERS
 
-README, CONTRIBUTING, MAKEFILE = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "Makefile"))
+CONTRIBUTING, MAKEFILE = ((ROOT / name).read_text() for name in ("CONTRIBUTING.md", "Makefile"))
+PAGES = {path.stem: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+EVERYWHERE = "\n".join((CONTRIBUTING, *PAGES.values()))
 FIGURES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if "shows" in OmegaConf.load(path))
 
 
@@ -52,10 +54,10 @@ def test_every_argument_of_a_public_name_is_explained(name: str) -> None:
         assert referred or re.search(rf"\b{parameter}\b", doc), f"{name}: {parameter}"
 
 
-def test_contributing_names_files_that_exist_and_targets_that_make_knows() -> None:
-    for path in re.findall(r"`((?:replication|tests|conf|scripts|figures|weights|examples)/[\w./]+)`", CONTRIBUTING):
+def test_texts_name_files_that_exist_and_targets_that_make_knows() -> None:
+    for path in re.findall(r"`((?:replication|tests|conf|scripts|docs|weights|examples)/[\w./]+)`", EVERYWHERE):
         assert "NAME" in path or (ROOT / path).exists(), path
-    for target in re.findall(r"`make ([a-z][\w-]*)", CONTRIBUTING + README):
+    for target in re.findall(r"`make ([a-z][\w-]*)", EVERYWHERE):
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
 
 
@@ -69,7 +71,7 @@ def test_a_figure_has_all_that_contributing_asks_for(name: str) -> None:
     assert re.search(rf"^\$\(MADE\)/[^:]*\b{name}\b[^:]*:", MAKEFILE, re.MULTILINE)
     if not name.startswith("bench"):
         assert re.search(rf"^{name}: \$\(MADE\)/{name} ## .+: \d", MAKEFILE, re.MULTILINE)
-        assert re.search(rf"^\| {name}[ ,].*`make {name}`", README, re.MULTILINE)
+    assert sum(f'## {name}\n\n{{{{ figure("{name}") }}}}\n' in page for page in PAGES.values()) == 1
     tests = "".join((ROOT / "tests" / f"test_{part}.py").read_text() for part in ("scripts", "config"))
     assert f'"{name}"' in tests
 
@@ -77,6 +79,6 @@ def test_a_figure_has_all_that_contributing_asks_for(name: str) -> None:
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_solver_has_all_that_contributing_asks_for(name: str) -> None:
     assert (ROOT / "conf" / "solver" / f"{name}.yaml").is_file()
-    assert f"`{name}`" in README
+    assert f"\n| `{name}`" in PAGES["solvers"] or name == "auto"
     assert SOLVERS[name].__name__ in replication.__all__
     assert "Source:" in (inspect.getdoc(SOLVERS[name]) or "") or name == "auto"

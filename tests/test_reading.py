@@ -565,4 +565,4 @@ def test_the_example_runs() -> None:
         [sys.executable, "examples/own_network.py"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("10 of 10 rows converged") == 3
+    assert done.stdout.count("10 of 10 images converged") == 3

@@ -15,10 +15,11 @@ import pytest
 from conftest import ROOT
 
 from replication.pipeline import plan
-from replication.report import page, readme_words
+from replication.report import page, words
 from replication.studies.papers import CLAIMS
+from replication.texts import words_on_figures
 
-README = (ROOT / "README.md").read_text()
+TEXT = words_on_figures()
 NAMES = [name for name, _ in plan() if name != "train"]
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -43,7 +44,7 @@ onload = () => {{
 
 @pytest.fixture(scope="module")
 def content() -> str:
-    return page(ROOT / "figures", NAMES, README)
+    return page(ROOT / "figures", NAMES, TEXT)
 
 
 def test_it_has_every_figure_claim_and_command(content: str) -> None:
@@ -58,12 +59,15 @@ def test_it_has_every_figure_claim_and_command(content: str) -> None:
         assert f'id="{target}"' in content
 
 
-def test_it_takes_what_is_found_from_the_readme(content: str) -> None:
-    says, gets = readme_words(README, "fig4")
+def test_it_takes_what_is_found_from_the_documentation(content: str) -> None:
+    for name in NAMES:
+        assert words(TEXT, name) or name.startswith("bench"), name
+    assert words(TEXT, "fig7")[0] == ""  # no paper says anything of it
+    says, gets = words(TEXT, "fig4")
     assert says.startswith("digits: original")
     assert "13 to 20" in gets
     assert gets[1:] in content
-    assert readme_words(README, "figX") == ()
+    assert words(TEXT, "figX") == ()
     assert "13 to 20" not in page(ROOT / "figures", NAMES, "")
 
 
@@ -76,9 +80,9 @@ def test_a_missing_picture_ends_in_a_sentence_that_names_the_command(tmp_path: P
     shutil.copytree(ROOT / "figures", folder)
     (folder / "fig7.png").unlink()
     with pytest.raises(ValueError, match="run: make fig7"):
-        page(folder, NAMES, README)
+        page(folder, NAMES, TEXT)
     (folder / "fig7.json").unlink()  # not made at all: left out
-    assert 'id="fig7"' not in page(folder, NAMES, README)
+    assert 'id="fig7"' not in page(folder, NAMES, TEXT)
 
 
 def chromium(*words: str) -> str:

@@ -179,12 +179,8 @@ def test_the_benchmark_of_sweeps_runs_all_its_cases() -> None:
         sweep_benchmark(**options | {"sizes": [17]})
 
 
-def test_the_readme_has_the_numbers_of_the_benchmark() -> None:
-    table = pd.read_csv(ROOT / "figures" / "bench_sweep.csv").set_index(["cases", "processes"])
-    speed, memory = table["cases_per_second"][1_000_000], table["peak_memory_mb"]
-    words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"runs at {speed[1]:.0f} cases a second in one process and {speed[2]:.0f} in two" in words
-    assert f"takes at most {memory.max():.0f} MB" in words
+def test_a_sweep_of_a_million_cases_takes_hardly_more_memory_than_a_smaller_one() -> None:
+    memory = pd.read_csv(ROOT / "figures" / "bench_sweep.csv").set_index(["cases", "processes"])["peak_memory_mb"]
     assert memory.max() < 2000
     assert memory[1_000_000, 2] < 1.1 * memory[125_000, 2]  # it streams
 

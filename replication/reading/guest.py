@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from replication.parametrizations import exchanged_cache
+
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -98,7 +100,7 @@ def random_numbers() -> tuple[bytes, object, str]:
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
     """Let a module be called without a trace, eagerly, and without its warnings, which are for those who call it."""
-    with as_it_was(module), eagerly(module), warnings.catch_warnings():
+    with as_it_was(module), eagerly(module), exchanged_cache(None), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

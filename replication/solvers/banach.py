@@ -1,4 +1,4 @@
-"""The existing method: the Banach fixed point of x ↦ y − g(x), where f(x) = x + g(x)."""
+"""The existing method: fixed-point iteration (Banach) of x ↦ y − g(x), where f(x) = x + g(x)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class BanachState:
 
 @dataclass(frozen=True)
 class Banach(FixedPoint):
-    """Iterate x ← y − g(x) from x = y.
+    """Fixed-point iteration: x ← y − g(x) from x = y.
 
     Converges linearly, at the rate Lip(g), if Lip(g) < 1. Not to be used beyond: it may converge there, cycle or
     diverge.

@@ -13,10 +13,10 @@ from replication.solvers.solution import Solution
 
 @dataclass(frozen=True)
 class Newton(PieceWalk):
-    """Solve (I + A·D)s ← c with D = diag(s > 0), from s = c, until the signs repeat: then s is exact.
+    """Block principal pivoting: solve (I + A·D)s ← c with D = diag(s > 0), from s = c, until the signs repeat.
 
-    Two to five steps in practice. Not to be relied on: on P-matrices of order 3 and more it may cycle, and it stops at
-    a singular piece.
+    Then s is exact. Two to five steps in practice. Not to be relied on: on P-matrices of order 3 and more it may
+    cycle, and it stops at a singular piece.
 
     Gram units (W₂ = W₁ᵀ) with more hidden numbers than MATRIX_LIMIT go to `NewtonCG`, causal units to
     `NewtonSubstitution`.

@@ -9,11 +9,11 @@ from replication.solvers.pieces import PieceWalk
 
 @dataclass(frozen=True)
 class Pivoting(PieceWalk):
-    """Change the side of the last coordinate whose sign disagrees, from S = ∅, until all agree: then s is exact.
+    """Least-index pivoting: change the side of the last sign that disagrees, from S = ∅, until all agree.
 
-    Ends on every P-matrix, whatever c is. Not to be used where `Exact` will do: it takes n/2 steps and more, and
-    exponentially many (2ⁿ − 1) in the worst case; where c lies on many kinks at once, rounding may make it cycle,
-    and its status says so.
+    Then s is exact. Ends on every P-matrix, whatever c is. Not to be used where `Exact` will do: it takes n/2 steps
+    and more, and exponentially many (2ⁿ − 1) in the worst case; where c lies on many kinks at once, rounding may make
+    it cycle, and its status says so.
 
     Source: Murty, Linear Algebra Appl. 9 (1974) 65–108, with the order of the coordinates reversed.
 

@@ -203,19 +203,42 @@ def totals(table: pd.DataFrame) -> str:
     return ", ".join(f"{counts[verdict.value]} {verdict.value}" for verdict in Verdict if verdict.value in counts)
 
 
+def why(rows: pd.DataFrame) -> str:
+    """Return which of a claim's checks fail, or why nothing is tested; nothing for a claim that is reproduced."""
+    tested = rows.dropna(subset="figure")
+    failed = tested[~tested["passes"].astype(bool)]
+    words = [f"{row['measure']}: {number(row)}, not {row['rule']}" for _, row in failed.iterrows()]
+    return "; ".join(words) or ("" if len(tested) else str(rows["reason"].iloc[0]))
+
+
 def short_table(table: pd.DataFrame) -> str:
     """Return the verdicts in Markdown, one line a claim, with what fails or why nothing is tested."""
-    lines = [f"**{totals(table)}**\n", "| paper | claim | verdict | figures |", "|---|---|---|---|"]
+    lines = [f"**{totals(table)}**\n", "| claim | verdict | figures |", "|---|---|---|"]
     for _, rows in table.groupby("claim", sort=False):
-        first, tested = rows.iloc[0], rows.dropna(subset="figure")
-        failed = tested[~tested["passes"].astype(bool)]
-        whys = [f"{row['measure']}: {number(row)}, not {row['rule']}" for _, row in failed.iterrows()]
-        words = "; ".join(whys) or ("" if len(tested) else first["reason"])
-        figures = ", ".join(dict.fromkeys(tested["figure"])) or "–"
-        lines.append(
-            f"| {first['paper']} | {first['text']} | **{first['verdict']}**{': ' * bool(words)}{words} | {figures} |"
-        )
+        first, words = rows.iloc[0], why(rows)
+        figures = ", ".join(dict.fromkeys(rows["figure"].dropna())) or "–"
+        lines.append(f"| {first['text']} | **{first['verdict']}**{': ' * bool(words)}{words} | {figures} |")
     return "\n".join(lines) + "\n"
+
+
+def summary_table(table: pd.DataFrame, papers: Mapping[str, str]) -> str:
+    """Return in Markdown how many of each paper's claims have which verdict, and those that are tested and fail.
+
+    Args:
+        table: as `judge_all` returns it.
+        papers: what to call each paper, by its letter.
+    """
+    claims = table.drop_duplicates("claim")
+    lines = [f"| paper | {' | '.join(v.value for v in Verdict)} |", "|---|" + "---:|" * len(Verdict)]
+    for paper, rows in claims.groupby("paper", sort=False):
+        counts = " | ".join(str((rows["verdict"] == v.value).sum()) for v in Verdict)
+        lines.append(f"| **{paper}** {papers[str(paper)]} | {counts} |")
+    lines.append("")
+    short = table[table["verdict"].isin([Verdict.PARTLY.value, Verdict.NOT.value])]
+    for _, rows in short.groupby("claim", sort=False):
+        first = rows.iloc[0]
+        lines.append(f"*{first['verdict'].capitalize()}* ({first['paper']}): {first['text']} But {why(rows)}.\n")
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def long_table(table: pd.DataFrame) -> str:
@@ -223,7 +246,7 @@ def long_table(table: pd.DataFrame) -> str:
     parts = [
         "# What the papers claim, and what the tables say\n",
         f"Made by `make claims` from the tables in this folder: {totals(table)}. The last column is the smallest "
-        "tolerance with which a check passes. Ids such as A3 are the README's assumptions: reconstructed settings. "
+        "tolerance with which a check passes. Ids such as A3 are those of docs/assumptions.md: reconstructed settings. "
         "*Reproduced* means that what the words of a claim say holds here; the papers' own numbers are not at hand.\n",
     ]
     for name, rows in table.groupby("claim", sort=False):

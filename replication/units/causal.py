@@ -20,7 +20,9 @@ class CausalConvUnit(StandardConvUnit):
     of full rank only if, I + A₀ is a P-matrix of order h, A₀ = W₁⁰W₂⁰ being the product of the two taps that take each
     pixel to itself. Nothing is asked of the other taps, or of the image's size.
 
-    Source: paper B, abstract (convolutional blocks with certain zero padding; reconstructed, assumption A7).
+    Source: paper B, abstract (convolutional blocks with certain zero padding; reconstructed, assumption A7). For single
+    linear convolutions the padding is that of CInC Flow (Nagar, Dufraisse and Varma, arXiv 2107.01358), and the inverse
+    along anti-diagonals that of FInC Flow (Kallappa, Nagar and Varma, arXiv 2301.09266).
 
     Args:
         channels: channels c of the images.
