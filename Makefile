@@ -50,46 +50,46 @@ $(shell mkdir -p $(MADE); \
 	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
 
 P := replication
-CORE := $(addprefix $P/,checks.py rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py results.py entry.py \
-	plots/style.py plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
-SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
+CORE := $(addprefix $P/,checks.py rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py experiments/results.py experiments/entry.py \
+	experiments/plots/style.py experiments/plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
+SWEEP := $(addprefix $P/,experiments/studies/invertibility.py experiments/plots/gamma_sweep.py experiments/data/ensembles.py) \
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
-NETWORK := $(wildcard $P/networks/*.py) $(addprefix $P/,training.py data/images.py data/augmentation.py) \
+NETWORK := $(wildcard $P/networks/*.py) $(addprefix $P/,experiments/training.py experiments/data/images.py experiments/data/augmentation.py) \
 	$(wildcard conf/data/*.yaml conf/unit/*.yaml conf/network/*.yaml conf/training/*.yaml) conf/train.yaml $(MADE)/data
-COLOUR := $(addprefix $P/,training.py data/colour.py data/images.py data/augmentation.py) $(wildcard $P/networks/*.py) \
+COLOUR := $(addprefix $P/,experiments/training.py experiments/data/colour.py experiments/data/images.py experiments/data/augmentation.py) $(wildcard $P/networks/*.py) \
 	$(addprefix conf/,data/cifar10_or_digits.yaml data/cifar10.yaml data/digits.yaml training/paper_c.yaml) $(wildcard conf/trainer/*.yaml) \
 	$(MADE)/data
-INVERSION := $P/studies/recovery.py $(wildcard conf/solver/*.yaml) conf/inversion.yaml $(NETWORK)
+INVERSION := $P/experiments/studies/recovery.py $(wildcard conf/solver/*.yaml) conf/inversion.yaml $(NETWORK)
 
-$(MADE)/fig1: $P/studies/architecture.py $(NETWORK)
+$(MADE)/fig1: $P/experiments/studies/architecture.py $(NETWORK)
 $(MADE)/fig2 $(MADE)/fig3: $(SWEEP)
-$(MADE)/fig6: $P/studies/verdicts.py $(SWEEP)
-$(MADE)/fig7: $P/studies/collision.py
-$(MADE)/bench_solvers: $(addprefix $P/studies/,benchmark.py lemke_peer.py lemke_process.py timed_process.py) $P/data/ensembles.py $(VENV)/.installed-bench
-$(MADE)/bench_sweep: $P/studies/sweep_benchmark.py $(SWEEP) $(VENV)/.installed-bench
-$(MADE)/fig4: $P/plots/digits.py
+$(MADE)/fig6: $P/experiments/studies/verdicts.py $(SWEEP)
+$(MADE)/fig7: $P/experiments/studies/collision.py
+$(MADE)/bench_solvers: $(addprefix $P/experiments/studies/,benchmark.py lemke_peer.py lemke_process.py timed_process.py) $P/experiments/data/ensembles.py $(VENV)/.installed-bench
+$(MADE)/bench_sweep: $P/experiments/studies/sweep_benchmark.py $(SWEEP) $(VENV)/.installed-bench
+$(MADE)/fig4: $P/experiments/plots/digits.py
 $(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
-$(MADE)/table1: $(addprefix $P/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
-$(MADE)/fig8: $(addprefix $P/studies/,caps.py cost.py families.py invertibility.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
+$(MADE)/table1: $(addprefix $P/experiments/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
+$(MADE)/fig8: $(addprefix $P/experiments/studies/,caps.py cost.py families.py invertibility.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-monotone*.safetensors)
-$(MADE)/figB1: $(addprefix $P/,studies/padding.py studies/invertibility.py data/ensembles.py) $(wildcard conf/solver/*.yaml)
-$(MADE)/figB2: $(addprefix $P/studies/,causal_inverses.py recovery.py) $(wildcard conf/solver/*.yaml)
-$(MADE)/figB3: $P/studies/recovery.py $P/plots/digits.py $(NETWORK) $(wildcard conf/solver/*.yaml) $(wildcard weights/*-causal*.safetensors)
-$(MADE)/figB4: $(addprefix $P/studies/,flows.py families.py) $P/plots/digits.py $(wildcard $P/networks/*.py) $P/data/images.py conf/data/digits.yaml
-$(MADE)/figC1: $P/studies/reconstruction.py
-$(MADE)/figC2: $(addprefix $P/studies/,memory.py step_process.py timed_process.py benchmark.py) $(wildcard $P/networks/*.py) $(VENV)/.installed-bench
-$(MADE)/figC3: $P/studies/data_share.py $(COLOUR)
-$(MADE)/tableC: $P/studies/presets.py $P/plots/cells.py $(wildcard $P/networks/*.py weights/cifar10-*.json)
-$(MADE)/table1: $P/plots/cells.py
-$(MADE)/figD1: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
-$(MADE)/figD2: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
-$(MADE)/figD3: $P/studies/wedge.py $P/plots/digits.py $(addprefix $P/data/,ensembles.py images.py augmentation.py) $(wildcard conf/data/*.yaml) \
+$(MADE)/figB1: $(addprefix $P/,experiments/studies/padding.py experiments/studies/invertibility.py experiments/data/ensembles.py) $(wildcard conf/solver/*.yaml)
+$(MADE)/figB2: $(addprefix $P/experiments/studies/,causal_inverses.py recovery.py) $(wildcard conf/solver/*.yaml)
+$(MADE)/figB3: $P/experiments/studies/recovery.py $P/experiments/plots/digits.py $(NETWORK) $(wildcard conf/solver/*.yaml) $(wildcard weights/*-causal*.safetensors)
+$(MADE)/figB4: $(addprefix $P/experiments/studies/,flows.py families.py) $P/experiments/plots/digits.py $(wildcard $P/networks/*.py) $P/experiments/data/images.py conf/data/digits.yaml
+$(MADE)/figC1: $P/experiments/studies/reconstruction.py
+$(MADE)/figC2: $(addprefix $P/experiments/studies/,memory.py step_process.py timed_process.py benchmark.py) $(wildcard $P/networks/*.py) $(VENV)/.installed-bench
+$(MADE)/figC3: $P/experiments/studies/data_share.py $(COLOUR)
+$(MADE)/tableC: $P/experiments/studies/presets.py $P/experiments/plots/cells.py $(wildcard $P/networks/*.py weights/cifar10-*.json)
+$(MADE)/table1: $P/experiments/plots/cells.py
+$(MADE)/figD1: $P/experiments/studies/expansivity.py $P/experiments/studies/invertibility.py $P/experiments/data/ensembles.py
+$(MADE)/figD2: $P/experiments/studies/expansivity.py $P/experiments/studies/invertibility.py $P/experiments/data/ensembles.py
+$(MADE)/figD3: $P/experiments/studies/wedge.py $P/experiments/plots/digits.py $(addprefix $P/experiments/data/,ensembles.py images.py augmentation.py) $(wildcard conf/data/*.yaml) \
 	$(MADE)/data
-$(MADE)/figD4: $P/studies/noise.py $P/data/ensembles.py
-$(MADE)/bench_network: $(addprefix $P/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
+$(MADE)/figD4: $P/experiments/studies/noise.py $P/experiments/data/ensembles.py
+$(MADE)/bench_network: $(addprefix $P/experiments/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
 	$(wildcard weights/*-0.safetensors)
 
-$(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.yaml $P/plots/%.py $(CORE) | $(VENV)/.installed
+$(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.yaml $P/experiments/plots/%.py $(CORE) | $(VENV)/.installed
 	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
 	@touch $@
 
@@ -195,7 +195,7 @@ endef
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(if $(PYTHON),,echo "error: no Python from 3.10 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
 	$(PYTHON) -m venv $(VENV)
-	$(call install,.)
+	$(call install,.[figures])
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

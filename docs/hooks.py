@@ -13,10 +13,10 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
 import replication
-from replication.pipeline import plan
-from replication.report import page as report
-from replication.results import ROOT
-from replication.texts import FIGURES, executed, filled, words_on_figures
+from replication.experiments.pipeline import plan
+from replication.experiments.report import page as report
+from replication.experiments.results import ROOT
+from replication.experiments.texts import FIGURES, executed, filled, words_on_figures
 
 PAGES = {"claims.md": FIGURES / "claims.md", "contributing.md": ROOT / "CONTRIBUTING.md"}
 SHOWN = (".png", ".pdf", ".csv", ".json")

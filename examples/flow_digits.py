@@ -12,8 +12,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from replication import CausalFlow, MonotoneCausalConvUnit
-from replication.data.images import Digits
-from replication.studies.flows import SCALE, bits_per_dimension, fit, grey_levels
+from replication.experiments.data.images import Digits
+from replication.experiments.studies.flows import SCALE, bits_per_dimension, fit, grey_levels
 
 
 def main(epochs: int = 120) -> None:

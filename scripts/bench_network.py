@@ -5,10 +5,10 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure, trained
-from replication.plots import bench_network
-from replication.results import Result
-from replication.studies.network_benchmark import contractive_unit, error_curve, network_benchmark
+from replication.experiments.entry import command, make_figure, trained
+from replication.experiments.plots import bench_network
+from replication.experiments.results import Result
+from replication.experiments.studies.network_benchmark import contractive_unit, error_curve, network_benchmark
 
 
 @hydra.main(config_path="../conf", config_name="bench_network", version_base="1.3")

@@ -4,10 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure
-from replication.plots import bench_solvers
-from replication.results import Result
-from replication.studies.benchmark import benchmark
+from replication.experiments.entry import command, make_figure
+from replication.experiments.plots import bench_solvers
+from replication.experiments.results import Result
+from replication.experiments.studies.benchmark import benchmark
 
 
 @hydra.main(config_path="../conf", config_name="bench_solvers", version_base="1.3")

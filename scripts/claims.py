@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from replication.results import ROOT, write_atomically
-from replication.studies.claims import between_marks, judge_all, long_table, summary_table
-from replication.studies.papers import CLAIMS, PAPERS
+from replication.experiments.results import ROOT, write_atomically
+from replication.experiments.studies.claims import between_marks, judge_all, long_table, summary_table
+from replication.experiments.studies.papers import CLAIMS, PAPERS
 from replication.words import take_any_character
 
 FIGURES, README = ROOT / "figures", ROOT / "README.md"

@@ -4,10 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure, trained
-from replication.plots import fig4
-from replication.results import Result
-from replication.studies.recovery import recovery_table, undo
+from replication.experiments.entry import command, make_figure, trained
+from replication.experiments.plots import fig4
+from replication.experiments.results import Result
+from replication.experiments.studies.recovery import recovery_table, undo
 
 
 @hydra.main(config_path="../conf", config_name="fig4", version_base="1.3")

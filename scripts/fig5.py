@@ -6,10 +6,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure, trained
-from replication.plots import fig5
-from replication.results import Result
-from replication.studies.recovery import in_percent, recovery_table, undo
+from replication.experiments.entry import command, make_figure, trained
+from replication.experiments.plots import fig5
+from replication.experiments.results import Result
+from replication.experiments.studies.recovery import in_percent, recovery_table, undo
 
 
 @hydra.main(config_path="../conf", config_name="fig5", version_base="1.3")

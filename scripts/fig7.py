@@ -4,10 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure
-from replication.plots import fig7
-from replication.results import Result
-from replication.studies.collision import grid_images
+from replication.experiments.entry import command, make_figure
+from replication.experiments.plots import fig7
+from replication.experiments.results import Result
+from replication.experiments.studies.collision import grid_images
 
 
 @hydra.main(config_path="../conf", config_name="fig7", version_base="1.3")

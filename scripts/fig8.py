@@ -5,11 +5,11 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, folders, make_figure, trained
-from replication.plots import fig8
-from replication.results import Result
-from replication.studies.caps import cap_row
-from replication.training import load_record, run_name
+from replication.experiments.entry import command, folders, make_figure, trained
+from replication.experiments.plots import fig8
+from replication.experiments.results import Result
+from replication.experiments.studies.caps import cap_row
+from replication.experiments.training import load_record, run_name
 
 
 @hydra.main(config_path="../conf", config_name="fig8", version_base="1.3")

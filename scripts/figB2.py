@@ -4,10 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure
-from replication.plots import figB2
-from replication.results import Result
-from replication.studies.causal_inverses import causal_inverses
+from replication.experiments.entry import command, make_figure
+from replication.experiments.plots import figB2
+from replication.experiments.results import Result
+from replication.experiments.studies.causal_inverses import causal_inverses
 
 
 @hydra.main(config_path="../conf", config_name="figB2", version_base="1.3")

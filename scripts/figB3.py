@@ -8,10 +8,10 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure, trained
-from replication.plots import figB3
-from replication.results import Result
-from replication.studies.recovery import in_percent, recovery_table, undo
+from replication.experiments.entry import command, make_figure, trained
+from replication.experiments.plots import figB3
+from replication.experiments.results import Result
+from replication.experiments.studies.recovery import in_percent, recovery_table, undo
 
 
 @hydra.main(config_path="../conf", config_name="figB3", version_base="1.3")

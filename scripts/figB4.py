@@ -4,9 +4,9 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure
-from replication.plots import figB4
-from replication.studies.flows import flow_study
+from replication.experiments.entry import command, make_figure
+from replication.experiments.plots import figB4
+from replication.experiments.studies.flows import flow_study
 
 
 @hydra.main(config_path="../conf", config_name="figB4", version_base="1.3")

@@ -4,10 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure
-from replication.plots import figC1
-from replication.results import Result
-from replication.studies.reconstruction import reconstruction
+from replication.experiments.entry import command, make_figure
+from replication.experiments.plots import figC1
+from replication.experiments.results import Result
+from replication.experiments.studies.reconstruction import reconstruction
 
 
 @hydra.main(config_path="../conf", config_name="figC1", version_base="1.3")

@@ -4,11 +4,11 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from replication.entry import command, folders, make_figure
-from replication.plots import figC3
-from replication.results import Result
-from replication.studies.data_share import data_share
-from replication.training import trained_record
+from replication.experiments.entry import command, folders, make_figure
+from replication.experiments.plots import figC3
+from replication.experiments.results import Result
+from replication.experiments.studies.data_share import data_share
+from replication.experiments.training import trained_record
 
 
 @hydra.main(config_path="../conf", config_name="figC3", version_base="1.3")

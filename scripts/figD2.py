@@ -4,10 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure
-from replication.plots import figD2
-from replication.results import Result
-from replication.studies.expansivity import adversarial
+from replication.experiments.entry import command, make_figure
+from replication.experiments.plots import figD2
+from replication.experiments.results import Result
+from replication.experiments.studies.expansivity import adversarial
 
 
 @hydra.main(config_path="../conf", config_name="figD2", version_base="1.3")

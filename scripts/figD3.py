@@ -4,9 +4,9 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, make_figure
-from replication.plots import figD3
-from replication.studies.wedge import wedges
+from replication.experiments.entry import command, make_figure
+from replication.experiments.plots import figD3
+from replication.experiments.studies.wedge import wedges
 
 
 @hydra.main(config_path="../conf", config_name="figD3", version_base="1.3")

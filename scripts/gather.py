@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from replication.results import write_atomically
-from replication.studies.gather import gather
+from replication.experiments.results import write_atomically
+from replication.experiments.studies.gather import gather
 from replication.words import take_any_character
 
 

@@ -9,7 +9,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from replication.results import ROOT, write_atomically
+from replication.experiments.results import ROOT, write_atomically
 
 NEVER = {"replication", "tensorboard"}  # itself, and what the reference run does not use
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from replication.pipeline import plan
-from replication.results import ROOT, only_writer, redraw
+from replication.experiments.pipeline import plan
+from replication.experiments.results import ROOT, only_writer, redraw
 from replication.words import take_any_character
 
 
@@ -23,7 +23,7 @@ def main() -> None:
         raise ValueError(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     for name in options.figures or [name for name in names if (options.folder / f"{name}.json").is_file()]:
         with only_writer(options.folder, name):
-            redraw(options.folder, name, import_module(f"replication.plots.{name}").draw)
+            redraw(options.folder, name, import_module(f"replication.experiments.plots.{name}").draw)
         print(f"{name}: drawn anew from {options.folder / name}.csv", flush=True)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from replication.pipeline import plan
-from replication.report import page
-from replication.results import write_atomically
-from replication.texts import FIGURES, words_on_figures
+from replication.experiments.pipeline import plan
+from replication.experiments.report import page
+from replication.experiments.results import write_atomically
+from replication.experiments.texts import FIGURES, words_on_figures
 from replication.words import take_any_character
 
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from replication.pipeline import Stage, alone, run, run_all, stages
-from replication.results import ROOT
+from replication.experiments.pipeline import Stage, alone, run, run_all, stages
+from replication.experiments.results import ROOT
 from replication.words import take_any_character
 
 console = Console(highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from replication.results import ROOT
+from replication.experiments.results import ROOT
 from replication.words import take_any_character
 
 

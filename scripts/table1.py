@@ -5,12 +5,12 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, folders, make_figure, trained
-from replication.plots import table1
-from replication.results import Result
-from replication.studies.families import certified_cost, family_row
-from replication.studies.recovery import undo
-from replication.training import load_record, run_name
+from replication.experiments.entry import command, folders, make_figure, trained
+from replication.experiments.plots import table1
+from replication.experiments.results import Result
+from replication.experiments.studies.families import certified_cost, family_row
+from replication.experiments.studies.recovery import undo
+from replication.experiments.training import load_record, run_name
 
 
 @hydra.main(config_path="../conf", config_name="table1", version_base="1.3")

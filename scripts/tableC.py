@@ -4,10 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, folders, make_figure
-from replication.plots import tableC
-from replication.results import Result
-from replication.studies.presets import preset_table
+from replication.experiments.entry import command, folders, make_figure
+from replication.experiments.plots import tableC
+from replication.experiments.results import Result
+from replication.experiments.studies.presets import preset_table
 
 
 @hydra.main(config_path="../conf", config_name="tableC", version_base="1.3")

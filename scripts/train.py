@@ -4,8 +4,8 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.entry import command, folders, in_multirun
-from replication.training import is_trained, train
+from replication.experiments.entry import command, folders, in_multirun
+from replication.experiments.training import is_trained, train
 
 
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")

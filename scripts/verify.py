@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from replication.pipeline import Stage, plan, run_all, usual_seconds
-from replication.results import ROOT
-from replication.studies.verification import Rules, verify
+from replication.experiments.pipeline import Stage, plan, run_all, usual_seconds
+from replication.experiments.results import ROOT
+from replication.experiments.studies.verification import Rules, verify
 from replication.words import take_any_character
 
 FIGURES, RULES = ROOT / "figures", ROOT / "conf" / "verify.yaml"

@@ -25,9 +25,9 @@ from replication import (
     Verdict,
 )
 from replication.conditions import POSITIVE, p_matrix_test
+from replication.experiments.studies.causal_inverses import causal_inverses, random_unit
+from replication.experiments.studies.padding import Block, RandomBlocks, padding_sweep
 from replication.operators import CORNERS, Product, norm_estimate
-from replication.studies.causal_inverses import causal_inverses, random_unit
-from replication.studies.padding import Block, RandomBlocks, padding_sweep
 from replication.units import inverse
 
 SOLVERS = ["substitution", "jacobi", "newton_substitution"]

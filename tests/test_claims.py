@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from replication.studies.claims import (
+from replication.experiments.studies.claims import (
     Check,
     Claim,
     Rule,
@@ -21,7 +21,7 @@ from replication.studies.claims import (
     short_table,
     summary_table,
 )
-from replication.studies.papers import CLAIMS, PAPERS
+from replication.experiments.studies.papers import CLAIMS, PAPERS
 
 FIGURES = ROOT / "figures"
 TABLES = sorted({check.table for claim in CLAIMS for check in claim.checks})

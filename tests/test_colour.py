@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from conftest import DATA
 from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
-from replication.data import images as module
-from replication.data.augmentation import RandomCropFlip
-from replication.data.colour import CIFAR10, STL10, cifar10_or_digits
-from replication.data.images import DataUnavailableError, Digits, balanced_share
+from replication.experiments.data import images as module
+from replication.experiments.data.augmentation import RandomCropFlip
+from replication.experiments.data.colour import CIFAR10, STL10, cifar10_or_digits
+from replication.experiments.data.images import DataUnavailableError, Digits, balanced_share
 
 OPTIONS = {"batch_size": 10, "epochs": 1, "seed": 0}
 real = pytest.mark.skipif(not (DATA / "cifar-10-batches-py").is_dir(), reason="CIFAR-10 is not there")

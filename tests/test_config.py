@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from replication.results import as_read, configuration_of
+from replication.experiments.results import as_read, configuration_of
 from replication.solvers import get_solver
 
 CONF = ROOT / "conf"

@@ -13,10 +13,10 @@ from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.data import images as module
-from replication.data.augmentation import RandomAffine
-from replication.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform
-from replication.data.images import MNIST, DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
+from replication.experiments.data import images as module
+from replication.experiments.data.augmentation import RandomAffine
+from replication.experiments.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform
+from replication.experiments.data.images import MNIST, DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
 
 ENSEMBLES = [Gaussian(), Uniform(), Entrywise(), Gram(), Monotone(), Skew()]
 

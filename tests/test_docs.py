@@ -11,7 +11,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 import replication
-from replication.pipeline import plan
+from replication.experiments.pipeline import plan
 from replication.solvers import SOLVERS
 
 CONTRIBUTING, MAKEFILE = ((ROOT / name).read_text() for name in ("CONTRIBUTING.md", "Makefile"))
@@ -63,7 +63,7 @@ def test_texts_name_files_that_exist_and_targets_that_make_knows() -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_has_all_that_contributing_asks_for(name: str) -> None:
-    for path in (f"scripts/{name}.py", f"replication/plots/{name}.py"):
+    for path in (f"scripts/{name}.py", f"replication/experiments/plots/{name}.py"):
         assert (ROOT / path).is_file(), path
     for kind in ("csv", "png", "pdf", "json"):
         assert (ROOT / "figures" / f"{name}.{kind}").is_file(), kind

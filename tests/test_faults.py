@@ -28,8 +28,16 @@ from test_data import mnist
 from torch.utils.data import TensorDataset
 
 from replication import results, training
-from replication.results import Result, is_made, only_writer, provenance, read_record, write_atomically, write_result
-from replication.training import is_trained, load_network, load_record, train
+from replication.experiments.results import (
+    Result,
+    is_made,
+    only_writer,
+    provenance,
+    read_record,
+    write_atomically,
+    write_result,
+)
+from replication.experiments.training import is_trained, load_network, load_record, train
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
 SMALL = ("sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4", "ensemble=gaussian")
@@ -163,7 +171,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
 def test_a_sweep_that_is_killed_and_then_interrupted_goes_on_where_it_stopped(tmp_path: Path) -> None:
     cut = """
 import os, signal
-from replication.studies import invertibility
+from replication.experiments.studies import invertibility
 sweep = invertibility.sweep
 def cut(**options):
     if options["seed"] == {seed}:
@@ -267,7 +275,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_script_without_permission_ends_in_one_sentence_before_its_study(tmp_path: Path) -> None:
-    never = "from replication.studies import invertibility; invertibility.sweep = None"
+    never = "from replication.experiments.studies import invertibility; invertibility.sweep = None"
     process = start(script("fig2", never), *SMALL, "paths.figures_dir=/proc/figures", f"paths.outputs_dir={tmp_path}")
     _, complained = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -301,7 +309,7 @@ def test_two_runs_of_one_result_in_one_folder_are_refused_and_a_dead_one_does_no
     code = """
 import sys, time
 from pathlib import Path
-from replication.results import only_writer
+from replication.experiments.results import only_writer
 with only_writer(Path(sys.argv[1]), "fig2"):
     print("locked", flush=True)
     time.sleep(60)
@@ -442,7 +450,7 @@ def test_damaged_tables_are_refused(damage: Callable[[bytes], bytes], tmp_path: 
 def test_images_that_are_not_finite_stop_a_training_before_its_first_step(
     config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from replication.data.images import Digits
+    from replication.experiments.data.images import Digits
 
     load = Digits.load
 

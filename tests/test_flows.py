@@ -13,8 +13,15 @@ from conftest import ROOT
 from torch import nn
 
 from replication import CausalFlow, MonotoneCausalConvUnit
-from replication.data.images import Digits
-from replication.studies.flows import LEVELS, bits_per_dimension, dequantized, fit, grey_levels, independent_bits
+from replication.experiments.data.images import Digits
+from replication.experiments.studies.flows import (
+    LEVELS,
+    bits_per_dimension,
+    dequantized,
+    fit,
+    grey_levels,
+    independent_bits,
+)
 from replication.units import Affine, ChannelNormalisation, Flip, Orthogonal1x1, SpaceToDepth, ZeroChannels
 
 

@@ -27,7 +27,7 @@ from replication import (
     Status,
     Verdict,
 )
-from replication.data.ensembles import normal
+from replication.experiments.data.ensembles import normal
 from replication.solvers.one_sided import OneSidedLeastSquares
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from replication import Exact, MonotoneConvUnit, Newton, Pivoting, ResidualUnit, Status
 from replication.conditions import is_p_matrix
-from replication.data.ensembles import Gaussian, Gram, Monotone, Uniform
+from replication.experiments.data.ensembles import Gaussian, Gram, Monotone, Uniform
+from replication.experiments.studies.lemke_peer import LemkePeer
 from replication.solvers.pieces import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, solve_pieces, walk
-from replication.studies.lemke_peer import LemkePeer
 
 FINITE = ["exact", "pivoting"]
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from replication.pipeline import Stage, alone, is_whole, plan, run, stages, time_left
+from replication.experiments.pipeline import Stage, alone, is_whole, plan, run, stages, time_left
 
 SCRIPT = [sys.executable, "scripts/reproduce.py", "--fast"]
 

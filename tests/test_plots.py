@@ -25,8 +25,8 @@ from matplotlib.table import Cell
 from matplotlib.text import Text
 from PIL import Image
 
-from replication.plots.style import SOLVERS, balanced
-from replication.results import Result, pictures, read_record, redraw
+from replication.experiments.plots.style import SOLVERS, balanced
+from replication.experiments.results import Result, pictures, read_record, redraw
 
 FIGURES = ROOT / "figures"
 NAMES = sorted(path.stem for path in FIGURES.glob("*.json"))
@@ -59,7 +59,7 @@ def committed(name: str) -> tuple[Result, dict[str, Any]]:
 
 
 def draw(name: str, result: Result, record: dict[str, Any]) -> Figure:
-    return import_module(f"replication.plots.{name}").draw(result, record)
+    return import_module(f"replication.experiments.plots.{name}").draw(result, record)
 
 
 def drawn(name: str, result: Result, record: dict[str, Any]) -> Figure:

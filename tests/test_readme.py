@@ -12,9 +12,9 @@ import pytest
 from conftest import ROOT
 
 import replication
-from replication.studies.claims import Verdict, judge_all
-from replication.studies.papers import CLAIMS
-from replication.texts import DOCS, FIGURES, example, executed, filled
+from replication.experiments.studies.claims import Verdict, judge_all
+from replication.experiments.studies.papers import CLAIMS
+from replication.experiments.texts import DOCS, FIGURES, example, executed, filled
 
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.glob("*.md"))

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from replication.pipeline import plan
-from replication.report import page, words
-from replication.studies.papers import CLAIMS
-from replication.texts import words_on_figures
+from replication.experiments.pipeline import plan
+from replication.experiments.report import page, words
+from replication.experiments.studies.papers import CLAIMS
+from replication.experiments.texts import words_on_figures
 
 TEXT = words_on_figures()
 NAMES = [name for name, _ in plan() if name != "train"]

@@ -24,9 +24,9 @@ from replication import (
     RevNetBlock,
     preset,
 )
+from replication.experiments.studies.memory import StepProcess
 from replication.networks import smoothness_penalty
 from replication.networks.presets import PRESETS, REVERSIBLE
-from replication.studies.memory import StepProcess
 from replication.units import BlockSequence, ReversibleBlock, ReversibleSequence, SpaceToDepth
 
 BLOCKS = [HamiltonianBlock, MidpointBlock, LeapfrogBlock, RevNetBlock]

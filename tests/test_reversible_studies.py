@@ -13,14 +13,14 @@ from test_config import recorded
 from torch import nn
 
 from replication import HamiltonianBlock, preset
-from replication.plots import figC1, figC3, tableC
-from replication.results import Result
-from replication.studies import memory as memory_study
-from replication.studies.data_share import data_share
-from replication.studies.memory import memory, slope, time_columns
-from replication.studies.presets import exactness, preset_table, reconstruction_error, trained_presets
-from replication.studies.reconstruction import grown_blocks, reconstruction, relative_errors
-from replication.training import cut_by_ten
+from replication.experiments.plots import figC1, figC3, tableC
+from replication.experiments.results import Result
+from replication.experiments.studies import memory as memory_study
+from replication.experiments.studies.data_share import data_share
+from replication.experiments.studies.memory import memory, slope, time_columns
+from replication.experiments.studies.presets import exactness, preset_table, reconstruction_error, trained_presets
+from replication.experiments.studies.reconstruction import grown_blocks, reconstruction, relative_errors
+from replication.experiments.training import cut_by_ten
 from replication.units.reversible import Coupling
 
 PLAIN = {"hamiltonian": {"step": 0.1, "normalise": False}}

@@ -23,10 +23,10 @@ from replication import (
     resolvents,
 )
 from replication.conditions import is_monotone
+from replication.experiments.studies.network_benchmark import contractive_unit
 from replication.operators import Convolution, Dense, norm_estimate
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.solvers import get_solver
-from replication.studies.network_benchmark import contractive_unit
 
 SOLVERS = ["banach", "modulus", "anderson"]
 

@@ -14,7 +14,7 @@ from oracles import determinant
 from scipy.optimize import linprog
 from torch import Tensor
 
-from replication.data.ensembles import normal
+from replication.experiments.data.ensembles import normal
 from replication.spanning import (
     EXACT_LIMIT,
     Layer,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracles import active_sets, least_stretch
 from torch import Tensor
 
-from replication.data.ensembles import normal
+from replication.experiments.data.ensembles import normal
 from replication.spanning import directed_spanning_test
 from replication.stability import stability
 

@@ -10,20 +10,32 @@ from hydra.utils import instantiate
 from test_config import composed, recorded
 
 from replication import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
-from replication.data.ensembles import Gaussian, Gram, Monotone
-from replication.plots import bench_network, bench_solvers, fig1, fig2, fig3, fig4, fig5, fig6, fig7, fig8, table1
-from replication.plots.fig4 import scientific
-from replication.results import Result
-from replication.studies.architecture import architecture
-from replication.studies.benchmark import benchmark
-from replication.studies.caps import cap_row
-from replication.studies.collision import grid_images
-from replication.studies.families import certified_cost, family_row, largest_norm
-from replication.studies.invertibility import gamma_grid, recovered, share, sweep
-from replication.studies.lemke_peer import LemkePeer
-from replication.studies.network_benchmark import contractive_unit, error_curve, network_benchmark
-from replication.studies.recovery import in_percent, recovery_table, undo
-from replication.studies.verdicts import VERDICTS, verdicts
+from replication.experiments.data.ensembles import Gaussian, Gram, Monotone
+from replication.experiments.plots import (
+    bench_network,
+    bench_solvers,
+    fig1,
+    fig2,
+    fig3,
+    fig4,
+    fig5,
+    fig6,
+    fig7,
+    fig8,
+    table1,
+)
+from replication.experiments.plots.fig4 import scientific
+from replication.experiments.results import Result
+from replication.experiments.studies.architecture import architecture
+from replication.experiments.studies.benchmark import benchmark
+from replication.experiments.studies.caps import cap_row
+from replication.experiments.studies.collision import grid_images
+from replication.experiments.studies.families import certified_cost, family_row, largest_norm
+from replication.experiments.studies.invertibility import gamma_grid, recovered, share, sweep
+from replication.experiments.studies.lemke_peer import LemkePeer
+from replication.experiments.studies.network_benchmark import contractive_unit, error_curve, network_benchmark
+from replication.experiments.studies.recovery import in_percent, recovery_table, undo
+from replication.experiments.studies.verdicts import VERDICTS, verdicts
 
 SWEEP_COLUMNS = [
     "ensemble", "gamma", "quantity", "cases", "count", "percent", "ci_low", "ci_high", "iterations_median",

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from test_config import composed, options
 
 from replication import training
-from replication.studies.recovery import relative_error
-from replication.training import load_network, load_record, train
+from replication.experiments.studies.recovery import relative_error
+from replication.experiments.training import load_network, load_record, train
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
 

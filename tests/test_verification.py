@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from replication.pipeline import usual_seconds
-from replication.studies.verification import Agreement, Rules, agreement, differences, verify
+from replication.experiments.pipeline import usual_seconds
+from replication.experiments.studies.verification import Agreement, Rules, agreement, differences, verify
 
 FIGURES = ROOT / "figures"
 RULES = Rules.read(ROOT / "conf" / "verify.yaml")

@@ -1,0 +1,318 @@
+"""Lightning data modules of images: MNIST and colour images where they can be had, scikit-learn's digits where not."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import tempfile
+import urllib.request
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torchvision.datasets import MNIST as TorchvisionMNIST
+
+from replication.experiments.data.augmentation import Augmentation
+
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer that count as a no
+TEST_BATCH = 250  # larger ones are slower on CPUs
+MNIST_MD5 = {  # of the uncompressed files
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+class DataUnavailableError(RuntimeError):
+    """The data set is not there and cannot be downloaded."""
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches of shuffled indices, a function of seed and epoch alone, so that a resumed training sees the same ones.
+
+    Args:
+        size: number of samples.
+        batch_size: indices per batch; a last smaller batch is dropped.
+        seed: seed of the shuffling.
+        processes: number of processes that share every batch, each a part of one size.
+        rank: which of them this is.
+
+    Raises:
+        ValueError: if the batches cannot be shared evenly.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, processes: int = 1, rank: int = 0) -> None:
+        if batch_size % processes:
+            raise ValueError(
+                f"{processes} processes cannot share batches of {batch_size} evenly; choose data.batch_size"
+            )
+        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+        self.processes, self.rank = processes, rank
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(self.size, generator=generator)
+        batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
+        yield from batches[:, self.rank :: self.processes].tolist()
+
+    def __len__(self) -> int:
+        return self.size // self.batch_size
+
+
+class ImageData(pl.LightningDataModule):
+    """Images with labels, held in memory.
+
+    Args:
+        batch_size: images per training step.
+        epochs: passes over the training images that suit this data set.
+        seed: seed of shuffling and augmentation, and of the choice of a share.
+        augmentation: random changes of the training images, or None.
+        share: of the training images that is used, the same of every class; name and title say so where it is not 1.
+
+    Raises:
+        ValueError: if the share is not above 0 and at most 1.
+    """
+
+    name: str
+    title: str
+    image_shape: tuple[int, int, int]
+    classes = 10
+
+    def __init__(
+        self, batch_size: int, epochs: int, seed: int, augmentation: Augmentation | None = None, share: float = 1.0
+    ) -> None:
+        super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"the share of the training images must be above 0 and at most 1, not {share}")
+        self.batch_size, self.epochs, self.seed, self.augmentation = batch_size, epochs, seed, augmentation
+        self.share = share
+        if share < 1:
+            self.name += f"-{100 * share:g}percent"
+            self.title += f" ({100 * share:g} % of the training images)"
+        self.train: TensorDataset | None = None
+        self.test: TensorDataset | None = None
+
+    @abstractmethod
+    def load(self) -> tuple[TensorDataset, TensorDataset]:
+        """Return the training and the test images (rows, *image_shape) with their labels (rows,)."""
+
+    @abstractmethod
+    def checksum(self) -> str:
+        """Return a checksum of the data with its name, e.g. "md5 …"."""
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.train is None:
+            whole, self.test = self.load()
+            if not all(torch.isfinite(part.tensors[0]).all() for part in (whole, self.test)):
+                raise ValueError(f"images of {self.title} have values that are not finite (NaN or infinity)")
+            self.train = whole if self.share == 1 else balanced_share(whole, self.share, self.seed)
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.train is not None
+        processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        batches = ShuffledBatches(len(self.train), self.batch_size, self.seed, processes, rank)
+        return DataLoader(self.train, sampler=batches, batch_size=None)
+
+    def test_dataloader(self) -> DataLoader:
+        assert self.test is not None
+        return DataLoader(self.test, batch_size=TEST_BATCH)
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        if self.augmentation is None or self.trainer is None or not self.trainer.training:
+            return batch
+        images, labels = batch
+        seed = (1_000_003 * self.seed + 1) * 1_000_003 + self.trainer.global_step + (self.trainer.global_rank << 48)
+        return [self.augmentation(images, torch.Generator(images.device).manual_seed(seed)), labels]
+
+    def balanced_test(self, per_class: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the first `per_class` test images of each class: images, labels, indices into the test set.
+
+        Raises:
+            ValueError: if a class has fewer images.
+        """
+        self.setup()
+        assert self.test is not None
+        images, labels = self.test.tensors
+        smallest = int(torch.bincount(labels, minlength=self.classes).min())
+        if smallest < per_class:
+            raise ValueError(f"a class of {self.title} has {smallest} test images, fewer than {per_class}")
+        indices = torch.cat([(labels == label).nonzero().squeeze(1)[:per_class] for label in range(self.classes)])
+        return images[indices], labels[indices], indices
+
+
+class MNIST(ImageData):
+    """MNIST, 60,000 training and 10,000 test images of 28×28 (LeCun, Cortes, Burges), checked by checksum.
+
+    Args:
+        data_dir: folder that holds MNIST/raw, or into which it is downloaded.
+        options: as ImageData.
+
+    Raises:
+        DataUnavailableError: if the files are not there and cannot be downloaded.
+        ValueError: if a file is not the original one.
+    """
+
+    name, title, image_shape = "mnist", "MNIST", (1, 28, 28)
+
+    def __init__(self, data_dir: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.data_dir = Path(data_dir)
+
+    @property
+    def files(self) -> list[Path]:
+        """The four files."""
+        return [self.data_dir / "MNIST" / "raw" / name for name in MNIST_MD5]
+
+    def prepare_data(self) -> None:
+        if not all(file.is_file() for file in self.files):
+            urls = [mirror + TorchvisionMNIST.resources[0][0] for mirror in TorchvisionMNIST.mirrors]
+            made = [f"MNIST/raw/{name}" for name in MNIST_MD5]
+            download("MNIST", TorchvisionMNIST, made, urls, self.data_dir, "MNIST/raw, or use data=digits")
+        for file in self.files:
+            found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+            if found != MNIST_MD5[file.name]:
+                raise ValueError(
+                    f"{file} is not the original MNIST file: its md5 is {found}, not {MNIST_MD5[file.name]}; "
+                    "delete it and start again to download it anew"
+                )
+
+    def load(self) -> tuple[TensorDataset, TensorDataset]:
+        self.prepare_data()
+        parts = [TorchvisionMNIST(self.data_dir, train=train) for train in (True, False)]
+        train, test = [TensorDataset(part.data[:, None].float() / 255, part.targets) for part in parts]
+        return train, test
+
+    def checksum(self) -> str:
+        return "md5 " + ", ".join(f"{name} {md5}" for name, md5 in MNIST_MD5.items())
+
+
+class Digits(ImageData):
+    """The handwritten digits that scikit-learn ships: 1797 images of 8×8 (UCI); 100 of each class are for testing.
+
+    A stand-in where MNIST cannot be had; everything made from it says so.
+
+    Args: as ImageData.
+    """
+
+    name, title, image_shape = "digits", "scikit-learn digits (8×8, stand-in for MNIST)", (1, 8, 8)
+
+    def load(self) -> tuple[TensorDataset, TensorDataset]:
+        images, labels = load_digits(return_X_y=True)
+        pixels = torch.as_tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+        targets = torch.as_tensor(labels)
+        test = torch.zeros(len(targets), dtype=torch.bool)
+        for label in range(self.classes):
+            rows = (targets == label).nonzero().squeeze(1)
+            chosen, _ = train_test_split(rows.numpy(), train_size=100, random_state=label)
+            test[torch.as_tensor(chosen)] = True
+        return TensorDataset(pixels[~test], targets[~test]), TensorDataset(pixels[test], targets[test])
+
+    def checksum(self) -> str:
+        images, labels = load_digits(return_X_y=True)
+        return "md5 " + hashlib.md5(images.tobytes() + labels.tobytes(), usedforsecurity=False).hexdigest()
+
+
+def balanced_share(images: TensorDataset, share: float, seed: int) -> TensorDataset:
+    """Return a random share of the images of every class, in their order."""
+    pixels, labels = images.tensors
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label in labels.unique():
+        rows = (labels == label).nonzero().squeeze(1)
+        chosen.append(rows[torch.randperm(len(rows), generator=generator)[: max(1, round(share * len(rows)))]])
+    rows = torch.cat(chosen).sort().values
+    return TensorDataset(pixels[rows], labels[rows])
+
+
+def mnist_or_digits(mnist: MNIST, digits: Digits) -> ImageData:
+    """Return MNIST if it is there or can be downloaded, else, with a warning, the digits."""
+    return available_or_digits(mnist, digits)
+
+
+def available_or_digits(wanted: ImageData, digits: Digits) -> ImageData:
+    """Return the wanted data if they are there or can be downloaded, else, with a warning, the digits."""
+    try:
+        wanted.prepare_data()
+    except DataUnavailableError as error:
+        warnings.warn(
+            f"{error}. Going on with the {digits.title}: figures made from them say so, and are not the paper's.",
+            stacklevel=2,
+        )
+        return digits
+    return wanted
+
+
+def download(
+    title: str,
+    fetch: Callable[..., object],
+    made: Sequence[str],
+    urls: list[str],
+    data_dir: Path,
+    instead: str,
+) -> None:
+    """Download data by torchvision into a folder of their own, and move them into place when they are whole.
+
+    Args:
+        title: of the data.
+        fetch: called with a folder and download=True.
+        made: the files or folders to be moved, relative to the folder.
+        urls: one of them must answer first.
+        data_dir: where to.
+        instead: what a user may set REPLICATION_DATA to a folder of, or use.
+
+    Raises:
+        DataUnavailableError: if no server answers in time, or the folder cannot be written.
+    """
+    advice = f"set REPLICATION_DATA to a folder that holds {instead}"
+    if not any_answers(urls, DOWNLOAD_TIMEOUT):
+        raise DataUnavailableError(
+            f"{title} is not in {data_dir} and no download server answered within {DOWNLOAD_TIMEOUT:.0f} s; {advice}"
+        )
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir) as folder:
+            fetch(folder, download=True)
+            for name in made:
+                (data_dir / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(folder) / name).replace(data_dir / name)
+    except (OSError, RuntimeError) as error:
+        raise DataUnavailableError(f"{title} could not be downloaded into {data_dir} ({error}); {advice}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def any_answers(urls: list[str], timeout: float) -> bool:
+    """Whether one of the servers has its file, all asked at once; a silent one cannot hold us longer."""
+    answers: Queue[bool] = Queue()
+
+    def ask(url: str) -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                answers.put(response.status == 200)
+        except (OSError, ValueError):
+            answers.put(False)
+
+    for url in urls:
+        Thread(target=ask, args=(url,), daemon=True).start()
+    try:
+        return any(answers.get(timeout=timeout) for _ in urls)
+    except Empty:
+        return False

@@ -1,0 +1,148 @@
+"""What the scripts share: where a run writes, how a figure is made, and errors that end in one sentence."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+
+from replication.experiments.data.images import ImageData
+from replication.experiments.results import (
+    Draw,
+    Result,
+    as_read,
+    changed_settings,
+    configuration_of,
+    in_multirun,
+    is_made,
+    only_writer,
+    provenance,
+    write_result,
+)
+from replication.experiments.training import load_network
+from replication.networks import RectifierNetwork
+from replication.words import take_any_character
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run reads and writes.
+
+    Attributes:
+        figures: results go here.
+        weights: trained weights are looked up here.
+        weights_out: weights of a training asked for go here.
+        runs: checkpoints and logs go here.
+    """
+
+    figures: Path
+    weights: Path
+    weights_out: Path
+    runs: Path
+
+
+def folders(config: DictConfig) -> Folders:
+    """Return the folders of this run: those of the configuration, or the job's own in a multirun."""
+    paths = config.paths
+    weights = Path(paths.weights_dir)
+    if in_multirun():
+        own = own_folder()
+        return Folders(own, weights, own, own)
+    return Folders(Path(paths.figures_dir), weights, weights, Path(paths.outputs_dir) / "training")
+
+
+def own_folder() -> Path:
+    """Return the folder that Hydra made for this run alone."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def figures_folder(name: str, config: DictConfig) -> tuple[Path, str]:
+    """Return where a figure goes, and a remark on that.
+
+    It goes to `folders`, unless its settings are not those in conf/ and nobody named a folder: then to the run's own.
+    """
+    folder = folders(config).figures
+    named = any(override.startswith("paths.figures_dir=") for override in HydraConfig.get().overrides.task)
+    other = changed_settings(name, as_read(configuration_of(config)))
+    if not other or named or in_multirun():
+        return folder, ""
+    return own_folder(), f"; settings are not those in conf/ ({other}), so {folder} is left as it is"
+
+
+def make_figure(
+    name: str,
+    config: DictConfig,
+    study: Callable[[], Result],
+    draw: Draw,
+    dataset: str,
+    checksum: str | None = None,
+) -> None:
+    """Run a study, draw its result, and write both with their record; in a sweep, if they are not there yet.
+
+    Where they go says `figures_folder`.
+
+    Args:
+        name: of the figure.
+        config: of the run; has `shows`, one line on what the figure shows.
+        study: makes the result.
+        draw: makes the picture from the result and its record alone.
+        dataset: what the study runs on, in words.
+        checksum: of the data, or None for data drawn at random.
+    """
+    start = time.perf_counter()
+    print(f"{name}: {config.shows}", flush=True)
+    folder, remark = figures_folder(name, config)
+    with only_writer(folder, name):
+        if in_multirun() and is_made(folder, name, config):
+            print(f"{name}: already there, in {folder}", flush=True)
+            return
+        result = study()
+        record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
+        paths = write_result(folder, name, result, draw(result, record), record)
+    print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}{remark}", flush=True)
+
+
+def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
+    """Return the configured network with its weights, in float64; train it first where they are missing."""
+    where = folders(config)
+    return load_network(config, data, where.weights, where.runs).double()
+
+
+def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Make a script's main end in one sentence, not a traceback, where the input, the data or the user stops it.
+
+    A job of a sweep that fails leaves the other jobs alone.
+    """
+
+    @functools.wraps(main)
+    def wrapped(config: DictConfig) -> None:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        take_any_character()  # γ on a terminal that has no Greek letters
+        warnings.showwarning = lambda message, *rest: console.print(f"[bold yellow]warning:[/] {message}")
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        try:
+            main(config)
+        except (ValueError, TypeError, RuntimeError, OSError) as error:
+            if HydraConfig.get().verbose:
+                raise
+            if in_multirun():  # Hydra goes on with the other jobs, and shows the sentence at the end
+                raise CompactHydraException(f"error: {error}") from error
+            console.print(f"[bold red]error:[/] {escape(str(error))}")
+            sys.exit(1)
+        except KeyboardInterrupt:
+            console.print("interrupted: the same command makes what is missing; a training goes on where it stopped")
+            sys.exit(130)
+
+    return wrapped

@@ -1,0 +1,182 @@
+"""The solvers against each other and against QuantEcon's `lcp_lemke`: time and success on the same problems."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from replication.conditions import POSITIVE, is_h_matrix, is_lipschitz, is_monotone, is_p_matrix, p_matrix_test
+from replication.experiments.data.ensembles import Ensemble, normal
+from replication.experiments.studies.lemke_peer import LemkePeer
+from replication.rectifier import RectifierEquation
+from replication.rows import row_norm
+from replication.solvers import Exact, Solution, Solver
+from replication.solvers.pieces import walk
+from replication.units import RectifierLinear
+
+PEER, TEST = "lcp_lemke", "p_matrix test"
+SLOW = 2.0  # seconds for all cases
+TESTED_ORDER = 20  # to which every matrix is tested: 500 of order 20 take 10 s
+
+
+def benchmark(
+    ensembles: Mapping[str, Ensemble],
+    solvers: Mapping[str, Solver],
+    orders: Sequence[int],
+    gamma: Sequence[float],
+    cases: int,
+    repetitions: int,
+    tolerance: float,
+    seed: int,
+    p_test_cases: int,
+    p_test_order: int,
+) -> pd.DataFrame:
+    """Time every method on the same random problems s + A·relu(s) = c, in turns, and count what each solves.
+
+    `lcp_lemke` is called in a loop on (M, q) = (I + A, −c), in a process of its own. `exact` is timed on the same
+    footing, from (A, c) to s; `exact, checked` and the other solvers from the unit and y to x, with residuals and
+    statuses. Solved means: the solution satisfies its equation to a relative error of `tolerance`.
+
+    Args:
+        ensembles, solvers: by name; solvers include "exact".
+        orders: values of n.
+        gamma: values of ‖A‖.
+        cases: problems for each ensemble, n and γ.
+        repetitions: timed runs of each method, after one that is not timed.
+        tolerance: of the relative residual.
+        seed: of the draws.
+        p_test_cases, p_test_order: matrices for the timing of the P-matrix test.
+
+    Returns:
+        A row for each ensemble, γ, n and method: ensemble, gamma, n, method, cases, solved, p_cases (certified
+        P-matrices), p_solved (solved among them), repetitions, seconds_median, seconds_low, seconds_high (of all cases;
+        extremes of the repetitions), microseconds_per_case, times_faster_than_lemke, peak_memory_mb (of this process so
+        far).
+
+    Raises:
+        RuntimeError: if lcp_lemke's process fails; without the extra `bench` it does.
+    """
+    rows: list[dict[str, object]] = []
+    with Progress() as progress:
+        task = progress.add_task("benchmark", total=len(ensembles) * len(orders) * len(gamma))
+        for name, ensemble in ensembles.items():
+            for value in gamma:
+                for n in orders:
+                    generator = torch.Generator().manual_seed(seed)
+                    x = normal(cases, n, generator=generator)
+                    units = ensemble.linear(cases, n, torch.tensor([value], dtype=x.dtype), generator)
+                    problem = {"ensemble": name, "gamma": value, "n": n, "cases": cases}
+                    rows += [problem | row for row in compare(units, x, solvers, repetitions, tolerance)]
+                    progress.advance(task)
+    A = next(iter(ensembles.values())).matrix(p_test_cases, p_test_order, torch.Generator().manual_seed(seed))
+    A = 0.9 * A / torch.linalg.matrix_norm(A, ord=2, keepdim=True)  # all P: no test ends early
+    times, results = timed({TEST: lambda: p_matrix_test(A)}, repetitions)
+    found = int((results[TEST].signs == POSITIVE).sum())
+    rows.append(
+        {"ensemble": next(iter(ensembles)), "gamma": 0.9, "n": p_test_order, "cases": p_test_cases, "method": TEST}
+        | {"solved": found, "p_cases": found, "p_solved": found} | cost(times[TEST], p_test_cases, None)
+    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def compare(
+    units: RectifierLinear, x: Tensor, solvers: Mapping[str, Solver], repetitions: int, tolerance: float
+) -> Iterator[dict[str, object]]:
+    """Yield the columns of every method on one set of problems."""
+    y = units(x)
+    equation = RectifierEquation(units.rectifier_map(tuple(x.shape[1:])), y)
+    A, c = equation.map.matrix(), equation.c
+    exact = solvers["exact"]
+    assert isinstance(exact, Exact)
+    certified = certified_p(A)
+    with LemkePeer(list(zip(np.eye(A.shape[-1]) + A.numpy(), -c.numpy(), strict=True))) as peer:
+        runs: dict[str, Callable[[], Any]] = {
+            "exact": lambda: walk(A, c, exact.patience, exact.max_iterations)[0],
+            PEER: peer.run,
+        }
+        for name, solver in solvers.items():
+            label = "exact, checked" if name == "exact" else name
+            runs[label] = partial(solver.solve, equation, tolerance)
+        times, results = timed(runs, repetitions)
+        z = torch.from_numpy(np.stack(peer.solved()))
+    results[PEER] = c - torch.bmm(A, z.unsqueeze(-1)).squeeze(-1)
+    lemke = float(np.median(times[PEER]))
+    for method, result in results.items():
+        solved = result.converged if isinstance(result, Solution) else satisfies(A, c, result, tolerance)
+        counts = {"solved": solved, "p_cases": certified, "p_solved": solved & certified}
+        columns = {name: int(cases.sum()) for name, cases in counts.items()}
+        yield {"method": method} | columns | cost(times[method], len(c), lemke)
+
+
+def timed(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Run every method in turns; return its seconds, and its last result.
+
+    A run that returns a float has timed itself. The first turn compiles and warms up and is never counted; methods that
+    take longer than SLOW in the second are run three times in all.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    results: dict[str, Any] = {}
+    for turn in range(repetitions + 1):
+        for name, run in runs.items():
+            if turn > 2 and times[name][1] > SLOW:
+                continue
+            start = time.perf_counter()
+            results[name] = run()
+            own = results[name]
+            times[name].append(own if isinstance(own, float) else time.perf_counter() - start)
+    return {name: own[1:] for name, own in times.items()}, results
+
+
+def satisfies(A: Tensor, c: Tensor, s: Tensor, tolerance: float) -> Tensor:
+    """Return which rows of s (rows, n) satisfy s + A·relu(s) = c to ‖·‖ ≤ tolerance·‖c‖."""
+    residual = s + torch.bmm(A, s.relu().unsqueeze(-1)).squeeze(-1) - c
+    return row_norm(residual) <= tolerance * row_norm(c)
+
+
+def certified_p(A: Tensor) -> Tensor:
+    """Return which matrices (cases, n, n) are certified P: by the exact test to TESTED_ORDER, else by a condition."""
+    if A.shape[-1] <= TESTED_ORDER:
+        return is_p_matrix(A)
+    return is_lipschitz(A) | is_monotone(A) | is_h_matrix(A)
+
+
+def cost(seconds: Sequence[float], cases: int, lemke: float | None) -> dict[str, object]:
+    """Return the columns that say how long a method took for all cases."""
+    median = float(np.median(seconds))
+    return {
+        "repetitions": len(seconds),
+        "seconds_median": median,
+        "seconds_low": min(seconds),
+        "seconds_high": max(seconds),
+        "microseconds_per_case": 1e6 * median / cases,
+        "times_faster_than_lemke": None if lemke is None else lemke / median,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def forget_peak_memory() -> None:
+    """Begin `peak_memory_mb` anew from the memory in use now, on Linux; elsewhere it goes on."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, or since it was last forgotten."""
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,124 @@
+"""Peak memory and time of one training step against depth, with and without stored activations (figC2)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.progress import Progress
+
+from replication.experiments.studies.benchmark import timed
+from replication.experiments.studies.timed_process import TimedProcess
+
+OURS = ("stored", "reversible")
+# glibc's allocator then gives blocks back when they are freed, so that the peak is not that of its fragmentation
+FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
+
+
+class StepProcess(TimedProcess):
+    """Training steps of a Hamiltonian network in a process of its own.
+
+    Args:
+        method: "stored", "reversible" or "revtorch".
+        options: as for `replication.experiments.studies.step_process.serve`.
+        environment: as for TimedProcess.
+    """
+
+    def __init__(
+        self, method: str, options: Mapping[str, object], environment: Mapping[str, str] | None = None
+    ) -> None:
+        given = json.dumps({"method": method} | dict(options))
+        super().__init__(
+            method, [sys.executable, "-m", "replication.experiments.studies.step_process", given], environment
+        )
+
+    def report(self) -> dict[str, Any]:
+        """End the process; return what `serve` returns."""
+        report: dict[str, Any] = json.loads(self.finish())
+        return report
+
+
+def memory(
+    methods: Sequence[str],
+    channels: Sequence[int],
+    series: Sequence[Mapping[str, Any]],
+    size: int,
+    threads: int,
+    repetitions: int,
+) -> pd.DataFrame:
+    """Measure one training step (forward, backward, SGD with momentum) of Hamiltonian networks of growing depth.
+
+    Every network has processes of its own: one whose memory counts, whole, and one that is timed, in turns with the
+    other methods.
+
+    Source: paper C, memory-efficient training (from recalled facts, assumption A14; settings A16).
+
+    Args:
+        methods: "stored", "reversible", "revtorch"; the last is left out, with a warning, where it is not installed.
+        channels: of the stages.
+        series: each a batch, the number of images, and stages, the stages' numbers of blocks for each depth.
+        size: height and width of the random images.
+        threads: of torch in each process; times are meant for one.
+        repetitions: timed steps, after one that warms up.
+
+    Returns:
+        A row for each depth and method: method, layers, parameters, batch, size, threads, peak_memory_mb (of the
+        process, after two steps), loss (of the second), weights_mb (weights, gradients and momentum), seconds_median,
+        seconds_low, seconds_high (of the processor), times_stored (median over that of "stored", where this is
+        measured), repetitions.
+    """
+    used = [method for method in methods if method in OURS or find_spec(method)]
+    for missing in set(methods) - set(used):
+        warnings.warn(f"{missing} is not installed and left out; pip install it to have it compared", stacklevel=2)
+    rows: list[dict[str, object]] = []
+    with Progress() as progress:
+        depths = [(one["batch"], list(blocks)) for one in series for blocks in one["stages"]]
+        for batch, blocks in progress.track(depths, description="depths"):
+            common = {"batch": batch, "size": size, "threads": threads}
+            options = {"channels": list(channels), "blocks": blocks} | common
+            reports = {method: memory_report(method, options) for method in used}
+            with ExitStack() as stack:
+                processes = {method: stack.enter_context(StepProcess(method, options)) for method in used}
+                times, _ = timed({method: process.run for method, process in processes.items()}, repetitions)
+            for method, report in reports.items():
+                rows.append({"method": method} | common | report | time_columns(times[method], times.get("stored")))
+    return pd.DataFrame(rows)
+
+
+def memory_report(method: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """Return what a process says after two steps, the first of which makes the optimizer's own memory."""
+    with StepProcess(method, options, FREED_AT_ONCE) as process:
+        process.run()
+        process.run()
+        report = process.report()
+    return report | {"weights_mb": 3 * 4 * report["parameters"] / 2**20}
+
+
+def time_columns(seconds: Sequence[float], stored: Sequence[float] | None) -> dict[str, object]:
+    """Return the columns that say how long a step took."""
+    median = float(np.median(seconds))
+    return {
+        "seconds_median": median,
+        "seconds_low": min(seconds),
+        "seconds_high": max(seconds),
+        "times_stored": None if stored is None else median / float(np.median(stored)),
+        "repetitions": len(seconds),
+    }
+
+
+def slope(table: pd.DataFrame, method: str, batch: int) -> float:
+    """Return how many megabytes of peak memory a layer adds, by least squares over the depths of a batch.
+
+    NaN where there are not two of them.
+    """
+    rows = table[(table["method"] == method) & (table["batch"] == batch)]
+    if rows["layers"].nunique() < 2:
+        return float("nan")
+    return float(np.polyfit(rows["layers"], rows["peak_memory_mb"], 1)[0])

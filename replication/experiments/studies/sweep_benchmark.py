@@ -1,0 +1,144 @@
+"""How fast γ sweeps of up to a million cases run, in one process and in several, and how much memory they take."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from threading import Event, Thread
+from typing import Any
+
+import pandas as pd
+import psutil
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from replication.experiments.data.ensembles import Ensemble
+from replication.experiments.studies.invertibility import sweep
+
+INTERVAL = 0.5  # seconds between two looks at the memory, each of which takes some hundredths
+START_METHOD = "forkserver"  # its processes share what it has loaded
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of a γ sweep: the kind of unit, its ensemble, its dimension, and some values of γ."""
+
+    kind: str
+    name: str
+    ensemble: Ensemble
+    d: int
+    gamma: Tensor
+
+
+def sweep_benchmark(
+    kinds: Sequence[str],
+    ensembles: Mapping[str, Ensemble],
+    dimensions: Sequence[int],
+    sizes: Sequence[int],
+    processes: Sequence[int],
+    gamma: Tensor,
+    gamma_at_once: int,
+    **options: Any,
+) -> pd.DataFrame:
+    """Time γ sweeps over many settings, one after the other in each of some processes.
+
+    A few values of γ of one setting are drawn, measured and counted at a time, and only the counts are kept, so that
+    memory grows neither with the number of settings nor with that of values of γ.
+
+    Args:
+        kinds, ensembles, dimensions: a setting for each combination, dimensions varying first.
+        sizes: numbers of settings, the first ones, that make up a run.
+        processes: numbers of processes, each with one thread.
+        gamma: values of γ (values,).
+        gamma_at_once: values of γ in memory at a time.
+        options: of every sweep (`sweep` of studies/invertibility.py): solvers, cases, tolerance, recovery, seed.
+
+    Returns:
+        A row for each size and number of processes: processes, settings, cases, seconds (wall time with the start of
+        the processes), cases_per_second, peak_memory_mb (of this process and all it started, pages that several
+        share counted once), rows (of the tables made).
+
+    Raises:
+        ValueError: if a size is larger than the number of settings.
+    """
+    settings = [
+        [Job(kind, name, ensemble, d, part) for part in gamma.split(gamma_at_once)]
+        for kind, (name, ensemble), d in itertools.product(kinds, ensembles.items(), dimensions)
+    ]
+    if max(sizes) > len(settings):
+        raise ValueError(f"a run of {max(sizes)} settings was asked for, and there are {len(settings)} combinations")
+    runs = itertools.product(sizes, processes)
+    rows = [
+        {"processes": workers, "settings": size} | timed_run([*itertools.chain(*settings[:size])], workers, options)
+        for size, workers in runs
+    ]
+    return pd.DataFrame(rows)
+
+
+def timed_run(jobs: Sequence[Job], workers: int, options: Mapping[str, Any]) -> dict[str, object]:
+    """Return what one run took, and how much it did."""
+    start = time.perf_counter()
+    cases = rows = 0
+    context = multiprocessing.get_context(START_METHOD)
+    context.set_forkserver_preload([__name__])
+    with (
+        peak_memory() as peak,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        done = pool.map(partial(run_job, options=dict(options)), jobs)
+        for table in track(done, f"{workers} processes", total=len(jobs)):
+            cases += int(table.loc[table["quantity"] == table["quantity"].iloc[0], "cases"].sum())
+            rows += len(table)
+    seconds = time.perf_counter() - start
+    return {
+        "cases": cases,
+        "seconds": seconds,
+        "cases_per_second": cases / seconds,
+        "peak_memory_mb": peak[-1] / 1e6,
+        "rows": rows,
+    }
+
+
+def run_job(job: Job, options: dict[str, Any]) -> pd.DataFrame:
+    """Sweep one part, quietly."""
+    with redirect_stdout(io.StringIO()):
+        return sweep(job.kind, {job.name: job.ensemble}, d=job.d, gamma=job.gamma, **options)
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """Watch the memory of this process and its children: a list whose last number is the largest total in bytes."""
+    peak, ended = [0], Event()
+
+    def watch() -> None:
+        while not ended.wait(INTERVAL):
+            peak.append(max(peak.pop(), total_memory()))
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def total_memory() -> int:
+    """Return the memory of this process and all it started in bytes, pages that several share counted once."""
+    own = psutil.Process()
+    total = 0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            memory = process.memory_full_info()
+        except psutil.Error:  # it has just ended
+            continue
+        total += getattr(memory, "pss", memory.uss)  # without pss, elsewhere than on Linux, shared pages are left out
+    return total

@@ -1,5 +1,0 @@
-"""fig2: inverse of the rectifier linear transform, invertible percentage against γ."""
-
-from replication.plots.gamma_sweep import draw_sweep as draw
-
-__all__ = ["draw"]

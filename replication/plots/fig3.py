@@ -1,5 +1,0 @@
-"""fig3: inverse of the residual unit with a fully-connected layer, invertible percentage against γ."""
-
-from replication.plots.gamma_sweep import draw_sweep as draw
-
-__all__ = ["draw"]
