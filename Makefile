@@ -2,130 +2,36 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 figB1 figB2 figB3 figB4 figC1 figC2 figC3 figD1 figD2 figD3 figD4 table1 tableC
-BENCHES := bench_solvers bench_network bench_sweep
+FIGURES := $(basename $(notdir $(wildcard scripts/fig*.py scripts/table*.py)))
+BENCHES := $(basename $(notdir $(wildcard scripts/bench_*.py)))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
+comma := ,
 RUN := $(VENV)/bin/python
 
 # FAST=1 makes small versions of all figures in outputs/fast, to see that everything works.
-ifdef FAST
-OUT := outputs/fast
-MADE := outputs/made-fast
-FAST_SWEEP := sweep.cases=40 sweep.gamma.values=9
-OPTIONS_fig2 := $(FAST_SWEEP)
-OPTIONS_fig3 := $(FAST_SWEEP)
-OPTIONS_fig6 := $(FAST_SWEEP)
-OPTIONS_fig5 := per_class=2
-OPTIONS_figB1 := sweep.cases=20 sweep.gamma.values=5
-OPTIONS_figB2 := study.sizes=[8,16] study.images=[4,2] study.repetitions=1
-OPTIONS_figB3 := per_class=1
-OPTIONS_figB4 := study.epochs=2 study.seeds=[0]
-OPTIONS_table1 := "runs=[{family: monotone, seed: 0}, {family: lipschitz, seed: 0}, {family: causal, seed: 0}, {family: standard, seed: 0}]" \
-	per_class=1 cost.per_class=2 cost.repetitions=1
-OPTIONS_figC1 := study.depths=[4,40]
-OPTIONS_figC2 := study.methods=[stored,reversible] "study.series=[{batch: 4, stages: [[3, 2, 1]]}]" study.repetitions=1
-OPTIONS_figC3 := trainer.max_steps=5 shares=[0.05] seeds=[0] +trainer.limit_test_batches=2
-OPTIONS_tableC := study.networks=[hamiltonian-74,leapfrog-26,resnet-32] study.size=16
-OPTIONS_fig8 := precisions.float32.per_class=2 precisions.float64.per_class=1 repetitions=1
-OPTIONS_figD1 := study.exact=[2,3,4] study.searched=[10] study.cases=20 study.searched_cases=5
-OPTIONS_figD2 := study.sizes=[100,200] study.trials=20
-OPTIONS_figD3 := study.digits=[3] study.towards=[8]
-OPTIONS_figD4 := study.sizes=[[3,5]] study.pairs=500
-OPTIONS_bench_sweep := bench.cases=20 bench.gamma.values=5 bench.dimensions=[4] bench.sizes=[2,8]
-OPTIONS_bench_network := bench.batches=[1,20] bench.repetitions=1
-OPTIONS_bench_solvers := bench.cases=50 bench.orders=[5,10] bench.repetitions=2 bench.p_test_cases=500
-else
-OUT := figures
-MADE := outputs/made
-endif
+FLAG := $(if $(FAST),--fast)
+OUT := $(if $(FAST),outputs/fast,figures)
 
-# A stamp in $(MADE) says when a figure was made. It goes when a file of the figure is gone, and $(MADE)/data changes
-# with the data at hand, so that figures of other data are made anew.
-DATA := $(if $(REPLICATION_DATA),$(REPLICATION_DATA),data)
-STATE := $(DATA) $(foreach d,MNIST/raw cifar-10-batches-py,$(if $(wildcard $(DATA)/$d/*),with,without) $d)
-$(shell mkdir -p $(MADE); \
-	[ "$$(cat $(MADE)/data 2>/dev/null)" = "$(STATE)" ] || echo "$(STATE)" > $(MADE)/data; \
-	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
-
-P := replication
-CORE := $(addprefix $P/,checks.py rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py experiments/results.py experiments/entry.py \
-	experiments/plots/style.py experiments/plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
-SWEEP := $(addprefix $P/,experiments/studies/invertibility.py experiments/plots/gamma_sweep.py experiments/data/ensembles.py) \
-	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
-NETWORK := $(wildcard $P/networks/*.py) $(addprefix $P/,experiments/training.py experiments/data/images.py experiments/data/augmentation.py) \
-	$(wildcard conf/data/*.yaml conf/unit/*.yaml conf/network/*.yaml conf/training/*.yaml) conf/train.yaml $(MADE)/data
-COLOUR := $(addprefix $P/,experiments/training.py experiments/data/colour.py experiments/data/images.py experiments/data/augmentation.py) $(wildcard $P/networks/*.py) \
-	$(addprefix conf/,data/cifar10_or_digits.yaml data/cifar10.yaml data/digits.yaml training/paper_c.yaml) $(wildcard conf/trainer/*.yaml) \
-	$(MADE)/data
-INVERSION := $P/experiments/studies/recovery.py $(wildcard conf/solver/*.yaml) conf/inversion.yaml $(NETWORK)
-
-$(MADE)/fig1: $P/experiments/studies/architecture.py $(NETWORK)
-$(MADE)/fig2 $(MADE)/fig3: $(SWEEP)
-$(MADE)/fig6: $P/experiments/studies/verdicts.py $(SWEEP)
-$(MADE)/fig7: $P/experiments/studies/collision.py
-$(MADE)/bench_solvers: $(addprefix $P/experiments/studies/,benchmark.py lemke_peer.py lemke_process.py timed_process.py) $P/experiments/data/ensembles.py $(VENV)/.installed-bench
-$(MADE)/bench_sweep: $P/experiments/studies/sweep_benchmark.py $(SWEEP) $(VENV)/.installed-bench
-$(MADE)/fig4: $P/experiments/plots/digits.py
-$(MADE)/fig4 $(MADE)/fig5: $(INVERSION) $(wildcard weights/*-monotone-0.safetensors)
-$(MADE)/table1: $(addprefix $P/experiments/studies/,families.py cost.py) $(INVERSION) $(wildcard weights/*.safetensors)
-$(MADE)/fig8: $(addprefix $P/experiments/studies/,caps.py cost.py families.py invertibility.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
-	$(wildcard weights/*-monotone*.safetensors)
-$(MADE)/figB1: $(addprefix $P/,experiments/studies/padding.py experiments/studies/invertibility.py experiments/data/ensembles.py) $(wildcard conf/solver/*.yaml)
-$(MADE)/figB2: $(addprefix $P/experiments/studies/,causal_inverses.py recovery.py) $(wildcard conf/solver/*.yaml)
-$(MADE)/figB3: $P/experiments/studies/recovery.py $P/experiments/plots/digits.py $(NETWORK) $(wildcard conf/solver/*.yaml) $(wildcard weights/*-causal*.safetensors)
-$(MADE)/figB4: $(addprefix $P/experiments/studies/,flows.py families.py) $P/experiments/plots/digits.py $(wildcard $P/networks/*.py) $P/experiments/data/images.py conf/data/digits.yaml
-$(MADE)/figC1: $P/experiments/studies/reconstruction.py
-$(MADE)/figC2: $(addprefix $P/experiments/studies/,memory.py step_process.py timed_process.py benchmark.py) $(wildcard $P/networks/*.py) $(VENV)/.installed-bench
-$(MADE)/figC3: $P/experiments/studies/data_share.py $(COLOUR)
-$(MADE)/tableC: $P/experiments/studies/presets.py $P/experiments/plots/cells.py $(wildcard $P/networks/*.py weights/cifar10-*.json)
-$(MADE)/table1: $P/experiments/plots/cells.py
-$(MADE)/figD1: $P/experiments/studies/expansivity.py $P/experiments/studies/invertibility.py $P/experiments/data/ensembles.py
-$(MADE)/figD2: $P/experiments/studies/expansivity.py $P/experiments/studies/invertibility.py $P/experiments/data/ensembles.py
-$(MADE)/figD3: $P/experiments/studies/wedge.py $P/experiments/plots/digits.py $(addprefix $P/experiments/data/,ensembles.py images.py augmentation.py) $(wildcard conf/data/*.yaml) \
-	$(MADE)/data
-$(MADE)/figD4: $P/experiments/studies/noise.py $P/experiments/data/ensembles.py
-$(MADE)/bench_network: $(addprefix $P/experiments/studies/,network_benchmark.py cost.py recovery.py) $(NETWORK) $(wildcard conf/solver/*.yaml) \
-	$(wildcard weights/*-0.safetensors)
-
-$(patsubst %,$(MADE)/%,$(FIGURES) $(BENCHES)): $(MADE)/%: scripts/%.py conf/%.yaml $P/experiments/plots/%.py $(CORE) | $(VENV)/.installed
-	@$(RUN) scripts/$*.py $(if $(FAST),paths.figures_dir=$(OUT)) $(OPTIONS_$*)
-	@touch $@
-
-.PHONY: help figures $(FIGURES) bench claims pictures verify reproduce report docs docs-serve plan train train-all test coverage lint setup lock audit clean
+.PHONY: help figures $(FIGURES) $(BENCHES) bench claims pictures verify reproduce report docs docs-serve train train-all test coverage lint setup lock audit clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
 	@grep -hE '^[a-zA-Z0-9-]+:.*## ' Makefile | sed -E 's/^([a-zA-Z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@for f in $(FIGURES) $(BENCHES); do \
+		t=$$(sed -n 's/^  "seconds": \([0-9.]*\).*/\1/p' figures/$$f.json 2>/dev/null); \
+		printf '  %-13s %s%s\n' $$f "$$(sed -n 's/^shows: //p' conf/$$f.yaml)" "$${t:+: $$t s}"; done
 
-figures: $(FIGURES) ## set up and make every figure with its table and record: 80 to 110 min, install aside
+figures: | $(VENV)/.installed ## set up and make every figure with its table and record: 80 to 110 min, install aside
+	@$(RUN) scripts/make.py $(FLAG)
 	@$(RUN) scripts/summary.py $(OUT)
 
-fig1: $(MADE)/fig1 ## architecture of the network: 5 s
-fig2: $(MADE)/fig2 ## γ sweep, rectifier linear transform: 30 s
-fig3: $(MADE)/fig3 ## γ sweep, residual unit with a fully-connected layer: 30 s
-fig4: $(MADE)/fig4 ## digits recovered from the last hidden layer: 15 s
-fig5: $(MADE)/fig5 ## relative errors of 1000 recovered images: 5 min
-fig6: $(MADE)/fig6 ## certificates and steps against γ, one ensemble: 30 s
-fig7: $(MADE)/fig7 ## a unit that folds the plane, with two colliding points: 5 s
-fig8: $(MADE)/fig8 ## accuracy against the cost of the inverse, by the cap on ‖A‖: 8 min
-figB1: $(MADE)/figB1 ## random convolutional blocks by padding, against γ: 2 min
-figB2: $(MADE)/figB2 ## inverses of causal units by image size and kernel scale: 5 to 14 min
-figB3: $(MADE)/figB3 ## digits through causal networks and back: 1 to 3 min
-figB4: $(MADE)/figB4 ## flows of causal units, likelihoods and samples: 4 to 9 min
-figC1: $(MADE)/figC1 ## reversible networks: error of recomputed states against depth: 30 s
-figC2: $(MADE)/figC2 ## reversible networks: memory and time of a training step against depth: 10 min
-figC3: $(MADE)/figC3 ## Hamiltonian against ResNet, by the share of training data: 20 to 80 min (CIFAR-10)
-figD1: $(MADE)/figD1 ## Gaussian ReLU layers: probability of injectivity against expansivity: 80 s
-figD2: $(MADE)/figD2 ## Gaussian ReLU layers: active rows at the adversarial direction: 90 s to 3 min
-figD3: $(MADE)/figD3 ## digits that one ReLU layer cannot tell apart: 35 s
-figD4: $(MADE)/figD4 ## ReLU layers: inverse Lipschitz constant, and error under noise: 30 s
-table1: $(MADE)/table1 ## families of units under one recipe: 8 to 13 min
-tableC: $(MADE)/tableC ## networks of paper C, and the accuracy of those that were trained: 1 min
+$(FIGURES) $(BENCHES): | $(VENV)/.installed
+	@$(RUN) scripts/make.py $(FLAG) $@
 
-bench: $(BENCHES:%=$(MADE)/%) ## time the solvers beside QuantEcon's lcp_lemke (installs it), the network's inverse, and large sweeps: 25 min
-
+bench: | $(VENV)/.installed ## time the solvers beside QuantEcon's lcp_lemke, the network's inverse, and large sweeps: 25 min
+	@$(RUN) scripts/make.py $(FLAG) $(BENCHES)
 
 claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/claims.csv, claims.md and the README: 2 s
 	@$(RUN) scripts/claims.py $(if $(FAST),$(OUT))
@@ -133,16 +39,8 @@ claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
 	@$(RUN) scripts/train.py data=mnist
 
-# Every network of table1, fig8, figB3 and tableC: options of scripts/train.py, joined by +.
-TRAININGS := $(addprefix data=mnist+, \
-	$(foreach u,monotone lipschitz causal standard,$(foreach s,0 1 2,unit=$u+seed=$s)) \
-	$(foreach cap,0.9 1.5 6 12,unit.family=monotone-cap$(cap)+unit.make.norm_cap=$(cap)+seed=0) \
-	$(foreach s,1 2,unit.family=monotone-cap1.5+unit.make.norm_cap=1.5+seed=$s) \
-	unit.family=monotone-uncapped+unit.make.norm_cap=null unit=causal+unit.family=causal-uncapped+unit.make.norm_cap=null) \
-	experiment=hamiltonian74_cifar10_brief
-
-train-all: | $(VENV)/.installed ## train every network of table1, fig8, figB3 and tableC: 6 to 9 h
-	@$(foreach run,$(TRAININGS),$(RUN) scripts/train.py $(subst +, ,$(run)) &&) true
+train-all: | $(VENV)/.installed ## train every network of conf/trainings.yaml, for table1, fig8, figB3 and tableC: 6 to 9 h
+	@sed -n 's/^  - //p' conf/trainings.yaml | while read -r run; do $(RUN) scripts/train.py $$run || exit 1; done
 
 verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: 1 h, FAST=1: 2 min
 	@$(RUN) scripts/verify.py $(if $(FAST),--fast)
@@ -163,9 +61,6 @@ docs: | $(VENV)/.installed-docs ## build the documentation into site/, its numbe
 
 docs-serve: | $(VENV)/.installed-docs ## show the documentation while it is edited, at http://127.0.0.1:8000
 	@$(VENV)/bin/mkdocs serve
-
-plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train and to make, with the options of FAST=1
-	@: $(foreach run,$(TRAININGS),$(info train $(subst +, ,$(run))))$(foreach f,$(FIGURES) $(BENCHES),$(info $f $(OPTIONS_$f)))
 
 test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
@@ -195,11 +90,7 @@ endef
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(if $(PYTHON),,echo "error: no Python from 3.10 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
 	$(PYTHON) -m venv $(VENV)
-	$(call install,.[figures])
-	@touch $@
-
-$(VENV)/.installed-bench: $(VENV)/.installed
-	$(call install,.[bench])
+	$(call install,.[figures$(comma)bench])
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed

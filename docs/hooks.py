@@ -13,7 +13,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
 import replication
-from replication.experiments.pipeline import plan
+from replication.experiments.pipeline import figure_names
 from replication.experiments.report import page as report
 from replication.experiments.results import ROOT
 from replication.experiments.texts import FIGURES, executed, filled, words_on_figures
@@ -28,7 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"figures/{path.name}", abs_src_path=str(path)))
     for name, path in PAGES.items():
         files.append(File.generated(config, name, content=path.read_text()))
-    names = [name for name, _ in plan() if name != "train"]
+    names = figure_names()
     files.append(File.generated(config, "report/index.html", content=report(FIGURES, names, words_on_figures())))
     return files
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from replication.experiments.pipeline import plan
+from replication.experiments.pipeline import figure_names
 from replication.experiments.results import ROOT, only_writer, redraw
 from replication.words import take_any_character
 
 
 def main() -> None:
-    names = [name for name, _ in plan() if name != "train"]
+    names = figure_names()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("figures", nargs="*", help="only these; default: all that are there")
     parser.add_argument("--folder", type=Path, default=ROOT / "figures", help="where they are; default: figures")

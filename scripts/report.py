@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from replication.experiments.pipeline import plan
+from replication.experiments.pipeline import figure_names
 from replication.experiments.report import page
 from replication.experiments.results import write_atomically
 from replication.experiments.texts import FIGURES, words_on_figures
@@ -14,7 +14,7 @@ from replication.words import take_any_character
 
 
 def main(folder: Path) -> None:
-    names = [name for name, _ in plan() if name != "train"]
+    names = figure_names()
     text = words_on_figures() if folder.resolve() == FIGURES else ""  # it is about those alone
     content = page(folder, names, text).encode()
     write_atomically(folder / "index.html", content)

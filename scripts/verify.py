@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from replication.experiments.pipeline import Stage, plan, run_all, usual_seconds
+from replication.experiments.pipeline import Stage, figure_names, run_all, usual_seconds
 from replication.experiments.results import ROOT
 from replication.experiments.studies.verification import Rules, verify
 from replication.words import take_any_character
@@ -26,7 +26,7 @@ def recomputation(name: str, folder: Path) -> Stage:
 
 def chosen(names: list[str], fast: bool, rules: Rules) -> list[str]:
     """Return the figures to verify: those named, else the quick ones, else all."""
-    all_names = [name for name, _ in plan() if name != "train"]
+    all_names = figure_names()
     unknown = {*names, *rules.fast, *rules.tables} - set(all_names)
     if unknown:
         raise ValueError(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(all_names)}")

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from replication.experiments.pipeline import plan
+from replication.experiments.pipeline import figure_names
 from replication.experiments.report import page, words
 from replication.experiments.studies.papers import CLAIMS
 from replication.experiments.texts import words_on_figures
 
 TEXT = words_on_figures()
-NAMES = [name for name, _ in plan() if name != "train"]
+NAMES = figure_names()
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )

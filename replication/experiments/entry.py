@@ -26,6 +26,7 @@ from replication.experiments.results import (
     configuration_of,
     in_multirun,
     is_made,
+    made_from,
     only_writer,
     provenance,
     write_result,
@@ -108,7 +109,8 @@ def make_figure(
             print(f"{name}: already there, in {folder}", flush=True)
             return
         result = study()
-        record = provenance(config, time.perf_counter() - start, dataset, checksum, figure=name, shows=config.shows)
+        seconds, sources = time.perf_counter() - start, made_from(name, config, HydraConfig.get().overrides.task)
+        record = provenance(config, seconds, dataset, checksum, figure=name, shows=config.shows, sources=sources)
         paths = write_result(folder, name, result, draw(result, record), record)
     print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}{remark}", flush=True)
 

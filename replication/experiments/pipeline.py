@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
-import shlex
 import subprocess
 import sys
 import time
@@ -12,14 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-from replication.experiments.results import ROOT, committed, read_record
+from replication.experiments.results import ROOT, committed, made_from, read_record, write_atomically
+from replication.experiments.sources import checksums
 from replication.experiments.training import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
+DATA_FOLDERS = ("MNIST/raw", "cifar-10-batches-py")  # whose presence decides what a figure is made from
 FAST_STAGE = 12.0  # seconds that a small stage takes
 FAST_TRAINING = ("data=digits", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
 
@@ -56,21 +60,29 @@ def is_whole(record: Path) -> bool:
 
 
 def plan(fast: bool = False) -> list[tuple[str, tuple[str, ...]]]:
-    """Return all trainings ("train", options) and figures (name, options), as the Makefile lists them, in order.
+    """Return all trainings ("train", options), and all figures and benchmarks (name, options), in order.
+
+    A figure is a configuration in conf/ that says what it `shows`; trainings are listed in conf/trainings.yaml.
 
     Args:
         fast: with the options of the small versions.
-
-    Raises:
-        ValueError: if make cannot be asked.
     """
-    words = ["make", "-s", "-C", str(ROOT), "plan", *(["FAST=1"] if fast else [])]
-    try:
-        lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ValueError(f"make cannot say what there is to make ({error}); install make, run in a checkout") from error
-    entries = [shlex.split(line) for line in lines if line]
-    return [(name, tuple(options)) for name, *options in entries]
+    trainings: Any = OmegaConf.load(ROOT / "conf" / "trainings.yaml")
+    figures = [path.stem for path in (ROOT / "conf").glob("*.yaml") if "shows" in declared(path.stem)]
+    figures.sort(key=lambda name: (name.startswith("bench"), name))
+    options = {name: tuple(declared(name).get("fast", ())) if fast else () for name in figures}
+    return [*(("train", tuple(line.split(" "))) for line in trainings.trainings), *options.items()]
+
+
+def figure_names() -> list[str]:
+    """Return the names of all figures and benchmarks, in order."""
+    return [name for name, _ in plan() if name != "train"]
+
+
+@functools.cache
+def declared(name: str) -> Any:
+    """Return what a figure's own configuration file says, without what it is composed of."""
+    return OmegaConf.load(ROOT / "conf" / f"{name}.yaml")
 
 
 def usual_seconds(record: Path) -> float:
@@ -104,6 +116,42 @@ def stage(script: str, options: tuple[str, ...], root: Path, fast: bool) -> Stag
     usual = FAST_STAGE if fast else usual_seconds(ROOT / kind / f"{name}.json")
     places = (f"paths.{place}_dir={root / place}" for place in ("figures", "weights", "outputs"))
     return Stage(name, (f"scripts/{script}.py", *options, *places), root / kind / f"{name}.json", usual)
+
+
+def stale(name: str, options: tuple[str, ...], folder: Path, stamps: Path) -> str:
+    """Return in words why a figure is to be made, or nothing if it was made here and nothing that it rests on changed.
+
+    Args:
+        name: of the figure.
+        options: of its configuration.
+        folder: where it is.
+        stamps: where it is written down what was made here.
+    """
+    try:
+        record, stamp = read_record(folder, name), json.loads((stamps / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "not made here yet"
+    config = committed(name, options)
+    if stamp != stamp_of(record, config):
+        return "made again elsewhere, or other data are at hand"
+    before, now = record.get("sources", {}), made_from(name, config, options)
+    now |= checksums(ROOT, before)
+    changed = sorted(path for path in before | now if before.get(path) != now.get(path))
+    return f"changed: {', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}" if changed else ""
+
+
+def write_stamp(name: str, options: tuple[str, ...], folder: Path, stamps: Path) -> None:
+    """Write down that a figure was made here."""
+    stamp = stamp_of(read_record(folder, name), committed(name, options))
+    write_atomically(stamps / f"{name}.json", json.dumps(stamp).encode())
+
+
+def stamp_of(record: dict[str, Any], config: DictConfig) -> dict[str, Any]:
+    """Return when a figure was made, and whether the data that it may be made from are at hand."""
+    folder = Path(config.paths.data_dir)
+    of_images = "data_dir" in str(OmegaConf.to_container(config.get("data", OmegaConf.create()), resolve=False))
+    at_hand = [place for place in DATA_FOLDERS if of_images and any((folder / place).glob("*"))]
+    return {"made": record["made"], "data": at_hand}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -32,6 +32,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from replication.experiments.plots.style import style
+from replication.experiments.sources import checksums, files_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARIES = (
@@ -39,9 +40,11 @@ LIBRARIES = (
     "pandas", "matplotlib", "safetensors",
 )  # fmt: skip
 MADE_FILES = (":!figures", ":!weights")  # what the experiments write themselves does not make the code differ
-CONDUCT = {"enable_progress_bar", "log_every_n_steps", "logger"}  # settings that change no result
+CONDUCT = {"enable_progress_bar", "fast", "log_every_n_steps", "logger"}  # settings that change no result
 SINCE = {"network.flips": False, "trainer.max_steps": -1}  # settings that older records lack: what was done then
 MOVED = ("replication.experiments.", "replication.")  # older records name the same classes at their former places
+
+READ: set[Path] = set()  # weights and records of trainings that this run has read, on which its result rests
 
 OmegaConf.register_new_resolver("checkout", lambda place: str(ROOT / place), replace=True)
 
@@ -281,6 +284,13 @@ def as_read(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def made_from(name: str, config: DictConfig, overrides: Iterable[str]) -> dict[str, str | None]:
+    """Return the checksums of all files of the checkout that a figure is made from: sources, configuration, weights."""
+    read = {path.relative_to(ROOT).as_posix() for path in READ if path.is_relative_to(ROOT)}
+    files = files_of(name, OmegaConf.to_container(config, resolve=False), overrides, ROOT)
+    return checksums(ROOT, {*files, *read})
+
+
 def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str | None, **more: Any) -> dict[str, Any]:
     """Return the record of a run: command, configuration, versions, commit, data, hardware and time.
 
@@ -328,7 +338,7 @@ def configuration_of(config: DictConfig) -> Any:
 def without_places(configuration: Any) -> Any:
     """Return a configuration less its folders, which belong to a machine; what lies in them has its checksum."""
     if isinstance(configuration, dict):
-        kept = {str(key): value for key, value in configuration.items() if key not in ("paths", "data_dir")}
+        kept = {str(key): value for key, value in configuration.items() if key not in ("paths", "data_dir", "fast")}
         return {key: without_places(value) for key, value in kept.items()}
     if isinstance(configuration, list):
         return [without_places(value) for value in configuration]

@@ -30,6 +30,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from replication.experiments.data.images import ImageData
 from replication.experiments.results import (
+    READ,
     as_read,
     commit,
     only_writer,
@@ -323,6 +324,7 @@ def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir
         print(f"no weights in {path}: training them now", flush=True)
         train(config, weights_dir, run_dir)
     refuse_changed(path, load_record(path))
+    READ.update((path.resolve(), path.with_suffix(".json").resolve()))
     network: RectifierNetwork = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
     try:
         network.load_state_dict(load_file(path))

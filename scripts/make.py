@@ -1,0 +1,81 @@
+"""Make the figures that are not made, or were made from other files: python scripts/make.py [--fast] [figure ...]."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from replication.experiments.pipeline import (
+    FAST_STAGE,
+    Stage,
+    figure_names,
+    plan,
+    run_all,
+    stale,
+    usual_seconds,
+    write_stamp,
+)
+from replication.experiments.results import ROOT
+from replication.words import take_any_character
+
+OUTPUTS = ROOT / "outputs"
+console = Console(highlight=False, soft_wrap=True)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("figures", nargs="*", help="only these; default: all figures, without the benchmarks")
+    parser.add_argument("--fast", action="store_true", help="small versions, in outputs/fast")
+    parser.add_argument("--list", action="store_true", help="only say what would be made, and why")
+    return parser.parse_args()
+
+
+def chosen(names: list[str]) -> list[str]:
+    """Return the figures of these names, or all but the benchmarks."""
+    if unknown := sorted(set(names) - set(figure_names())):
+        raise ValueError(f"there is no figure {', '.join(unknown)}; there are {', '.join(figure_names())}")
+    return names or [name for name in figure_names() if not name.startswith("bench")]
+
+
+def stage(name: str, options: tuple[str, ...], folder: Path, fast: bool) -> Stage:
+    """Return the command that makes a figure; the committed one says how long it usually takes."""
+    where = (f"paths.figures_dir={folder}",) if fast else ()
+    usual = FAST_STAGE if fast else usual_seconds(ROOT / "figures" / f"{name}.json")
+    return Stage(name, (f"scripts/{name}.py", *where, *options), folder / f"{name}.json", usual)
+
+
+def main() -> None:
+    asked = arguments()
+    folder = OUTPUTS / "fast" if asked.fast else ROOT / "figures"
+    stamps, logs = (OUTPUTS / f"{kind}{'-fast' if asked.fast else ''}" for kind in ("made", "logs"))
+    options = dict(plan(asked.fast))
+    reasons = {name: stale(name, options[name], folder, stamps) for name in chosen(asked.figures)}
+    if asked.list:
+        for name, reason in reasons.items():
+            print(f"{name}: {reason or 'made'}")
+        return
+    todo = [stage(name, options[name], folder, asked.fast) for name, reason in reasons.items() if reason]
+    if len(todo) == 1:  # it says itself how far it is
+        if subprocess.run([sys.executable, *todo[0].command], cwd=ROOT, check=False).returncode:
+            sys.exit(1)
+        write_stamp(todo[0].name, options[todo[0].name], folder, stamps)
+    else:
+        for made, progress in run_all(todo, logs):
+            write_stamp(made.name, options[made.name], folder, stamps)
+            console.print(f"made {made.name} ({progress})")
+    console.print(f"{len(reasons) - len(todo)} of {len(reasons)} were made and up to date; all are in {folder}")
+
+
+if __name__ == "__main__":
+    take_any_character()
+    try:
+        main()
+    except (ValueError, RuntimeError, OSError) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped: the same command makes what is missing")
+        sys.exit(130)
