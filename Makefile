@@ -54,10 +54,11 @@ report: | $(VENV)/.installed ## one page with all figures, claims, numbers and r
 pictures: | $(VENV)/.installed ## draw all pictures anew from their tables, computing nothing: 1 min
 	@$(RUN) scripts/redraw.py $(if $(FAST),--folder $(OUT))
 
+# Not --quiet: the warnings that it hides would not end a strict build.
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1
 
 docs: | $(VENV)/.installed-docs ## build the documentation into site/, its numbers from the tables, its code run: 40 s
-	@$(VENV)/bin/mkdocs build --quiet
+	@$(VENV)/bin/mkdocs build
 
 docs-serve: | $(VENV)/.installed-docs ## show the documentation while it is edited, at http://127.0.0.1:8000
 	@$(VENV)/bin/mkdocs serve

@@ -18,6 +18,7 @@ import torch
 from jinja2 import Environment, StrictUndefined, TemplateError
 
 from replication.conditions import P_MATRIX_LIMIT
+from replication.experiments.pipeline import usual_seconds
 from replication.experiments.results import ROOT
 from replication.experiments.studies import papers
 from replication.experiments.studies.claims import judge_all, short_table, summary_table
@@ -94,11 +95,10 @@ def rows(name: str, query: str = "", folder: Path = FIGURES) -> pd.DataFrame:
 
 
 @functools.cache
-def command(name: str) -> str:
-    """Return the command that makes a figure, and how long it usually takes, as `make help` says it."""
-    target = "bench" if name.startswith("bench") else name
-    line = re.search(rf"^{target}:.*## .*: (\d.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    return f"`make {target}`, {line[1]}" if line else f"`make {target}`"
+def command(name: str, folder: Path) -> str:
+    """Return the command that makes a figure, and how long it took by its record."""
+    seconds = usual_seconds(folder / f"{name}.json")
+    return f"`make {name}`, {seconds:.0f} s" if seconds < 100 else f"`make {name}`, {seconds / 60:.0f} min"
 
 
 def figure(name: str, folder: Path = FIGURES) -> str:
@@ -107,7 +107,7 @@ def figure(name: str, folder: Path = FIGURES) -> str:
     machine = record["hardware"]
     where = f"{record['made'][:10]} on {machine['processor']}, {machine['cores']} cores"
     files = " · ".join(f"[{what}](figures/{name}.{end})" for what, end in FILES.items())
-    return f"![{record['shows']}](figures/{name}.png)\n\n{command(name)} · made {where} · {files}"
+    return f"![{record['shows']}](figures/{name}.png)\n\n{command(name, folder)} · made {where} · {files}"
 
 
 @functools.cache
