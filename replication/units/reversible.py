@@ -13,7 +13,11 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from replication.checks import check_rows, check_tensor
 from replication.operators import Convolution, Dense, Weighted
@@ -140,7 +144,8 @@ EVALUATION: ContextVar[Callable[[Coupling, Tensor], Tensor]] = ContextVar("EVALU
 class ReversibleBlock(nn.Module, ABC):
     """A chain of couplings: a pair of states goes in, a pair comes out, and the inverse is exact up to rounding.
 
-    In training mode the inverse uses the batch's statistics, as the forward pass does, and leaves the running ones.
+    In training mode the inverse uses the batch's statistics, as the forward pass does, and leaves the running ones: it
+    is that of the whole batch. Branches that draw random numbers, or change a state of their own, have no inverse.
 
     Args:
         channels: of the features that the pair stands for.
@@ -155,6 +160,9 @@ class ReversibleBlock(nn.Module, ABC):
     def __init__(self, channels: int, *couplings: Coupling) -> None:
         super().__init__()
         self.channels = channels
+        for coupling in couplings:
+            if not isinstance(coupling, Coupling):
+                raise TypeError(f"a block is made of couplings, not of {type(coupling).__name__}")
         self.couplings = nn.ModuleList(couplings)
 
     @property
@@ -191,6 +199,7 @@ class ReversibleBlock(nn.Module, ABC):
 
         Raises:
             TypeError, ValueError: if the states do not fit, or are not finite.
+            RuntimeError: if a branch draws random numbers or changes a state of its own, as with dropout in training.
         """
         self.check_states(first, second)
         return undone(self, list(self), first, second)
@@ -377,6 +386,35 @@ def repeatable(module: nn.Module, device: torch.device) -> Iterator[None]:
         )
 
 
+def check_map(module: nn.Module) -> None:
+    """Refuse a module that is no map of single images, or may compute something else the next time.
+
+    Raises:
+        RuntimeError: if it has batch normalisation without running statistics; or, in training mode, a part that may
+            compute something else there: normalisation that has running statistics, dropout, spectral normalisation, or
+            a module that neither torch.nn nor this package knows.
+    """
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            raise RuntimeError("batch normalisation without running statistics is no map of single images")
+        if part.training and changes_in_evaluation(part):
+            raise RuntimeError(
+                f"a reversible block with {parametrize.type_before_parametrizations(part).__name__} has an inverse in "
+                "evaluation mode only: call network.eval() first"
+            )
+
+
+def changes_in_evaluation(part: nn.Module) -> bool:
+    """Return whether a module, without its parts, may compute something else in evaluation mode than in training."""
+    if isinstance(part, _NormBase):
+        return part.track_running_stats
+    if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
+        return part.dropout > 0
+    spectral = any(isinstance(hook, SpectralNorm) for hook in part._forward_pre_hooks.values())
+    known = parametrize.type_before_parametrizations(part).__module__.startswith(("torch.nn.", "replication."))
+    return spectral or not known or isinstance(part, _DropoutNd | nn.RReLU | _SpectralNorm)
+
+
 class BlockSequence(nn.Module):
     """Reversible blocks of one width, trained by ordinary backpropagation, which stores the activations of every block.
 
@@ -420,19 +458,28 @@ class ReversibleLayer(PlainLayer):
 
     Args:
         block: maps pairs of states to pairs; the first states are the first half of the channels.
+
+    Raises:
+        TypeError: if it is no reversible block or sequence of them.
+        RuntimeError: if it is undone where it is no map of single images, or none that repeats, as in training mode
+            with batch normalisation or dropout (`check_map`).
     """
 
     title = "reversible block"
 
     def __init__(self, block: ReversibleBlock | BlockSequence) -> None:
         super().__init__()
+        if not isinstance(block, ReversibleBlock | BlockSequence):
+            raise TypeError(f"the layer takes a reversible block or a sequence of them, not {type(block).__name__}")
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat(self.block(*x.chunk(2, dim=1)), dim=1)
 
     def inverse(self, y: Tensor) -> Tensor:
+        check_map(self.block)
         return torch.cat(self.block.inverse(*y.chunk(2, dim=1)), dim=1)
 
     def inverse_lipschitz(self) -> float:
+        check_map(self.block)
         return math.inf  # finite, but not bounded here
