@@ -155,10 +155,10 @@ class Recording:
         self.note_randomness()
         self.ends = first.detach(), second.detach()
         self.versions = [(state, state._version) for state in self.ends]
-        self.begin()
+        self.place = -1
 
     def begin(self) -> None:
-        """Go to the end."""
+        """Go to the end, at the beginning of a backward pass."""
         check_versions(self.versions, "a state that a reversible sequence returned")
         self.place, self.pair = len(self.evaluations), self.ends
 
@@ -166,7 +166,7 @@ class Recording:
         """Return what autograd would have saved: called in the backward pass, which goes through places in order."""
         place, number = handle
         if place > self.place:
-            self.begin()  # of another backward pass
+            self.begin()
         if place == self.place and number not in self.found:
             _, self.found = self.evaluations[place].again(self.pair[1])
         while self.place > place:

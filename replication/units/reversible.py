@@ -375,13 +375,13 @@ def repeatable(module: nn.Module, device: torch.device) -> Iterator[None]:
     randomness = random_states(device)
     with exchanged(copied_buffers(module)):
         yield
-        changed = [name for holder, name, tensor in states if not torch.equal(holder[name], tensor)]
+        changed = {name for holder, name, tensor in states if not torch.equal(holder[name], tensor)}
     if random_states(device) != randomness:
         restore_random_states(device, randomness)
         raise RuntimeError("a branch draws random numbers, so it cannot be undone; call eval() first")
     if changed:
         raise RuntimeError(
-            f"a branch changes its state with every evaluation ({', '.join(changed)}), so it cannot be undone; call "
+            f"a branch changes its state with every evaluation ({', '.join(sorted(changed))}), so it cannot be undone; call "
             "eval() first"
         )
 
