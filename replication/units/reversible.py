@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 
 import torch
@@ -22,7 +21,13 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from replication.checks import check_rows, check_tensor
 from replication.operators import Convolution, Dense, Weighted
 from replication.units.plain import PlainLayer
-from replication.units.replay import copied_buffers, exchanged, random_states, restore_random_states, slots_of
+from replication.units.replay import (
+    attributes,
+    copied_buffers,
+    exchanged,
+    random_states,
+    restore_random_states,
+)
 
 Pair = tuple[Tensor, Tensor]
 
@@ -352,38 +357,62 @@ def residual_branch(channels: int) -> nn.Sequential:
 
 
 def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
-    """Go back over couplings that are parts of the module, from finite states of its dtype."""
+    """Go back over couplings that are parts of the module, from finite states of its dtype.
+
+    The module's buffers stay as they are: normalisation in training mode uses the batch's statistics, as before.
+
+    Raises:
+        RuntimeError: if a branch has drawn random numbers, or has changed its state and gives something else then,
+            since it did so in the forward pass too.
+    """
     for state in (first, second):
         check_rows(state, like=next(module.parameters(), first))
-    with repeatable(module, first.device):
-        for coupling in reversed(couplings):
-            first, second = coupling.inverse(first, second)
+    randomness, state = random_states(first.device), state_of(module)
+    with exchanged(copied_buffers(module)):
+        pair = undone_once(couplings, first, second)
+        if random_states(first.device) != randomness:
+            restore_random_states(first.device, randomness)
+            raise RuntimeError("a branch draws random numbers, so it cannot be undone; call eval() first")
+        changed = changes(state, state_of(module))
+        if changed and not agree(pair, undone_once(couplings, first, second)):
+            raise RuntimeError(
+                f"a branch changes its state with every evaluation ({', '.join(sorted(changed))}), so it cannot be "
+                "undone; call eval() first"
+            )
+    return pair
+
+
+def undone_once(couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
+    """Go back over couplings."""
+    for coupling in reversed(couplings):
+        first, second = coupling.inverse(first, second)
     return first, second
 
 
-@contextmanager
-def repeatable(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within it, a module leaves its buffers as they are.
+def state_of(module: nn.Module) -> dict[tuple[int, str], object]:
+    """Return the buffers, but for those of normalisation, and the counters of a module's parts, by part and name."""
+    return {
+        (id(part), name): value
+        for part in module.modules()
+        if not isinstance(part, _NormBase)
+        for name, value in (part._buffers | attributes(part)).items()
+        if isinstance(value, int | float) or name in part._buffers
+    }
 
-    Normalisation in training mode uses the batch's statistics, as before.
 
-    Raises:
-        RuntimeError: if anything else depends on more than its input: if it has drawn random numbers or changed a
-            buffer, since it did so in the forward pass too.
-    """
-    states = slots_of(part._buffers for part in module.modules() if not isinstance(part, _NormBase))
-    randomness = random_states(device)
-    with exchanged(copied_buffers(module)):
-        yield
-        changed = {name for holder, name, tensor in states if not torch.equal(holder[name], tensor)}
-    if random_states(device) != randomness:
-        restore_random_states(device, randomness)
-        raise RuntimeError("a branch draws random numbers, so it cannot be undone; call eval() first")
-    if changed:
-        raise RuntimeError(
-            f"a branch changes its state with every evaluation ({', '.join(sorted(changed))}), so it cannot be undone; call "
-            "eval() first"
-        )
+def changes(before: Mapping[tuple[int, str], object], after: Mapping[tuple[int, str], object]) -> set[str]:
+    """Return the names of what differs between two states of a module."""
+
+    def same(old: object, new: object) -> bool:
+        return torch.equal(old, new) if isinstance(old, Tensor) and isinstance(new, Tensor) else old == new
+
+    return {key[1] for key, new in after.items() if key not in before or not same(before[key], new)}
+
+
+def agree(pair: Pair, other: Pair) -> bool:
+    """Return whether two pairs of states differ by rounding at most."""
+    rounding = torch.finfo(pair[0].dtype).eps ** 0.5
+    return all(bool((a - b).norm() <= rounding * b.norm()) for a, b in zip(pair, other, strict=True))
 
 
 def check_map(module: nn.Module) -> None:
