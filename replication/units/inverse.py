@@ -86,13 +86,13 @@ class Inverse(nn.Module):
         if y.is_inference():
             y = y.clone()  # which autograd can work with, outside of inference mode
         with parametrizations.cached():
-            parametrizations.fill_cache(self.unit)  # with graphs, before the inverse asks without
             for layer in reversed(self.layers()):
                 y = layer.inverse(y) if isinstance(layer, PlainLayer) else self.undo(layer, y)
         return y
 
     def undo(self, unit: Invertible, y: Tensor) -> Tensor:
         """Return x with unit(x) = y, differentiably."""
+        parametrizations.fill_cache(unit)  # with graphs, before the inverse asks without
         solution = unit.inverse(y.detach(), self.solver, self.tolerance)
         if not solution.converged.all():
             failed = Counter(status.name.lower() for status in solution.status.flat if status.name != "CONVERGED")

@@ -134,7 +134,8 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
     """Batch normalisation: in evaluation an affine map per channel, undone by its formula.
 
     Raises:
-        RuntimeError: if it is undone in training mode, where it is no map of single images.
+        RuntimeError: if it is undone in training mode, or without running statistics, where it is no map of single
+            images.
         ValueError: if a channel's scale is zero.
     """
 
@@ -146,9 +147,10 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
 
     def inverse(self, y: Tensor) -> Tensor:
         check_images(y, self.num_features)
-        deviation = self.deviation()
-        assert self.running_mean is not None
-        return (y - self.bias[:, None, None]) * deviation[:, None, None] + self.running_mean[:, None, None]
+        deviation, mean = self.deviation(), self.running_mean
+        shifted = y if self.bias is None else y - self.bias[:, None, None]
+        assert mean is not None  # as `deviation` checks
+        return shifted * deviation[:, None, None] + mean[:, None, None]
 
     def inverse_lipschitz(self) -> float:
         return float(self.deviation().detach().abs().max())
@@ -160,10 +162,14 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
         """Return what the inverse multiplies each channel by (channels,)."""
         if self.training:
             raise RuntimeError("normalisation has an inverse in evaluation mode only: call network.eval() first")
+        if self.running_var is None or self.running_mean is None:
+            raise RuntimeError("normalisation without running statistics is no map of single images")
+        deviation = (self.running_var + self.eps).sqrt()
+        if self.weight is None:
+            return deviation
         if (self.weight == 0).any():
             raise ValueError("a channel's scale is zero, so the normalisation has no inverse")
-        assert self.running_var is not None
-        return (self.running_var + self.eps).sqrt() / self.weight
+        return deviation / self.weight
 
 
 class Orthogonal1x1(PlainLayer):

@@ -21,10 +21,10 @@ class ReversibleSequence(BlockSequence):
 
     Only the last pair of states is kept. On the way back each coupling's branch is evaluated once more, which gives
     both the state before it and what autograd had saved. Gradients are those of ordinary backpropagation up to the
-    rounding of the states recomputed: the graph, with its hooks, is the ordinary one. Branches are evaluated again in
-    the mode, with the buffers (which each batch changes once), the random numbers (of torch, numpy and Python) and the
-    precision (autocast) of the forward pass. A branch that gives something else then is refused, and so are weights
-    that were changed in place.
+    rounding of the states recomputed: the graph, with its hooks, is the ordinary one. Branches are evaluated again
+    with the buffers (which each batch changes once), the mode and other attributes, the random numbers (of torch, numpy
+    and Python) and the precision (autocast) of the forward pass. A branch that gives something else then is refused,
+    and so are weights that were changed in place.
 
     Source: paper C, memory-efficient training (from recalled facts, assumption A14); Gomez, Ren, Urtasun, Grosse,
     NeurIPS 2017, arXiv 1707.04585. The graph's saved tensors are recomputed as in `torch.utils.checkpoint`.
@@ -106,7 +106,9 @@ class Evaluation:
                 "was changed since the forward pass, or depends on a state or generator of its own, or states cannot "
                 "be recomputed; use BlockSequence, which stores activations"
             )
-        return branch, dict(enumerate(found))
+        saved = dict(enumerate(found))
+        found.clear()  # which a graph may hold that the branch keeps
+        return branch, saved
 
     def differs(self, branch: Tensor, b: Tensor) -> bool:
         """Return whether the branch is another than in the forward pass, by more than the rounding of b explains."""
@@ -155,10 +157,10 @@ class Recording:
         self.note_randomness()
         self.ends = first.detach(), second.detach()
         self.versions = [(state, state._version) for state in self.ends]
-        self.begin()
+        self.place = -1
 
     def begin(self) -> None:
-        """Go to the end."""
+        """Go to the end, at the beginning of a backward pass."""
         check_versions(self.versions, "a state that a reversible sequence returned")
         self.place, self.pair = len(self.evaluations), self.ends
 
@@ -166,7 +168,7 @@ class Recording:
         """Return what autograd would have saved: called in the backward pass, which goes through places in order."""
         place, number = handle
         if place > self.place:
-            self.begin()  # of another backward pass
+            self.begin()
         if place == self.place and number not in self.found:
             _, self.found = self.evaluations[place].again(self.pair[1])
         while self.place > place:

@@ -1,4 +1,4 @@
-"""What a module needs to be evaluated again as it was: its tensors, its modes, random numbers, caches and precision."""
+"""What a module needs to be evaluated again as it was: tensors, attributes, random numbers, caches and precision."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from replication.parametrizations import exchanged_cache, fill_cache
+
+INTERNAL = set(vars(nn.Module())) - {"training"}
 
 Slot = tuple[dict[str, Any], str, Tensor]  # a module's parameters or buffers, the name of one, and a tensor for it
 
@@ -30,7 +32,7 @@ class Circumstances:
 
     def __init__(self, module: nn.Module, device: torch.device, randomness: Sequence[object]) -> None:
         self.device, self.randomness = device, randomness
-        self.modes = [(part, part.training) for part in module.modules()]
+        self.attributes = [(part, attributes(part)) for part in module.modules()]
         self.parameters = stand_ins(slots_of(part._parameters for part in module.modules()), alias)
         self.buffers = copied_buffers(module)
         self.autocast = autocast_settings(device.type)
@@ -42,7 +44,7 @@ class Circumstances:
         """Within it everything is as it was; afterwards as before."""
         with (
             exchanged(self.parameters + stand_ins(self.buffers, copy)),
-            modes(self.modes),
+            exchanged_attributes(self.attributes),
             exchanged_cache(self.cache),
             torch.autocast(**self.autocast),
             random_numbers(self.device, self.randomness),
@@ -91,17 +93,29 @@ def exchanged(slots: Sequence[Slot]) -> Iterator[None]:
             holder.update(tensors)
 
 
+def attributes(part: nn.Module) -> dict[str, Any]:
+    """Return what a module holds of its own beside tensors, parts and hooks: its mode, options, counters."""
+    return {name: value for name, value in vars(part).items() if name not in INTERNAL}
+
+
 @contextmanager
-def modes(wanted: Sequence[tuple[nn.Module, bool]]) -> Iterator[None]:
-    """Put modules into training mode or evaluation mode for a while."""
-    changed = [part for part, training in wanted if part.training != training]
-    for part in changed:
-        part.training = not part.training
+def exchanged_attributes(wanted: Sequence[tuple[nn.Module, dict[str, Any]]]) -> Iterator[None]:
+    """Give modules other attributes for a while."""
+    before = [(part, attributes(part)) for part, _ in wanted]
+    set_attributes(wanted)
     try:
         yield
     finally:
-        for part in changed:
-            part.training = not part.training
+        set_attributes(before)
+
+
+def set_attributes(wanted: Sequence[tuple[nn.Module, dict[str, Any]]]) -> None:
+    """Give modules these attributes and no others."""
+    for part, values in wanted:
+        held = vars(part)
+        for name in [name for name in held if name not in INTERNAL and name not in values]:
+            del held[name]
+        held.update(values)
 
 
 def autocast_settings(device_type: str) -> dict[str, Any]:

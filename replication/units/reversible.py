@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from replication.checks import check_counts, check_numbers_finite, check_rows, check_tensor
 from replication.operators import Convolution, Dense, Weighted
 from replication.units.kept import Kept
 from replication.units.plain import PlainLayer
-from replication.units.replay import copied_buffers, exchanged, random_states, restore_random_states, slots_of
+from replication.units.replay import (
+    attributes,
+    copied_buffers,
+    exchanged,
+    random_states,
+    restore_random_states,
+)
 
 Pair = tuple[Tensor, Tensor]
 
@@ -152,7 +161,8 @@ EVALUATION: ContextVar[Callable[[Coupling, Tensor], Tensor]] = ContextVar("EVALU
 class ReversibleBlock(Kept, nn.Module, ABC):
     """A chain of couplings: a pair of states goes in, a pair comes out, and the inverse is exact up to rounding.
 
-    In training mode the inverse uses the batch's statistics, as the forward pass does, and leaves the running ones.
+    In training mode the inverse uses the batch's statistics, as the forward pass does, and leaves the running ones: it
+    is that of the whole batch. Branches that draw random numbers, or change a state of their own, have no inverse.
 
     Args:
         channels: of the features that the pair stands for.
@@ -167,6 +177,9 @@ class ReversibleBlock(Kept, nn.Module, ABC):
     def __init__(self, channels: int, *couplings: Coupling) -> None:
         super().__init__()
         self.channels = channels
+        for coupling in couplings:
+            if not isinstance(coupling, Coupling):
+                raise TypeError(f"a block is made of couplings, not of {type(coupling).__name__}")
         self.couplings = nn.ModuleList(couplings)
 
     @property
@@ -203,6 +216,7 @@ class ReversibleBlock(Kept, nn.Module, ABC):
 
         Raises:
             TypeError, ValueError: if the states do not fit, or are not finite.
+            RuntimeError: if a branch draws random numbers or changes a state of its own, as with dropout in training.
         """
         self.check_states(first, second)
         return undone(self, list(self), first, second)
@@ -366,38 +380,91 @@ def residual_branch(channels: int) -> nn.Sequential:
 
 
 def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
-    """Go back over couplings that are parts of the module, from finite states of its dtype."""
+    """Go back over couplings that are parts of the module, from finite states of its dtype.
+
+    The module's buffers stay as they are: normalisation in training mode uses the batch's statistics, as before.
+
+    Raises:
+        RuntimeError: if a branch has drawn random numbers, or has changed its state and gives something else then,
+            since it did so in the forward pass too.
+    """
     for state in (first, second):
         check_rows(state, like=next(module.parameters(), first))
-    with repeatable(module, first.device):
-        for coupling in reversed(couplings):
-            first, second = coupling.inverse(first, second)
+    randomness, state = random_states(first.device), state_of(module)
+    with exchanged(copied_buffers(module)):
+        pair = undone_once(couplings, first, second)
+        if random_states(first.device) != randomness:
+            restore_random_states(first.device, randomness)
+            raise RuntimeError("a branch draws random numbers, so it cannot be undone; call eval() first")
+        changed = changes(state, state_of(module))
+        if changed and not agree(pair, undone_once(couplings, first, second)):
+            raise RuntimeError(
+                f"a branch changes its state with every evaluation ({', '.join(sorted(changed))}), so it cannot be "
+                "undone; call eval() first"
+            )
+    return pair
+
+
+def undone_once(couplings: Sequence[Coupling], first: Tensor, second: Tensor) -> Pair:
+    """Go back over couplings."""
+    for coupling in reversed(couplings):
+        first, second = coupling.inverse(first, second)
     return first, second
 
 
-@contextmanager
-def repeatable(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within it, a module leaves its buffers as they are.
+def state_of(module: nn.Module) -> dict[tuple[int, str], object]:
+    """Return the buffers, but for those of normalisation, and the counters of a module's parts, by part and name."""
+    return {
+        (id(part), name): value
+        for part in module.modules()
+        if not isinstance(part, _NormBase)
+        for name, value in (part._buffers | attributes(part)).items()
+        if isinstance(value, int | float) or name in part._buffers
+    }
 
-    Normalisation in training mode uses the batch's statistics, as before.
+
+def changes(before: Mapping[tuple[int, str], object], after: Mapping[tuple[int, str], object]) -> set[str]:
+    """Return the names of what differs between two states of a module."""
+
+    def same(old: object, new: object) -> bool:
+        return torch.equal(old, new) if isinstance(old, Tensor) and isinstance(new, Tensor) else old == new
+
+    return {key[1] for key, new in after.items() if key not in before or not same(before[key], new)}
+
+
+def agree(pair: Pair, other: Pair) -> bool:
+    """Return whether two pairs of states differ by rounding at most."""
+    rounding = torch.finfo(pair[0].dtype).eps ** 0.5
+    return all(bool((a - b).norm() <= rounding * b.norm()) for a, b in zip(pair, other, strict=True))
+
+
+def check_map(module: nn.Module) -> None:
+    """Refuse a module that is no map of single images, or may compute something else the next time.
 
     Raises:
-        RuntimeError: if anything else depends on more than its input: if it has drawn random numbers or changed a
-            buffer, since it did so in the forward pass too.
+        RuntimeError: if it has batch normalisation without running statistics; or, in training mode, a part that may
+            compute something else there: normalisation that has running statistics, dropout, spectral normalisation, or
+            a module that neither torch.nn nor this package knows.
     """
-    states = slots_of(part._buffers for part in module.modules() if not isinstance(part, _NormBase))
-    randomness = random_states(device)
-    with exchanged(copied_buffers(module)):
-        yield
-        changed = [name for holder, name, tensor in states if not torch.equal(holder[name], tensor)]
-    if random_states(device) != randomness:
-        restore_random_states(device, randomness)
-        raise RuntimeError("a branch draws random numbers, so it cannot be undone; call eval() first")
-    if changed:
-        raise RuntimeError(
-            f"a branch changes its state with every evaluation ({', '.join(changed)}), so it cannot be undone; call "
-            "eval() first"
-        )
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            raise RuntimeError("batch normalisation without running statistics is no map of single images")
+        if part.training and changes_in_evaluation(part):
+            raise RuntimeError(
+                f"a reversible block with {parametrize.type_before_parametrizations(part).__name__} has an inverse in "
+                "evaluation mode only: call network.eval() first"
+            )
+
+
+def changes_in_evaluation(part: nn.Module) -> bool:
+    """Return whether a module, without its parts, may compute something else in evaluation mode than in training."""
+    if isinstance(part, _NormBase):
+        return part.track_running_stats
+    if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
+        return part.dropout > 0
+    spectral = any(isinstance(hook, SpectralNorm) for hook in part._forward_pre_hooks.values())
+    known = parametrize.type_before_parametrizations(part).__module__.startswith(("torch.nn.", "replication."))
+    return spectral or not known or isinstance(part, _DropoutNd | nn.RReLU | _SpectralNorm)
 
 
 class BlockSequence(nn.Module):
@@ -443,19 +510,28 @@ class ReversibleLayer(PlainLayer):
 
     Args:
         block: maps pairs of states to pairs; the first states are the first half of the channels.
+
+    Raises:
+        TypeError: if it is no reversible block or sequence of them.
+        RuntimeError: if it is undone where it is no map of single images, or none that repeats, as in training mode
+            with batch normalisation or dropout (`check_map`).
     """
 
     title = "reversible block"
 
     def __init__(self, block: ReversibleBlock | BlockSequence) -> None:
         super().__init__()
+        if not isinstance(block, ReversibleBlock | BlockSequence):
+            raise TypeError(f"the layer takes a reversible block or a sequence of them, not {type(block).__name__}")
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat(self.block(*x.chunk(2, dim=1)), dim=1)
 
     def inverse(self, y: Tensor) -> Tensor:
+        check_map(self.block)
         return torch.cat(self.block.inverse(*y.chunk(2, dim=1)), dim=1)
 
     def inverse_lipschitz(self) -> float:
+        check_map(self.block)
         return math.inf  # finite, but not bounded here
