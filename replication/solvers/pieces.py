@@ -128,8 +128,8 @@ def codes_of(ends: Tensor, relative: Tensor, tolerance: float) -> Tensor:
     codes = torch.empty_like(ends)
     for end, status in STATUS_OF_END.items():
         codes[ends == end] = CODE[status]
-    codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
     codes[relative <= tolerance] = CODE[Status.CONVERGED]
+    codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
     return codes
 
 
