@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from replication.checks import neither
@@ -34,6 +33,7 @@ from replication.operators import Convolution, Dense, Product, frobenius_norm, r
 from replication.rectifier import RectifierEquation, RectifierMap
 from replication.rows import row_norm
 from replication.solvers import Exact
+from replication.solvers.blocks import diagonal_blocks
 from replication.words import plain
 
 EVERY_MINOR_LIMIT = 12  # order up to which all minors are computed one by one where the recursive test is undecided
@@ -200,12 +200,6 @@ def decide(A: Tensor, error: Tensor) -> Decision:
     if len(blocks) > 1:
         return decide_blocks(A, error, blocks)
     return decide_minors(A, error)
-
-
-def diagonal_blocks(pattern: Tensor) -> list[Tensor]:
-    """Return the index sets of the diagonal blocks of a block triangular form of the pattern (n, n) of nonzeros."""
-    count, labels = connected_components(pattern.cpu().numpy(), connection="strong")
-    return [torch.from_numpy(labels == label).nonzero().squeeze(1).to(pattern.device) for label in range(count)]
 
 
 def decide_blocks(A: Tensor, error: Tensor, blocks: list[Tensor]) -> Decision:

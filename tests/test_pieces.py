@@ -13,11 +13,13 @@ from test_certificates import cycling, random_unit, triangular, unit_of
 from test_solvers import images_of
 from torch import Tensor
 
-from replication import Exact, MonotoneConvUnit, Newton, Pivoting, ResidualUnit, Status
+from replication import CausalConvUnit, Exact, MonotoneConvUnit, Newton, Pivoting, ResidualUnit, Status, Verdict
 from replication.conditions import is_p_matrix
 from replication.experiments.data.ensembles import Gaussian, Gram, Monotone, Uniform
 from replication.experiments.studies.lemke_peer import LemkePeer
-from replication.solvers.pieces import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, solve_pieces, walk
+from replication.solvers.blocks import diagonal_blocks, walk_by_blocks
+from replication.solvers.pieces import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, codes_of, solve_pieces, walk
+from replication.solvers.solution import STATUSES
 
 FINITE = ["exact", "pivoting"]
 
@@ -59,6 +61,115 @@ def test_finite_methods_solve_murtys_matrix(solver: str, n: int) -> None:
         s, ends, _ = walk(M - torch.eye(n).double(), y, {"exact": 5, "pivoting": 0}[solver], 10_000)
         assert (ends == AGREES).all()
         torch.testing.assert_close(s + s.relu() @ (M - torch.eye(n).double()).T, y, rtol=1e-9, atol=1e-9)
+
+
+def data_on_kinks(A: Tensor, seed: int, rows: int = 20) -> tuple[Tensor, Tensor]:
+    """Small integers s, many of them zero, and s + A·relu(s); and these as outputs, whose preimage is not known."""
+    g = torch.Generator().manual_seed(seed)
+    s = torch.randint(-1, 2, (rows, A.shape[-1]), generator=g).double()
+    return s, s + torch.matmul(A, s.relu()[:, :, None])[:, :, 0]
+
+
+def certified_matrices(n: int) -> dict[str, Tensor]:
+    """Matrices M of order n = 3k that `certify` calls P by different conditions, hard for Newton's or Lemke's steps."""
+    g = torch.Generator().manual_seed(n)
+    order = torch.randperm(n, generator=g)
+    lower = torch.tril(torch.ones(n, n, dtype=torch.float64), -1)
+    eye = torch.eye(n).double()
+    cycles = torch.block_diag(*(cycling(1.1 + block / n) for block in range(n // 3)))
+    below = torch.block_diag(*[torch.ones(3, 3)] * (n // 3)).double() == 0
+    skew = torch.triu(torch.randint(-2, 3, (n, n), generator=g), 1).double()
+    nearly = eye + 1.99 * lower
+    nearly[0, -1] = 1e-4  # monotone, and no block triangular form
+    scales = torch.logspace(-2, 2, n).double()[order]
+    dominant = eye + 0.9 * (torch.rand(n, n, generator=g).double() - 0.5) * (1 - eye) / n * 2
+    return {
+        "Murty": triangular(n),
+        "permuted": triangular(n)[order][:, order],
+        "transposed": triangular(n).mT,
+        "steeper": eye + 3 * lower,
+        "cycling blocks": cycles + below * torch.tril(torch.ones(n, n)),
+        "permuted cycling blocks": (cycles + 0.5 * below * torch.tril(torch.ones(n, n)))[order][:, order],
+        "skew": eye + skew - skew.mT,
+        "nearly Murty": nearly,
+        "scaled H-matrix": scales[:, None] * dominant / scales,
+    }
+
+
+@pytest.mark.parametrize("n", [9, 60, 99])
+def test_exact_solves_what_is_certified_on_many_kinks_at_once(n: int) -> None:
+    for name, M in certified_matrices(n).items():
+        unit = unit_of(M)
+        assert unit.certificate().verdict is Verdict.INVERTIBLE, name
+        x, y = data_on_kinks(M - torch.eye(n).double(), n)
+        solution = unit.inverse(torch.cat([y, x, x.abs()]), "exact")
+        assert solution.converged.all(), name
+        assert int(solution.iterations.max()) < 100 * n, name
+
+
+def test_batches_of_units_are_walked_by_the_blocks_of_each() -> None:
+    n, g = 60, torch.Generator().manual_seed(0)
+    orders = [torch.randperm(n, generator=g) for _ in range(20)]
+    A = torch.stack([(triangular(n) - torch.eye(n))[order][:, order] for order in orders])
+    A[0] = torch.randn(n, n, generator=g).double() / 20  # one without a block triangular form among the others
+    zero = torch.zeros(20, n).double()
+    units = ResidualUnit(torch.eye(n).double().expand(20, n, n), zero, A, zero)
+    _, y = data_on_kinks(A, 1)
+    solution = units.inverse(y, "exact")
+    assert solution.converged.all()
+    alone = unit_of(A[3] + torch.eye(n)).inverse(y[3:4], "exact")
+    assert torch.equal(alone.value[0], solution.value[3])
+    torch.testing.assert_close(units(solution.value).detach(), y)
+
+
+def test_pixels_of_triangular_matrices_are_walked_by_blocks() -> None:
+    unit = CausalConvUnit(60, 60, 2).double()
+    with torch.no_grad():
+        for weight, aligned in ((unit.weight1, torch.eye(60)), (unit.weight2, triangular(60) - torch.eye(60))):
+            weight.zero_()
+            weight[:, :, 1, 1] = aligned
+    x = torch.randint(-1, 2, (4, 60, 2, 2), generator=torch.Generator().manual_seed(0)).double()
+    y = unit(x).detach()
+    for solver in ("exact", "jacobi"):
+        assert unit.inverse(y, solver).converged.all()
+
+
+@given(st.integers(1, 12), st.floats(0.05, 0.5), st.integers(0, 10_000))
+def test_diagonal_blocks_come_in_an_order_that_makes_the_pattern_block_triangular(
+    n: int, density: float, seed: int
+) -> None:
+    pattern = torch.rand(n, n, generator=torch.Generator().manual_seed(seed)) < density
+    blocks = diagonal_blocks(pattern)
+    assert sorted(torch.cat(blocks).tolist()) == list(range(n))
+    before = torch.zeros(n, dtype=torch.bool)
+    reachable = torch.linalg.matrix_power(torch.eye(n) + pattern.float(), n) > 0
+    for block in blocks:
+        assert reachable[block][:, block].all()
+        before[block] = True
+        assert not pattern[block][:, ~before].any()
+
+
+@given(st.integers(2, 9), st.integers(0, 10_000), st.booleans())
+def test_walks_by_blocks_end_where_walks_over_the_whole_do(n: int, seed: int, batched: bool) -> None:
+    g = torch.Generator().manual_seed(seed)
+    A = torch.randn(30, n, n, generator=g, dtype=torch.float64) * (torch.rand(30, n, n, generator=g) < 0.3)
+    A = 0.9 * A / torch.linalg.matrix_norm(A, 2)[:, None, None].clamp_min(1e-9)  # a P-matrix
+    c = torch.randn(30, n, generator=g, dtype=torch.float64)
+    A = A if batched else A[0]
+    (s, ends, _), (whole, *_) = walk_by_blocks(A, c, 5, 1000), walk(A, c, 5, 1000)
+    assert (ends == AGREES).all()
+    torch.testing.assert_close(s, whole)
+
+
+def test_a_long_path_of_lemkes_method_is_left_for_another() -> None:
+    n = 60
+    A = triangular(n) - torch.eye(n).double()
+    A[0, -1] = 1e-30  # no block triangular form
+    s, y = data_on_kinks(A, 0, 60)
+    found, ends, steps = walk(A, y, Exact().patience, Exact().max_iterations)
+    assert (ends == AGREES).all()
+    assert torch.equal(found, s)
+    assert 50 * n < int(steps.max()) < 300 * n  # past the first path, which has 2ⁿ pivots
 
 
 @pytest.mark.parametrize("norm", [5.0, 1000.0])
@@ -259,3 +370,21 @@ def test_configured_methods_are_solvers() -> None:
     y = torch.ones(1, 3).double()
     for solver in (Exact(block_steps=2), Newton(max_iterations=3), Pivoting()):
         assert unit.inverse(y, solver).iterations.item() <= 8
+
+
+@pytest.mark.parametrize("solver", [*FINITE, "newton"])
+def test_no_rows_and_rows_that_are_not_finite_end_as_such(solver: str) -> None:
+    for M in (cycling(2.0), triangular(6), 3 * torch.eye(2).double()):
+        unit = unit_of(M)
+        solution = unit.inverse(torch.zeros(0, len(M)).double(), solver)
+        assert solution.value.shape == (0, len(M))
+        assert solution.converged.shape == solution.residual.shape == (0,)
+    eye, zero = torch.eye(2).double(), torch.zeros(2).double()
+    steep = ResidualUnit(1e200 * eye, zero, eye, zero)  # W₁y overflows
+    assert set(steep.inverse(1e200 * eye, solver).status) == {Status.NOT_FINITE}
+
+
+def test_an_infinite_residual_is_not_within_an_infinite_tolerance() -> None:
+    relative = torch.tensor([torch.inf, torch.nan, 0.5])
+    codes = codes_of(torch.zeros(3, dtype=torch.long), relative, float("inf"))
+    assert [STATUSES[code] for code in codes] == [Status.NOT_FINITE, Status.NOT_FINITE, Status.CONVERGED]

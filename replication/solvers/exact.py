@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replication.rectifier import RectifierEquation
-from replication.solvers.pieces import BlockWalk
+from replication.solvers.blocks import BlockWalk
 from replication.solvers.solution import Solution
 from replication.solvers.substitution import Substitution
 

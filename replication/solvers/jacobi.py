@@ -12,8 +12,8 @@ from torch import Tensor
 from replication.checks import check_counts
 from replication.operators import Convolution
 from replication.rectifier import RectifierEquation
+from replication.solvers.blocks import walk_by_blocks
 from replication.solvers.iteration import FixedPoint, iterate
-from replication.solvers.pieces import walk
 from replication.solvers.solution import Solution
 from replication.solvers.substitution import check_causal, diagonals
 
@@ -78,6 +78,6 @@ class Jacobi(FixedPoint):
         c = W1.without_aligned().affine(x, equation.map.b1) + F.conv2d(known, W1.aligned[:, :, None, None])
         moved = (c != state.c).any(1)
         pixels, active = (v.movedim(1, -1)[moved] for v in (c, z > 0))
-        s = walk(equation.map.pixel().matrix(), pixels, BLOCK_STEPS, MAX_PIVOTS, active)[0]
+        s = walk_by_blocks(equation.map.pixel().matrix(), pixels, BLOCK_STEPS, MAX_PIVOTS, active)[0]
         z.movedim(1, -1)[moved] = torch.relu(s)
         return JacobiState(z, c)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -38,7 +37,9 @@ STATUS_OF_END = {
 SIGN_SLACK = 4  # signs of |s_i| within SIGN_SLACK·n·ε of what cancels in it, which is rounding, agree with both sides
 CERTAIN = 1e-8  # wrong signs of |s_i| above CERTAIN·max|s| cannot be rounding, short of pieces that are nearly singular
 PIVOT_SLACK = 1e-11  # entries of Lemke's tableau that count as zero, and ratios that count as ties
+PATH_LENGTH = 50  # times n: pivots along Lemke's first path before another is tried; most take a few times n
 CORRECTIONS = 3
+GOLDEN_RATIO = (1 + 5**0.5) / 2
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -65,6 +66,10 @@ class PieceWalk(ABC):
         0 means single steps only, −1 block steps only.
         """
 
+    def walk(self, A: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return s like c (rows, n), how rows ended and their steps, as `walk`."""
+        return walk(A, c, self.patience, self.max_iterations)
+
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         """Walk for every row, evaluate the unit at the point found, and correct it where its residual is too large.
 
@@ -75,7 +80,7 @@ class PieceWalk(ABC):
             ValueError: if the unit has too many hidden coordinates for matrices.
         """
         A, c, linear = equation.map.matrix(), equation.c, equation.map
-        s, ends, steps = walk(A, c.flatten(1), self.patience, self.max_iterations)
+        s, ends, steps = self.walk(A, c.flatten(1))
 
         def correction(residual: Tensor) -> Tensor:
             z = solve_pieces(A, linear.W1(residual).flatten(1), s > 0).reshape(c.shape)
@@ -85,30 +90,6 @@ class PieceWalk(ABC):
         value, relative, corrections = corrected(equation, value, correction, tolerance)
         codes = codes_of(ends, relative, tolerance)
         return Solution(value, codes, steps, relative, 1 + corrections, solver=name_of(self))
-
-
-@dataclass(frozen=True)
-class BlockWalk(PieceWalk):
-    """Block steps, and Lemke's method for the rows where they lead nowhere.
-
-    Args:
-        block_steps: Newton steps without fewer disagreeing signs before Lemke's method takes over.
-        max_iterations: bound of the number of linear systems solved and pivots made.
-
-    Raises:
-        ValueError: if block_steps or max_iterations is not positive.
-    """
-
-    block_steps: int = 5
-    max_iterations: int = 100_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_counts(1, block_steps=self.block_steps)
-
-    @property
-    def patience(self) -> int:
-        return self.block_steps
 
 
 def corrected(
@@ -147,8 +128,8 @@ def codes_of(ends: Tensor, relative: Tensor, tolerance: float) -> Tensor:
     codes = torch.empty_like(ends)
     for end, status in STATUS_OF_END.items():
         codes[ends == end] = CODE[status]
-    codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
     codes[relative <= tolerance] = CODE[Status.CONVERGED]
+    codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
     return codes
 
 
@@ -325,7 +306,7 @@ def walk_row(
             end = SINGULAR
         elif stuck or sign == 0:  # Newton's steps lead nowhere: hand the row to Lemke's method
             lemke_tried, single = True, True
-            found, pivots = lemke(A, c, row, max_steps - solved, active, tableau, basis)
+            found, pivots = lemke_by_paths(A, c, row, max_steps - solved, active, tableau, basis)
             solved += pivots
             end = AGREES if found else MAX_STEPS if solved >= max_steps else NOT_P
         elif single:
@@ -450,14 +431,43 @@ def solve_piece(
 
 
 @compiled
-def lemke(
+def lemke_by_paths(
     A: np.ndarray, c: np.ndarray, row: int, max_pivots: int, active: np.ndarray, T: np.ndarray, basis: np.ndarray
+) -> tuple[bool, int]:
+    """Follow Lemke's path and, as long as the solution is not found, other paths, each of them twice as far.
+
+    A path may be exponentially long (Murty, Math. Program. Study 7 (1978) 138–144), but hardly all of them are.
+
+    Returns:
+        Whether a solution was found, and the number of pivots.
+    """
+    length, number, pivots = PATH_LENGTH * c.shape[1], 0, 0
+    while True:
+        length = min(length, max_pivots - pivots)
+        found, taken = lemke(A, c, row, length, number, active, T, basis)
+        pivots += taken
+        if found or taken < length or pivots >= max_pivots:
+            return found, pivots
+        length, number = 2 * length, number + 1
+
+
+@compiled
+def lemke(
+    A: np.ndarray,
+    c: np.ndarray,
+    row: int,
+    max_pivots: int,
+    number: int,
+    active: np.ndarray,
+    T: np.ndarray,
+    basis: np.ndarray,
 ) -> tuple[bool, int]:
     """Find the piece of the solution by Lemke's method, and write it to `active`.
 
-    w − Mz − z₀ = −c with w, z, z₀ ≥ 0 and wᵀz = 0 is followed from large z₀ to z₀ = 0, rows and columns of M scaled to
-    size one. Ties are broken lexicographically, so that the method ends: on P-matrices always at a solution. T holds
-    the columns of w, z and z₀ and the right-hand side.
+    w − Mz − z₀d = −c with w, z, z₀ ≥ 0 and wᵀz = 0 is followed from large z₀ to z₀ = 0, rows and columns of M scaled to
+    size one, with d = 1 on the path of number 0 and 1 ≤ dᵢ < 2 on others, by multiples of the golden ratio. Ties are
+    broken lexicographically, so that the method ends: on P-matrices always at a solution. T holds the columns of w, z
+    and z₀ and the right-hand side.
 
     Source: Lemke, Management Sci. 11 (1965) 681–689.
 
@@ -475,7 +485,7 @@ def lemke(
         for j in range(n):
             T[i, j] = i == j
             T[i, n + j] /= size
-        T[i, 2 * n], T[i, 2 * n + 1] = -1.0, -c[row, i] / size
+        T[i, 2 * n], T[i, 2 * n + 1] = -1.0 - number * (i + 1) * GOLDEN_RATIO % 1, -c[row, i] / size
         basis[i] = i
     for j in range(n):
         size = TINY
@@ -486,7 +496,7 @@ def lemke(
 
     leaving = 0
     for i in range(n):
-        if T[i, 2 * n + 1] < T[leaving, 2 * n + 1]:
+        if T[i, 2 * n + 1] * T[leaving, 2 * n] > T[leaving, 2 * n + 1] * T[i, 2 * n]:
             leaving = i
     entering, pivots = 2 * n, 0
     while pivots < max_pivots:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from replication.operators import Convolution
 from replication.rectifier import RectifierEquation, RectifierMap
-from replication.solvers.pieces import AGREES, BlockWalk, codes_of, corrected, solve_pieces, walk
+from replication.solvers.blocks import BlockWalk
+from replication.solvers.pieces import AGREES, codes_of, corrected, solve_pieces
 from replication.solvers.solution import Solution, name_of
 
 Pixels = tuple[Tensor, Tensor]  # rows and columns of pixels in their image
@@ -46,7 +47,7 @@ class Substitution(BlockWalk):
         steps = torch.zeros_like(ends)
 
         def solve_pixels(c: Tensor, pixels: Pixels) -> Tensor:
-            s, end, step = walk(A, c, self.patience, self.max_iterations)
+            s, end, step = self.walk(A, c)
             steps.add_(by_row(step, rows).sum(0))
             torch.maximum(ends, by_row(end, rows).amax(0), out=ends)
             return torch.relu(s)

@@ -23,7 +23,6 @@ from replication.experiments.studies.lemke_peer import LemkePeer
 from replication.rectifier import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers import Exact, Solution, Solver
-from replication.solvers.pieces import walk
 from replication.units import RectifierLinear
 
 PEER, TEST = "lcp_lemke", "p_matrix test"
@@ -104,7 +103,7 @@ def compare(
     certified = certified_p(A)
     with LemkePeer(list(zip(np.eye(A.shape[-1]) + A.numpy(), -c.numpy(), strict=True))) as peer:
         runs: dict[str, Callable[[], Any]] = {
-            "exact": lambda: walk(A, c, exact.patience, exact.max_iterations)[0],
+            "exact": lambda: exact.walk(A, c)[0],
             PEER: peer.run,
         }
         for name, solver in solvers.items():
