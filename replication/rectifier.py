@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from replication.checks import FLOATS, check_numbers
+from replication.checks import check_numbers, check_precision
 from replication.conditions import spectral_norm
 from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product, Weighted, norm_estimate
 from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
@@ -103,8 +103,7 @@ class RectifierMap:
         Raises:
             TypeError: if x is of another dtype than float32 or float64.
         """
-        if x.dtype not in FLOATS:
-            raise TypeError(f"determinants are computed in float32 or float64, not {x.dtype}; convert the unit and x")
+        check_precision(x)
         D = self.slopes(x)
         if not self.causal:
             return self.log_abs_det_of_piece(D)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificates import Certificate, Verdict
-from replication.checks import check_numbers, check_rows, check_tensor
+from replication.checks import check_precision, check_rows, check_tensor
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
@@ -171,7 +171,7 @@ class LayerwiseNetwork(nn.Module):
         check_tensor(features, like=features)
         with torch.autocast(features.device.type, enabled=False), parametrize.cached():
             check_rows(features, like)
-            check_numbers(features=features)
+            check_precision(features)
             if features.ndim < 2:
                 raise ValueError(f"features must be rows (rows, …), not of shape {tuple(features.shape)}")
             value, codes, bound, records = self.undo(features, solver, tolerance, progress, options)

@@ -16,6 +16,8 @@ from replication.checks import (
     check_counts,
     check_image_size,
     check_number,
+    check_numbers,
+    check_precision,
     check_rows,
     check_tensor,
     checked_layer,
@@ -138,7 +140,7 @@ class InjectiveReLU(Unit):
         """
         get_solver(solver, **options)
         check_rows(y, like=next(self.parameters()))
-        W, b = (tensor.double() for tensor in self.weights())
+        W, b = (tensor.double() for tensor in checked_layer(*self.weights()))
         if y.ndim != 2 or y.shape[1] != len(W):
             raise ValueError(f"the layer's outputs have the shape (rows, {len(W)}), not {tuple(y.shape)}")
         check_number("noise", noise)
@@ -269,6 +271,7 @@ class PairedReLU(InjectiveReLU):
 
     def linear(self) -> Tensor:
         """Return B (k, n)."""
+        check_precision(self.c)
         return self.U @ ((self.floor + F.softplus(self.scale))[:, None] * self.V.mT)
 
     def weights(self) -> tuple[Tensor, Tensor]:
@@ -276,6 +279,7 @@ class PairedReLU(InjectiveReLU):
         return torch.cat([B, -d[:, None] * B]), torch.cat([self.c, -d * self.c])
 
     def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
+        check_numbers(**dict(self.named_parameters()))
         return Certificate(
             Verdict.INVERTIBLE,
             "opposite_rows",
@@ -284,6 +288,7 @@ class PairedReLU(InjectiveReLU):
 
     @torch.no_grad()
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+        check_numbers(**dict(self.named_parameters()))
         rows = self.log_d.exp().clamp_max(1)[:, None].double() * self.linear().double()
         return (math.sqrt(2) / least_singular_values(rows, torch.ones(1, len(rows)))[0]).to(self.c)
 
@@ -430,6 +435,7 @@ class InjectiveConvReLU(Unit):
 
     def certificate(self) -> Certificate:
         """Certify the layer, which is injective by construction."""
+        check_numbers(**dict(self.named_parameters()))
         return Certificate(
             Verdict.INVERTIBLE,
             "opposite_rows",
@@ -438,6 +444,7 @@ class InjectiveConvReLU(Unit):
 
     @torch.no_grad()
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+        check_numbers(**dict(self.named_parameters()))
         smallest = self.log_d.exp().clamp_max(1).min()
         return math.sqrt(2) / (smallest * (1 - self.share) * (1 - 64 * torch.finfo(smallest.dtype).eps))
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
-from replication.checks import check_images
+from replication.checks import check_images, check_precision
 
 
 class PlainLayer(nn.Module, ABC):
@@ -179,11 +179,16 @@ class Orthogonal1x1(PlainLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.channels)
-        return F.conv2d(x, self.weight[:, :, None, None])
+        return F.conv2d(x, self.matrix()[:, :, None, None])
 
     def inverse(self, y: Tensor) -> Tensor:
         check_images(y, self.channels)
-        return F.conv2d(y, self.weight.mT[:, :, None, None])
+        return F.conv2d(y, self.matrix().mT[:, :, None, None])
+
+    def matrix(self) -> Tensor:
+        """Return the orthogonal matrix (channels, channels), which torch cannot make in half precision."""
+        check_precision(next(self.parameters()))
+        return self.weight
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}"
