@@ -20,6 +20,16 @@ def neither(question: str) -> Callable[[object], bool]:
     return refuse
 
 
+def check_precision(tensor: Tensor) -> None:
+    """Refuse half precision and all else but float32 and float64.
+
+    Raises:
+        TypeError: if it is of another dtype.
+    """
+    if tensor.dtype not in FLOATS:
+        raise TypeError(f"this takes float32 or float64, not {tensor.dtype}; convert the module and its data")
+
+
 def check_tensor(x: object, like: Tensor) -> None:
     """Refuse what is no batch of rows of the dtype of `like`; under autocast other dtypes are torch's business.
 

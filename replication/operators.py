@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
+from replication.checks import check_precision
 from replication.rows import power_of_two, row_norm
 
 MATRIX_ROWS = 512  # of the identity that are mapped at once to make a matrix
@@ -311,7 +312,11 @@ def convolution_norm_bound(
 
     Returns:
         A scalar, infinite where it overflows.
+
+    Raises:
+        TypeError: if the kernel is of another dtype than float32 or float64.
     """
+    check_precision(weight)
     torus = list(image_size)
     if padding != "circular":
         taps = weight.shape[-1]

@@ -14,8 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from replication.checks import FLOATS, check_numbers
-from replication.conditions import spectral_norm
+from replication.checks import check_numbers, check_precision
+from replication.conditions import all_finite, spectral_norm
 from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product, Weighted, norm_estimate
 from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
 
@@ -98,13 +98,12 @@ class RectifierMap:
         """Return log|det(I + W₂DW₁)| (rows,) at x (rows, *shape), for dense and causal units; the latter's is a sum
         over pixels.
 
-        At a kink the piece with D = 0 there is taken.
+        At a kink the piece with D = 0 there is taken. NaN where W₂DW₁ overflows.
 
         Raises:
             TypeError: if x is of another dtype than float32 or float64.
         """
-        if x.dtype not in FLOATS:
-            raise TypeError(f"determinants are computed in float32 or float64, not {x.dtype}; convert the unit and x")
+        check_precision(x)
         D = self.slopes(x)
         if not self.causal:
             return self.log_abs_det_of_piece(D)
@@ -119,7 +118,7 @@ class RectifierMap:
         h, d = W1.weight.shape[-2:]
         change = (W2.weight * D[:, None, :]) @ W1.weight if d <= h else D[:, :, None] * (W1.weight @ W2.weight)
         identity = torch.eye(min(h, d), dtype=D.dtype, device=D.device)
-        return torch.linalg.slogdet(identity + change).logabsdet
+        return torch.where(all_finite(change), torch.linalg.slogdet(identity + change).logabsdet, torch.nan)
 
     @property
     def order(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
@@ -72,6 +73,75 @@ def convolution_matrix(weight: np.ndarray, height: int, width: int, padding: str
         if 0 <= p < height and 0 <= q < width:
             matrix[:, i, j, :, p, q] += weight[:, :, a, b]
     return matrix.reshape(out * height * width, into * height * width)
+
+
+Vector = list[Fraction]
+
+
+class ExactUnit:
+    """x + W₂·relu(W₁x + b₁) + b₂ in rational arithmetic."""
+
+    def __init__(self, *parameters: np.ndarray) -> None:
+        self.W1, self.b1, self.W2, self.b2 = (rational(array) for array in parameters)
+
+    def __call__(self, x: Vector) -> Vector:
+        z = [max(s, Fraction(0)) for s in affine(self.W1, x, self.b1)]
+        return [a + b for a, b in zip(x, affine(self.W2, z, self.b2), strict=True)]
+
+    def size(self, x: Vector, y: Vector) -> Fraction:
+        """A bound of ‖x‖ + ‖b₂‖ + ‖y‖ + ‖|W₂|(|W₁||x| + |b₁|)‖: of all that is added up in f(x) − y."""
+        W1, W2 = ([[abs(w) for w in row] for row in W] for W in (self.W1, self.W2))
+        sums = affine(W2, affine(W1, map(abs, x), map(abs, self.b1)), map(abs, self.b2))
+        return sum(abs(a) + abs(b) + c for a, b, c in zip(x, y, sums, strict=True))
+
+    def preimages(self, y: Vector) -> list[Vector]:
+        """All x with f(x) = y but those in singular pieces, by the linear system of each sign pattern."""
+        found: list[Vector] = []
+        right = [a - b for a, b in zip(y, self.b2, strict=True)]
+        for pattern in itertools.product((0, 1), repeat=len(self.b1)):
+            inside = [k for k, active in enumerate(pattern) if active]
+            J = [
+                [Fraction(i == j) + sum(self.W2[i][k] * self.W1[k][j] for k in inside) for j in range(len(y))]
+                for i in range(len(y))
+            ]
+            x = solved(J, [a - sum(row[k] * self.b1[k] for k in inside) for a, row in zip(right, self.W2, strict=True)])
+            if x is None or x in found:
+                continue
+            s = affine(self.W1, x, self.b1)
+            if all(v >= 0 if active else v <= 0 for v, active in zip(s, pattern, strict=True)):
+                found.append(x)
+        return found
+
+
+def rational(array: np.ndarray) -> list:
+    """The numbers of an array as fractions, which they are."""
+    return [rational(row) if isinstance(row, np.ndarray) else Fraction(float(row)) for row in array]
+
+
+def affine(W: list[Vector], x: Iterable[Fraction], b: Iterable[Fraction]) -> Vector:
+    """Wx + b."""
+    x = list(x)
+    return [sum(w * v for w, v in zip(row, x, strict=True)) + c for row, c in zip(W, b, strict=True)]
+
+
+def solved(matrix: list[Vector], right: Vector) -> Vector | None:
+    """The solution of a small rational system, by Gauss and Jordan, or None where it is singular."""
+    n, work = len(right), [[*row, value] for row, value in zip(matrix, right, strict=True)]
+    for k in range(n):
+        pivot = next((i for i in range(k, n) if work[i][k] != 0), None)
+        if pivot is None:
+            return None
+        work[k], work[pivot] = work[pivot], work[k]
+        for i in range(n):
+            if i != k:
+                factor = work[i][k] / work[k][k]
+                work[i] = [a - factor * b for a, b in zip(work[i], work[k], strict=True)]
+    return [work[i][n] / work[i][i] for i in range(n)]
+
+
+def squared_distance(a: Vector, b: Vector) -> Fraction:
+    """‖a − b‖²."""
+    return sum(((p - q) ** 2 for p, q in zip(a, b, strict=True)), Fraction(0))
 
 
 def exact_minors(W1: np.ndarray, W2: np.ndarray) -> dict[tuple[int, ...], Fraction]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from oracles import exact_minors, preimages, smallest_singular_value
+from oracles import ExactUnit, exact_minors, preimages, rational, smallest_singular_value, squared_distance
 from torch import Tensor
 
 from replication import (
@@ -27,7 +28,7 @@ from replication import (
     Verdict,
     directed_spanning_test,
 )
-from replication.certificates import inverse_lipschitz
+from replication.certificates import collision_ratio, inverse_lipschitz, piece_signs
 from replication.conditions import P_MATRIX_LIMIT
 
 KINDS = ["normal", "integer", "zero column", "repeated row", "rectangular block"]
@@ -169,6 +170,96 @@ def test_collisions_keep_the_units_dtype_and_survive_large_biases() -> None:
         certificate = unit.certificate()
         assert certificate.witness[0].dtype == dtype
         assert_collides(unit, certificate.witness)
+
+
+@example(seed=303, dtype=torch.float32, parallel=True)
+@given(st.integers(0, 1000), st.sampled_from([torch.float32, torch.float64]), st.booleans())
+def test_witnesses_collide_in_exact_arithmetic(seed: int, dtype: torch.dtype, parallel: bool) -> None:
+    rng = np.random.default_rng(seed)
+    h = int(rng.integers(2, 6))
+    d = int(rng.integers(h, 7))
+    W1, W2 = rng.normal(size=(h, d)), 3 * rng.normal(size=(d, h))
+    if parallel:  # nearly: then the witness is large, and loses digits
+        W1[-1] = W1[0] + 10.0 ** rng.uniform(-7, -2) * rng.normal(size=d)
+    b1 = rng.normal(size=h) * 10.0 ** rng.uniform(0, 6)
+    unit = ResidualUnit(*(torch.as_tensor(array).to(dtype) for array in (W1, b1, W2, np.zeros(d))))
+    witness = unit.certificate().witness
+    if witness is not None:
+        assert_collides(unit, witness)
+        exact = ExactUnit(*(array.astype(float) for array in arrays(unit)))
+        x1, x2 = (rational(x.double().numpy()) for x in witness)
+        assert squared_distance(exact(x1), exact(x2)) <= Fraction(torch.finfo(dtype).eps) * squared_distance(x1, x2)
+
+
+def test_inputs_that_collide_only_as_evaluated_are_no_witness() -> None:
+    one, large = torch.ones(1, 1), torch.full((1,), 1e8)
+    steep = ResidualUnit(one, large, one, torch.zeros(1)).rectifier_map((1,))  # f(x) = 2x + 1e8 for x > −1e8
+    x1, x2 = torch.tensor([0.0]), torch.tensor([1.0])
+    assert torch.equal(steep(x1[None]), steep(x2[None]))
+    assert collision_ratio(steep, x1, x2) is None
+    flat = ResidualUnit(one, large, -one, torch.zeros(1)).rectifier_map((1,))
+    assert collision_ratio(flat, x1, x2) == 0
+    assert collision_ratio(flat, x1, x1) is None
+
+
+@pytest.mark.parametrize("h", [100, 250, 400])
+@pytest.mark.parametrize("size", [1.0, 64.0, 1e6])
+def test_a_slope_summed_up_from_many_terms_has_the_right_sign_or_none(h: int, size: float) -> None:
+    # x + Σ wᵢ²·relu(x + 1) with terms that rounding in float32 drops beside the first, and one that takes all back
+    first = np.float32(math.sqrt(size))
+    small = np.float32(math.sqrt(0.49 * float(np.spacing(first * first))))
+    W1, W2 = np.full((h, 1), small), np.full((1, h), small)
+    W1[0], W1[-1], W2[0, 0] = first, first, first
+    others = 1 + sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(W1[:-1, 0], W2[0, :-1], strict=True))
+    for slope in (2e-7 * size, -2e-7 * size):
+        W2[0, -1] = float((Fraction(slope) - others) / Fraction(float(first)))
+        exact = others + Fraction(float(W1[-1, 0])) * Fraction(float(W2[0, -1]))
+        unit = ResidualUnit(*(torch.as_tensor(array) for array in (W1, W1[:, 0], W2, np.zeros(1, np.float32))))
+        x = torch.tensor([[-3.0], [0.0], [5.0]])
+        assert piece_signs(unit.rectifier_map((1,)), x).tolist() == [1, *[math.copysign(1, exact)] * 2]
+
+
+def test_products_that_overflow_decide_nothing() -> None:
+    zero = torch.zeros(2, dtype=torch.float64)
+    for sign in (1, -1):
+        large = torch.diag(torch.tensor([1e155, 1.0], dtype=torch.float64))
+        certificate = ResidualUnit(large, zero, sign * large, zero).certificate()  # A has an entry of ±1e310
+        assert certificate.verdict is Verdict.UNKNOWN
+        assert "overflows in float64" in certificate.reason
+        unit = ResidualUnit(large, zero, sign * large, zero)
+        assert torch.isinf(inverse_lipschitz(unit.rectifier_map((2,))))
+        for solver in ("exact", "pivoting", "modulus", "banach"):
+            solution = unit.inverse(torch.ones(1, 2, dtype=torch.float64), solver)
+            assert not solution.converged
+            assert solution.error_bound is None
+
+
+def test_norms_that_underflow_certify_nothing() -> None:
+    # W₁W₂ has the norm 1.5, and −1.5 as its eigenvalue
+    first, second = torch.full((256, 256), 2.5e-23), torch.full((256, 256), -1.5 / (2.5e-23 * 256**2))
+    unit = StandardConvUnit(256, 256, 1, image_size=(2, 2))
+    with torch.no_grad():
+        unit.weight1.copy_(first[..., None, None])
+        unit.weight2.copy_(second[..., None, None])
+    certificate = unit.certificate()
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert "‖W₁‖·‖W₂‖ ≤ 1.5" in certificate.reason
+
+
+@pytest.mark.parametrize("corner", ["top-left", "bottom-right"])
+def test_witnesses_of_causal_units_collide_on_whole_images(corner: str) -> None:
+    found = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        unit = CausalConvUnit(2, 2, 2, image_size=(3, 3), corner=corner).double()
+        with torch.no_grad():
+            unit.bias1.normal_()
+            unit.weight2.mul_(9)
+        witness = unit.certificate().witness
+        if witness is not None:
+            found += 1
+            assert_collides(unit, witness)
+    assert found > 3
 
 
 def test_extreme_scales_are_decided_or_left_open() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import exact_minors
+from oracles import determinant, exact_minors
 from torch import Tensor
 
 from replication.conditions import (
@@ -15,6 +17,7 @@ from replication.conditions import (
     P_MATRIX_LIMIT,
     POSITIVE,
     UNDECIDED,
+    certain_signs,
     inverse_norm_bound,
     is_h_matrix,
     is_lipschitz,
@@ -82,6 +85,44 @@ def test_minors_within_rounding_of_zero_are_undecided(minor: float, sign: int) -
     A = torch.tensor([[0.0, 1.0], [1.0, minor]], dtype=torch.float64)
     assert p_matrix_test(A).signs == sign
     assert p_matrix_test(A, error=torch.full_like(A, 1e-9)).signs == UNDECIDED  # an error of A counts
+
+
+def test_minors_that_underflow_or_overflow_are_undecided() -> None:
+    A = torch.tensor([[1e150, 0, 1e300], [1e-200, 0, 0], [0, -1e51, 0]], dtype=torch.float64)
+    assert exact_minors(A.numpy(), np.eye(3))[0, 1, 2] < 0
+    assert p_matrix_test(A).signs != POSITIVE
+    for value in (torch.inf, -torch.inf, torch.nan):
+        assert p_matrix_test(torch.full((2, 2), value, dtype=torch.float64)).signs == UNDECIDED
+        for condition in (is_lipschitz, is_monotone, is_h_matrix, is_p_matrix):
+            assert condition(torch.stack([EYE / 2, value * EYE])).tolist() == [True, False]
+        assert torch.isinf(inverse_norm_bound(torch.full((2, 2), value, dtype=torch.float64)))
+
+
+@settings(max_examples=300)
+@given(st.integers(1, 4), st.sampled_from([0, 3, 30, 150]), st.integers(0, 10_000))
+def test_conditions_hold_for_entries_of_every_size(n: int, spread: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scales = 10.0 ** rng.uniform(-150, 150, n)  # by which minors do not change
+    with np.errstate(over="ignore"):
+        A = rng.normal(size=(n, n)) * 10.0 ** rng.uniform(-spread, spread, (n, n)) * scales[:, None] / scales
+    A = np.where(rng.random((n, n)) < 0.1, rng.choice([0, 5e-324, 1e-310, 1.7e308, -1.7e308], (n, n)), A)
+    A = np.clip(A, -1.7e308, 1.7e308)
+    smallest = min(exact_minors(A, np.eye(n)).values())
+    matrix = torch.as_tensor(A)
+    sign = p_matrix_test(matrix).signs
+    assert not (sign == POSITIVE and smallest <= 0)
+    assert not (sign == NEGATIVE and smallest >= 0)
+    assert not (smallest <= 0 and any(condition(matrix) for condition in (is_lipschitz, is_monotone, is_h_matrix)))
+
+
+@given(st.integers(1, 5), st.integers(0, 10_000))
+def test_certain_signs_are_those_of_the_determinants(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    A = rng.integers(-2, 3, (n, n)) + 2.0 ** rng.integers(-60, 10) * rng.normal(size=(n, n))
+    exact = determinant([[Fraction(value) for value in row] for row in A])
+    sign = int(certain_signs(torch.as_tensor(A), torch.tensor(0.0, dtype=torch.float64)))
+    assert sign in (0, (exact > 0) - (exact < 0))
+    assert certain_signs(torch.as_tensor(A), torch.tensor(100.0, dtype=torch.float64)) == 0
 
 
 @given(st.integers(2, 7), st.floats(0.5, 8), st.integers(0, 10_000))

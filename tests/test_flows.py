@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from replication import CausalFlow, MonotoneCausalConvUnit
+from replication import CausalConvUnit, CausalFlow, MonotoneCausalConvUnit, ResidualUnit
 from replication.experiments.data.images import Digits
 from replication.experiments.studies.flows import (
     LEVELS,
@@ -79,6 +79,20 @@ def test_layers_that_change_the_dimension_have_no_determinant() -> None:
         ZeroChannels(1, 4).log_abs_det_jacobian(torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match="5×4 images cannot be halved 1 times"):
         CausalFlow((1, 5, 4), MonotoneCausalConvUnit, (3,), 1)
+
+
+def test_no_images_have_likelihoods_of_no_rows() -> None:
+    flow = CausalFlow((1, 4, 4), CausalConvUnit, (2,), 1)
+    assert flow.log_prob(torch.zeros(0, 1, 4, 4)).shape == (0,)
+    assert flow.sample(0, torch.Generator()).value.shape == (0, 1, 4, 4)
+    assert ChannelNormalisation(2).eval().log_abs_det_jacobian(torch.zeros(0, 2, 3, 3)).shape == (0,)
+
+
+def test_determinants_that_overflow_are_not_a_number() -> None:
+    zero = torch.zeros(1, dtype=torch.float64)
+    steep = ResidualUnit(zero[None] + 1e200, zero, zero[None] + 1e200, zero)
+    x = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    assert torch.isnan(steep.log_abs_det_jacobian(x)).tolist() == [True, False]
 
 
 def test_samples_are_mapped_back_to_their_latent_numbers() -> None:

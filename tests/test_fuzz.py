@@ -6,6 +6,8 @@ import math
 import re
 import traceback
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ from replication import (
 )
 from replication.solvers import SOLVERS
 from replication.units import ChannelNormalisation, Flip, Orthogonal1x1, SpaceToDepth, ZeroChannels
+from replication.units.unit import Unit
 
 PACKAGE = str(Path(replication.__file__).parent)
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
@@ -342,3 +345,50 @@ def test_convolutional_units_are_made_or_refused(
     unit = checked(lambda: family(channels, hidden, kernel, image_size=image))
     if unit is not None and image is not None:
         assert checked(unit.certificate) is not None
+
+
+def calls(unit: nn.Module, x: Tensor, y: Tensor) -> dict[str, Callable[[], object]]:
+    """All that is asked of a unit or network but its forward pass."""
+    made: dict[str, Callable[[], object]] = {
+        "inverse": lambda: unit.inverse(y),
+        "Inverse": lambda: Inverse(unit)(y),
+        "certificate": lambda: unit.certificate(),
+    }
+    if isinstance(unit, Unit):
+        made["inverse_lipschitz"] = lambda: unit.inverse_lipschitz(unit.input_shape)
+    for name in ("log_abs_det_jacobian", "inverse_condition"):
+        if hasattr(unit, name):
+            made[name] = partial(getattr(unit, name), x)
+    return made
+
+
+@every_unit
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_refused_in_one_sentence(name: str, dtype: torch.dtype) -> None:
+    unit = deepcopy(UNITS[name]).to(dtype)
+    x, y = (torch.ones(1, *shape, dtype=dtype) for shape in (input_shape(name), output_shape(name)))
+    for call in calls(unit, x, y).values():
+        assert checked(call) is None
+
+
+@every_unit
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused_in_one_sentence(name: str, number: float) -> None:
+    unit = deepcopy(UNITS[name])
+    with torch.no_grad():
+        next(unit.parameters()).view(-1)[0] = number
+    x, y = (torch.ones(1, *shape, dtype=torch.float64) for shape in (input_shape(name), output_shape(name)))
+    for asked, call in calls(unit, x, y).items():
+        if asked != "log_abs_det_jacobian":  # which trainings ask for: their loss says so
+            assert checked(call) is None, asked
+
+
+@every_unit
+def test_no_rows_are_undone_by_every_method(name: str) -> None:
+    unit = UNITS[name]
+    x, y = (torch.ones(0, *shape, dtype=torch.float64) for shape in (input_shape(name), output_shape(name)))
+    for asked, call in calls(unit, x, y).items():
+        assert checked(call) is not None, asked
+    for solver in SOLVERS:
+        solution = checked(lambda solver=solver: unit.inverse(y, solver))
+        assert solution is None or solution.value.shape == x.shape

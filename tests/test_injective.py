@@ -29,6 +29,8 @@ from replication import (
 )
 from replication.experiments.data.ensembles import normal
 from replication.solvers.one_sided import OneSidedLeastSquares
+from replication.spanning import SpanningTest
+from replication.units.injective import judged
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:
@@ -409,3 +411,12 @@ def test_the_generator_example_recovers_the_latents_of_the_injective_decoder_onl
 def test_wrong_arguments_are_refused(call: Callable[[], object], error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         call()
+
+
+def test_outputs_that_coincide_only_as_evaluated_are_no_witness() -> None:
+    layer = InjectiveReLU(torch.ones(1, 1), torch.full((1,), 1e8))
+    test = SpanningTest(False, "collision", "They collide.", (torch.tensor([0.0]), torch.tensor([1.0])))
+    assert torch.equal(*layer(torch.stack(test.pair)))
+    certificate = judged(layer, test)
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certificate.reason == "They collide, but its inputs do not collide in torch.float32."

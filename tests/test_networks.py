@@ -1,19 +1,25 @@
 """The network: round trip from the last hidden layer, layer records, and failures that show."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 
 from replication import (
+    HamiltonianBlock,
     Inverse,
+    LayerwiseNetwork,
     LipschitzConvUnit,
     MonotoneConvUnit,
+    NetworkCertificate,
     RectifierNetwork,
+    ReversibleLayer,
     StandardConvUnit,
     Status,
     Verdict,
 )
+from replication.units import Affine, Flip, SpaceToDepth
 
 
 def network(unit: object = MonotoneConvUnit) -> RectifierNetwork:
@@ -91,6 +97,64 @@ def test_error_bound_of_the_network_holds(tolerance: float) -> None:
     assert (error <= solution.error_bound).all()
     assert (solution.error_bound < 1e6 * tolerance).all()
     assert net.inverse(torch.rand(2, 64, 2, 2).double(), "modulus").solver == "modulus"
+
+
+def test_bounds_through_layers_without_a_constant_are_infinite_or_hold_but_never_nan() -> None:
+    unit, layer = MonotoneConvUnit(4, 3, image_size=(4, 4)), ReversibleLayer(HamiltonianBlock(4))
+    x = torch.rand(3, 4, 4, 4, dtype=torch.float64)
+    chains = {(unit, layer): True, (layer, unit): False, (layer,): True, (layer, unit, layer): False}
+    for layers, known in chains.items():
+        net = LayerwiseNetwork(*layers).double().eval()
+        with torch.no_grad():
+            solution = net.inverse(net.features(x))
+        assert solution.converged.all()
+        assert torch.isfinite(solution.error_bound).all() == known  # what is given has no error to amplify
+        assert not torch.isnan(solution.error_bound).any()
+        error = (solution.value - x).flatten(1).norm(dim=1)
+        assert (error <= solution.error_bound + 1e-12).all()
+
+
+def test_constants_of_layers_that_under_and_overflow_on_the_way_are_multiplied_all_the_same() -> None:
+    def certificate(*scales: float) -> NetworkCertificate:
+        layers = [Affine((1, 2, 2)).double() for _ in scales]
+        with torch.no_grad():
+            for layer, scale in zip(layers, scales, strict=True):
+                layer.log_scale.fill_(-math.log(scale) if scale else 800.0)
+        return LayerwiseNetwork(*layers).certificate()
+
+    assert certificate(1e-200, 1e-200, 1e200, 1e205).inverse_lipschitz == pytest.approx(1e5)
+    assert certificate(1e200, 1e200).inverse_lipschitz == math.inf
+    assert certificate(0.0, 0.0, 1e300).inverse_lipschitz > 0
+    net = LayerwiseNetwork(Affine((1, 2, 2)).double(), ReversibleLayer(HamiltonianBlock(2)).double().eval())
+    with torch.no_grad():
+        net.hidden_layers[0].log_scale.fill_(800.0)
+    assert net.certificate().inverse_lipschitz == math.inf
+
+
+def test_networks_of_formulas_only_are_undone() -> None:
+    net, x = LayerwiseNetwork(Flip(), SpaceToDepth()), torch.rand(2, 1, 4, 6)
+    for images in (x, x.double(), x[:0]):
+        solution = net.inverse(net.features(images))
+        assert torch.equal(solution.value, images)
+        assert solution.converged.all()
+        assert solution.error_bound.tolist() == [0.0] * len(images)
+    assert net.certificate().verdict is Verdict.INVERTIBLE
+    with pytest.raises(TypeError, match=r"float32 or float64, not torch.float16"):
+        net.inverse(x.half())
+    with pytest.raises(TypeError, match=r"must be a torch.Tensor, not list"):
+        net.features([1.0])
+
+
+def test_rows_that_overflow_within_a_network_leave_the_others_alone() -> None:
+    shrinking = Affine((1, 2, 2))
+    with torch.no_grad():
+        shrinking.log_scale.fill_(-20)
+    net = LayerwiseNetwork(MonotoneConvUnit(1, 1, image_size=(2, 2)), shrinking)
+    features = torch.rand(2, 1, 2, 2)
+    features[0] *= 3e38
+    solution = net.inverse(features)
+    assert solution.status.tolist() == [Status.NOT_FINITE, Status.CONVERGED]
+    assert torch.isinf(solution.error_bound[0])
 
 
 def test_auto_says_what_it_took_in_every_family() -> None:

@@ -1,5 +1,7 @@
 """Linear maps and their resolvents: against dense matrices, and norm bounds that are never too small."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -156,6 +158,47 @@ def test_operators_refuse_what_they_cannot_do() -> None:
         Convolution(torch.ones(1, 1, 7, 7), (2, 9), "circular")
     with pytest.raises(ValueError, match="too large; use another solver, or smaller images"):
         Convolution(torch.ones(1, 1, 3, 3), (100, 100)).matrix(torch.ones(1))
+
+
+@given(
+    st.sampled_from(DTYPES), st.floats(-1, 1), st.sampled_from([(1, 1), (2, 3)]),
+    st.sampled_from([("zeros", 3), ("circular", 1), ("top-left", 2), ("zeros", 1)]), st.integers(0, 100),
+)  # fmt: skip
+def test_norm_bounds_hold_and_are_close_at_every_scale(
+    dtype: torch.dtype, where: float, size: tuple[int, int], padded: tuple[str, int], seed: int
+) -> None:
+    limits = torch.finfo(dtype)
+    exponent = where * (math.log2(limits.max) - 8 if where > 0 else -math.log2(limits.tiny * limits.eps))
+    g = torch.Generator().manual_seed(seed)
+    base = torch.randn(3, 2, padded[1], padded[1], dtype=torch.float64, generator=g)
+    weight = (base * 2.0**exponent).to(dtype)
+    scale = float(weight.abs().max().double()) or 1.0
+    for linear, matrix in (
+        (Convolution(weight, size, padded[0]), convolution_matrix(weight.double().numpy() / scale, *size, padded[0])),
+        (Dense(weight[:, :, 0, 0]), weight[:, :, 0, 0].double().numpy() / scale),
+    ):
+        exact = np.linalg.norm(matrix, 2) * (1 - 1e-14) * scale
+        bound = linear.norm_bound()
+        assert exact <= float(bound) <= 4 * exact + 4 * limits.tiny
+        assert float(linear.absolute_bound()) >= exact * (1 - 8 * limits.eps) - limits.tiny
+        assert float(Product(linear.adjoint(), linear).norm_bound()) > 0  # never NaN
+
+
+def test_kernels_are_scaled_by_the_taps_that_meet_the_image() -> None:
+    weight = torch.full((1, 1, 3, 3), 1e30)
+    weight[0, 0, 1, 1] = 1e-3
+    assert float(Convolution(weight, (1, 1)).norm_bound()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_norm_bounds_of_extreme_kernels_have_the_gradients_of_ordinary_ones() -> None:
+    weight = torch.randn(2, 3, 3, 3, dtype=torch.float64)
+
+    def gradient(scale: float) -> torch.Tensor:
+        scaled = (scale * weight).requires_grad_()
+        return torch.autograd.grad(convolution_norm_bound(scaled, (4, 5)), scaled)[0]
+
+    for scale in (2.0**-900, 2.0**900):
+        torch.testing.assert_close(gradient(scale), gradient(1.0), rtol=1e-12, atol=1e-12)
 
 
 def test_norm_bound_is_tight_on_large_images() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.certificates import Certificate, Verdict
-from replication.checks import check_numbers, check_rows, check_tensor, neither
+from replication.checks import check_precision, check_rows, check_tensor, neither
 from replication.parametrizations import cached, without_graph
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
@@ -176,7 +176,7 @@ class LayerwiseNetwork(nn.Module):
         check_tensor(features, like=features)
         with torch.autocast(features.device.type, enabled=False), cached():
             check_rows(features, like)
-            check_numbers(features=features)
+            check_precision(features)
             if features.ndim < 2:
                 raise ValueError(f"features must be rows (rows, …), not of shape {tuple(features.shape)}")
             value, codes, bound, records = self.undo(features, solver, tolerance, progress, options)

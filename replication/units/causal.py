@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.certificates import Certificate, certify
+from replication.checks import check_rows
 from replication.operators import CORNERS, aligned_tap, convolution_norm_bound
 from replication.parametrizations import without_graph
 from replication.rows import column, row_norm
@@ -92,8 +93,13 @@ class CausalConvUnit(StandardConvUnit):
 
         Returns:
             One number a row; infinite where it overflows.
+
+        Raises:
+            TypeError, ValueError: if x or a weight is of another dtype than float32 or float64, or not finite.
         """
         rows, rectifier_map = self.rows(x)
+        rectifier_map.check()
+        check_rows(rows, like=self.weight1)
         active = rectifier_map.preactivation(rows) > 0
         adjoint = rectifier_map.adjoint()
         v = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0), dtype=rows.dtype).to(rows.device)

@@ -15,7 +15,9 @@ from replication.checks import (
     check_counts,
     check_image_size,
     check_number,
+    check_numbers,
     check_numbers_finite,
+    check_precision,
     check_rows,
     check_tensor,
     checked_layer,
@@ -140,7 +142,7 @@ class InjectiveReLU(Unit):
         """
         get_solver(solver, **options)
         check_rows(y, like=next(self.parameters()))
-        W, b = (tensor.double() for tensor in self.weights())
+        W, b = (tensor.double() for tensor in checked_layer(*self.weights()))
         if y.ndim != 2 or y.shape[1] != len(W):
             raise ValueError(f"the layer's outputs have the shape (rows, {len(W)}), not {tuple(y.shape)}")
         check_number("noise", noise)
@@ -319,6 +321,7 @@ class PairedReLU(InjectiveReLU):
 
     def linear(self) -> Tensor:
         """Return B (k, n)."""
+        check_precision(self.c)
         return self.U @ ((self.floor + F.softplus(self.scale))[:, None] * self.V.mT)
 
     def weights(self) -> tuple[Tensor, Tensor]:
@@ -326,6 +329,7 @@ class PairedReLU(InjectiveReLU):
         return torch.cat([B, -d[:, None] * B]), torch.cat([self.c, -d * self.c])
 
     def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
+        check_numbers(**dict(self.named_parameters()))
         return Certificate(
             Verdict.INVERTIBLE,
             "opposite_rows",
@@ -334,6 +338,7 @@ class PairedReLU(InjectiveReLU):
 
     @without_graph()
     def stability(self) -> StabilityBounds:
+        check_numbers(**dict(self.named_parameters()))
         rows = self.log_d.exp().clamp_max(1)[:, None].double() * self.linear().double()
         least = least_singular_values(rows, torch.ones(1, len(rows)))[0]
         moved = [float(torch.finfo(self.c.dtype).eps * tensor.double().norm()) for tensor in self.weights()]
@@ -494,6 +499,7 @@ class InjectiveConvReLU(Unit):
 
     def certificate(self) -> Certificate:
         """Certify the layer, which is injective by construction."""
+        check_numbers(**dict(self.named_parameters()))
         return Certificate(
             Verdict.INVERTIBLE,
             "opposite_rows",
@@ -502,6 +508,7 @@ class InjectiveConvReLU(Unit):
 
     @without_graph()
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+        check_numbers(**dict(self.named_parameters()))
         smallest = self.log_d.exp().clamp_max(1).min()
         return math.sqrt(2) / (smallest * (1 - self.share) * (1 - 64 * torch.finfo(smallest.dtype).eps))
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
-from replication.checks import check_counts, check_images
+from replication.checks import check_counts, check_images, check_precision
 from replication.units.kept import Kept
 
 
@@ -192,11 +192,16 @@ class Orthogonal1x1(PlainLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.channels)
-        return F.conv2d(x, self.weight[:, :, None, None])
+        return F.conv2d(x, self.matrix()[:, :, None, None])
 
     def inverse(self, y: Tensor) -> Tensor:
         check_images(y, self.channels)
-        return F.conv2d(y, self.weight.mT[:, :, None, None])
+        return F.conv2d(y, self.matrix().mT[:, :, None, None])
+
+    def matrix(self) -> Tensor:
+        """Return the orthogonal matrix (channels, channels), which torch cannot make in half precision."""
+        check_precision(next(self.parameters()))
+        return self.weight
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}"

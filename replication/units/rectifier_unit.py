@@ -33,7 +33,9 @@ class RectifierUnit(Unit):
         """
 
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
-        return inverse_lipschitz(self.rectifier_map(shape))
+        rectifier_map = self.rectifier_map(shape)
+        rectifier_map.check()
+        return inverse_lipschitz(rectifier_map)
 
     def rows(self, x: Tensor) -> tuple[Tensor, RectifierMap]:
         """Return x as rows (rows, *shape), and the map that acts on them."""
