@@ -159,8 +159,8 @@ pictures: | $(VENV)/.installed ## draw all pictures anew from their tables, comp
 plan: # for scripts/verify.py and scripts/reproduce.py: what there is to train and to make, with the options of FAST=1
 	@: $(foreach run,$(TRAININGS),$(info train $(subst +, ,$(run))))$(foreach f,$(FIGURES) $(BENCHES),$(info $f $(OPTIONS_$f)))
 
-test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
-	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
+test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min; ONLY=data: those that need REPLICATION_DATA alone
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(if $(ONLY),-m $(ONLY))
 
 coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 8 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import DATA
 from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
 from replication.data import images as module
@@ -19,7 +18,6 @@ from replication.data.colour import CIFAR10, STL10, cifar10_or_digits
 from replication.data.images import DataUnavailableError, Digits, balanced_share
 
 OPTIONS = {"batch_size": 10, "epochs": 1, "seed": 0}
-real = pytest.mark.skipif(not (DATA / "cifar-10-batches-py").is_dir(), reason="CIFAR-10 is not there")
 
 
 @pytest.fixture
@@ -81,9 +79,8 @@ def test_data_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch: p
         assert isinstance(cifar10_or_digits(CIFAR10(str(tmp_path), **OPTIONS), Digits(**OPTIONS)), Digits)
 
 
-@real
-def test_the_real_cifar10_loads() -> None:
-    data = CIFAR10(str(DATA), **OPTIONS, share=0.01)
+def test_the_real_cifar10_loads(cifar10_folder: Path) -> None:
+    data = CIFAR10(str(cifar10_folder), **OPTIONS, share=0.01)
     assert data.name == "cifar10-1percent"
     assert data.title == "CIFAR-10 (1 % of the training images)"
     data.setup()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,9 +71,8 @@ def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-@pytest.mark.mnist
-def test_a_truncated_mnist_file_is_named_with_its_checksum(tmp_path: Path) -> None:
-    shutil.copytree(DATA / "MNIST", tmp_path / "MNIST")
+def test_a_truncated_mnist_file_is_named_with_its_checksum(mnist_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(mnist_folder / "MNIST", tmp_path / "MNIST")
     file = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-1])
@@ -84,9 +82,8 @@ def test_a_truncated_mnist_file_is_named_with_its_checksum(tmp_path: Path) -> No
         mnist(tmp_path).prepare_data()
 
 
-@pytest.mark.mnist
-def test_mnist_has_its_images() -> None:
-    data = mnist(DATA)
+def test_mnist_has_its_images(mnist_folder: Path) -> None:
+    data = mnist(mnist_folder)
     data.setup()
     assert data.train.tensors[0].shape == (60000, 1, 28, 28)
     assert data.test.tensors[0].shape == (10000, 1, 28, 28)
