@@ -98,3 +98,43 @@ def test_the_continuous_run_tests_without_data_and_with() -> None:
     lines = [line.split(" #")[0].strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
     bare, data = lines.index("make test"), lines.index("make test ONLY=data")
     assert lines.index("unset REPLICATION_DATA") < bare < lines.index("export REPLICATION_DATA=../shared/data") < data
+
+
+COMPILE = """
+import sys
+import numpy as np
+import numba.core.caching as caching
+if sys.argv[1] == "read-only":
+    def refuse(self):
+        raise OSError(30, "Read-only file system")
+    caching._CacheLocator.ensure_cache_path = refuse
+import replication
+from replication import compiled
+def twice(x):
+    for i in range(len(x)):
+        x[i] *= 2
+twice.__module__ = "replication.compiled"
+twice = compiled.compiled(twice)
+x = np.ones(2)
+twice(x); twice(x); twice(np.ones((2, 2))[0])
+print(x, twice.stats.cache_path)
+"""
+
+
+@pytest.mark.parametrize("place", ["read-only", "writable"])
+def test_the_package_works_where_nothing_can_be_written_and_says_once_that_it_compiles(
+    place: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(COMPILE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script, place], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[4. 4.]")
+    kept = "kept for the next time" if place == "writable" else "unless NUMBA_CACHE_DIR names a folder to keep it"
+    assert re.fullmatch(rf"compiling the loops of this package: some seconds, .*{kept}\n", done.stderr), done.stderr
+    if place == "writable":  # read from the disk, and nothing said
+        again = subprocess.run([sys.executable, script, place], env=environment, capture_output=True, text=True)
+        assert again.stderr == ""
