@@ -122,3 +122,9 @@ def test_every_crop_is_a_shifted_image_or_its_mirror_image() -> None:
         assert len(fits) == 1
         seen |= fits
     assert len(seen) == 50  # all shifts, both ways round
+
+
+def test_packed_colour_images_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").touch()
+    with pytest.raises(DataUnavailableError, match=r"CIFAR-10 is packed in .*; unpack it there: tar -xzf cifar-10-pyt"):
+        CIFAR10(str(tmp_path), **OPTIONS).prepare_data()
