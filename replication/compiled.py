@@ -24,7 +24,12 @@ THREAD_WORK = 10**8  # floating-point operations of a batch from which another t
 
 # _nrt=False: without Numba's counting of references, which costs small systems half their time. Nothing can be
 # allocated inside then, so the loops are given the arrays they work in.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", "reassoc"}, "_nrt": False}
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz", "arcp", "reassoc"},
+    "_nrt": False,
+}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
