@@ -63,8 +63,8 @@ docs: | $(VENV)/.installed-docs ## build the documentation into site/, its numbe
 docs-serve: | $(VENV)/.installed-docs ## show the documentation while it is edited, at http://127.0.0.1:8000
 	@$(VENV)/bin/mkdocs serve
 
-test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min
-	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
+test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min; ONLY=data: those that need REPLICATION_DATA alone
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(if $(ONLY),-m $(ONLY))
 
 coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 8 min
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered

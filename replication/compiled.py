@@ -5,23 +5,63 @@ They call no LAPACK and start none of Numba's threads, so that they cannot meet 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numba import njit
+from numba.core import event
+from numba.core.caching import FunctionCache
 from torch import Tensor
 
+LOGGER = logging.getLogger("replication")  # speaks on the standard error, unless the user says otherwise
 EPSILON = float(np.finfo(np.float64).eps)
 ONE = np.uint64(1)  # unsigned indices are not checked for being negative, so that loops over them are vectorized
 THREAD_WORK = 10**8  # floating-point operations of a batch from which another thread pays
 
 # _nrt=False: without Numba's counting of references, which costs small systems half their time. Nothing can be
 # allocated inside then, so the loops are given the arrays they work in.
-compiled = njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"}, _nrt=False
-)
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz", "arcp", "reassoc"},
+    "_nrt": False,
+}
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop when it is first called, and keep the result on the disk, where something can be written there."""
+    try:
+        return cast("Callable[..., Any]", njit(cache=True, **OPTIONS)(function))
+    except RuntimeError:  # neither beside the package nor in the user's cache, and NUMBA_CACHE_DIR is not set
+        return cast("Callable[..., Any]", njit(**OPTIONS)(function))
+
+
+class Announcement(event.Listener):
+    """Say once in a process that loops are compiled, so that the first call does not seem to hang."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_start(self, started: event.Event) -> None:
+        dispatcher = started.data["dispatcher"]
+        if self.said or not dispatcher.py_func.__module__.startswith("replication."):
+            return
+        self.said = True
+        kept = isinstance(dispatcher._cache, FunctionCache)
+        again = (
+            "kept for the next time" if kept else "in every process, unless NUMBA_CACHE_DIR names a folder to keep it"
+        )
+        LOGGER.warning("compiling the loops of this package: some seconds, %s", again)
+
+    def on_end(self, ended: event.Event) -> None:
+        """Nothing more is said."""
+
+
+event.register("numba:compile", Announcement())
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

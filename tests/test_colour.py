@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import DATA
 from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
 from replication.experiments.data import images as module
@@ -19,7 +18,6 @@ from replication.experiments.data.colour import CIFAR10, STL10, cifar10_or_digit
 from replication.experiments.data.images import DataUnavailableError, Digits, balanced_share
 
 OPTIONS = {"batch_size": 10, "epochs": 1, "seed": 0}
-real = pytest.mark.skipif(not (DATA / "cifar-10-batches-py").is_dir(), reason="CIFAR-10 is not there")
 
 
 @pytest.fixture
@@ -81,9 +79,8 @@ def test_data_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch: p
         assert isinstance(cifar10_or_digits(CIFAR10(str(tmp_path), **OPTIONS), Digits(**OPTIONS)), Digits)
 
 
-@real
-def test_the_real_cifar10_loads() -> None:
-    data = CIFAR10(str(DATA), **OPTIONS, share=0.01)
+def test_the_real_cifar10_loads(cifar10_folder: Path) -> None:
+    data = CIFAR10(str(cifar10_folder), **OPTIONS, share=0.01)
     assert data.name == "cifar10-1percent"
     assert data.title == "CIFAR-10 (1 % of the training images)"
     data.setup()
@@ -125,3 +122,9 @@ def test_every_crop_is_a_shifted_image_or_its_mirror_image() -> None:
         assert len(fits) == 1
         seen |= fits
     assert len(seen) == 50  # all shifts, both ways round
+
+
+def test_packed_colour_images_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").touch()
+    with pytest.raises(DataUnavailableError, match=r"CIFAR-10 is packed in .*; unpack it there: tar -xzf cifar-10-pyt"):
+        CIFAR10(str(tmp_path), **OPTIONS).prepare_data()

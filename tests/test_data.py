@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import socket
 import time
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,9 +72,8 @@ def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-@pytest.mark.mnist
-def test_a_truncated_mnist_file_is_named_with_its_checksum(tmp_path: Path) -> None:
-    shutil.copytree(DATA / "MNIST", tmp_path / "MNIST")
+def test_a_truncated_mnist_file_is_named_with_its_checksum(mnist_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(mnist_folder / "MNIST", tmp_path / "MNIST")
     file = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-1])
@@ -84,9 +83,8 @@ def test_a_truncated_mnist_file_is_named_with_its_checksum(tmp_path: Path) -> No
         mnist(tmp_path).prepare_data()
 
 
-@pytest.mark.mnist
-def test_mnist_has_its_images() -> None:
-    data = mnist(DATA)
+def test_mnist_has_its_images(mnist_folder: Path) -> None:
+    data = mnist(mnist_folder)
     data.setup()
     assert data.train.tensors[0].shape == (60000, 1, 28, 28)
     assert data.test.tensors[0].shape == (10000, 1, 28, 28)
@@ -152,3 +150,58 @@ def test_entrywise_has_the_deviation_it_says() -> None:
     for draw in (Entrywise().linear, Entrywise().residual):
         units = draw(2000, 10, torch.tensor([2.0], dtype=torch.float64), torch.Generator().manual_seed(0))
         assert float((units.W1 @ units.W2).detach().std()) == pytest.approx(2 / 10**0.5, rel=0.02)
+
+
+def test_mnist_is_seen_where_it_is_packed(mnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for place, name in enumerate(module.MNIST_MD5):
+        content = (mnist_folder / "MNIST" / "raw" / name).read_bytes()
+        (raw / (name if place == 1 else f"{name}.gz")).write_bytes(content if place == 1 else gzip.compress(content, 1))
+    before = sorted(raw.iterdir())
+    packed, plain = mnist(tmp_path), mnist(mnist_folder)
+    for data in (packed, plain):
+        data.setup()
+    for one, other in zip(
+        (*packed.train.tensors, *packed.test.tensors), (*plain.train.tensors, *plain.test.tensors), strict=True
+    ):
+        assert torch.equal(one, other)
+        assert one.dtype == other.dtype
+    assert sorted(raw.iterdir()) == before
+    (raw / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(content)[:-100])
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz is not the original MNIST file"):
+        mnist(tmp_path).prepare_data()
+
+
+def test_mnist_is_what_torchvision_reads(mnist_folder: Path) -> None:
+    data = mnist(mnist_folder)
+    data.setup()
+    for part, train in ((data.train, True), (data.test, False)):
+        expected = module.TorchvisionMNIST(mnist_folder, train=train)
+        assert torch.equal(part.tensors[0], expected.data[:, None].float() / 255)
+        assert torch.equal(part.tensors[1], expected.targets)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size must be at least 1, not 0"),
+        ({"batch_size": -3}, r"data\.batch_size must be at least 1, not -3"),
+        ({"batch_size": 2.5}, r"data\.batch_size must be an integer, not 2\.5"),
+        ({"batch_size": "many"}, r"data\.batch_size must be an integer, not 'many'"),
+        ({"epochs": 0}, r"data\.epochs must be at least 1, not 0"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
+        ({"share": "half"}, r"data\.share must be a number, not 'half'"),
+        ({"batch_size": 798}, "has 797 training images, fewer than a batch of 798; choose a smaller batch_size"),
+        ({"batch_size": 399, "share": 0.5}, "has 398 training images, fewer than a batch of 399"),
+    ],
+)
+def test_impossible_batches_are_refused(options: dict, sentence: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        Digits(**{"batch_size": 10, "epochs": 1, "seed": 0} | options).setup()
+
+
+def test_the_largest_batch_is_all_of_the_data() -> None:
+    data = Digits(batch_size=797, epochs=1, seed=0)
+    data.setup()
+    assert len(list(data.train_dataloader())) == 1

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Refusal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_config import composed
 
 LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 LOCKED = datetime.fromisoformat(re.search(r"\d{4}-\d\d-\d\d", LINES[0])[0]).replace(tzinfo=timezone.utc)
@@ -62,3 +68,73 @@ def test_records_made_since_the_lock_have_its_versions_and_older_ones_lie_in_the
 
 def test_some_records_were_made_since_the_lock() -> None:
     assert any(datetime.fromisoformat(record["made"]) >= LOCKED for record in RECORDS.values())
+
+
+def test_no_test_reaches_a_server_and_trying_is_noticed() -> None:
+    ask = (
+        "import urllib.request; urllib.request.urlopen('http://ossci-datasets.s3.amazonaws.com/mnist/a.gz', timeout=5)"
+    )
+    with pytest.raises(OSError, match="403"):
+        exec(ask)
+    done = subprocess.run([sys.executable, "-c", ask.replace("http", "https")], capture_output=True, text=True)
+    assert done.returncode == 1
+    with socket.socket() as direct, pytest.raises(OSError, match=r"tests do not reach 192\.0\.2\.1"):
+        direct.connect(("192.0.2.1", 80))
+    assert len(Refusal.asked) == 3
+    assert all("amazonaws" in asked or "192.0.2.1" in asked for asked in Refusal.asked)
+    Refusal.asked.clear()
+
+
+def test_the_data_folder_is_seen_through_fixtures_alone(tmp_path: Path) -> None:
+    assert not Path(os.environ["REPLICATION_DATA"]).exists()
+    config = composed("train", "data=mnist")
+    assert config.data.data_dir == os.environ["REPLICATION_DATA"]
+    names = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")}
+    forbidden = "REPLICATION_TEST" + "_DATA"
+    assert [name for name, text in names.items() if forbidden in text] == ["conftest.py"]
+
+
+def test_the_continuous_run_tests_without_data_and_with() -> None:
+    lines = [line.split(" #")[0].strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
+    bare, data = lines.index("make test"), lines.index("make test ONLY=data")
+    assert lines.index("unset REPLICATION_DATA") < bare < lines.index("export REPLICATION_DATA=../shared/data") < data
+
+
+COMPILE = """
+import sys
+import numpy as np
+import numba.core.caching as caching
+if sys.argv[1] == "read-only":
+    def refuse(self):
+        raise OSError(30, "Read-only file system")
+    caching._CacheLocator.ensure_cache_path = refuse
+import replication
+from replication import compiled
+def twice(x):
+    for i in range(len(x)):
+        x[i] *= 2
+twice.__module__ = "replication.compiled"
+twice = compiled.compiled(twice)
+x = np.ones(2)
+twice(x); twice(x); twice(np.ones((2, 2))[0])
+print(x, twice.stats.cache_path)
+"""
+
+
+@pytest.mark.parametrize("place", ["read-only", "writable"])
+def test_the_package_works_where_nothing_can_be_written_and_says_once_that_it_compiles(
+    place: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(COMPILE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script, place], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[4. 4.]")
+    kept = "kept for the next time" if place == "writable" else "unless NUMBA_CACHE_DIR names a folder to keep it"
+    assert re.fullmatch(rf"compiling the loops of this package: some seconds, .*{kept}\n", done.stderr), done.stderr
+    if place == "writable":  # read from the disk, and nothing said
+        again = subprocess.run([sys.executable, script, place], env=environment, capture_output=True, text=True)
+        assert again.stderr == ""

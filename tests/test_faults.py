@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import DATA, ROOT
+from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
@@ -283,9 +283,8 @@ def test_a_script_without_permission_ends_in_one_sentence_before_its_study(tmp_p
     assert "Traceback" not in complained
 
 
-@pytest.mark.mnist
-def test_a_read_only_data_folder_is_enough_and_is_left_as_it_is(tmp_path: Path) -> None:
-    shutil.copytree(DATA / "MNIST" / "raw", tmp_path / "MNIST" / "raw")
+def test_a_read_only_data_folder_is_enough_and_is_left_as_it_is(mnist_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(mnist_folder / "MNIST" / "raw", tmp_path / "MNIST" / "raw")
     for path in (*tmp_path.rglob("*"), tmp_path):
         path.chmod(0o555 if path.is_dir() else 0o444)
         os.utime(path, (0, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -94,6 +95,7 @@ def chromium(*words: str) -> str:
         text=True,
         check=True,
         timeout=120,
+        env={name: value for name, value in os.environ.items() if "proxy" not in name.lower()},  # it looks for updates
     )
     return done.stdout
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DATA
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
@@ -150,11 +149,10 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
         train(config, tmp_path, tmp_path)
 
 
-@pytest.mark.mnist
 @pytest.mark.slow
 @pytest.mark.parametrize(("unit", "seed"), [("monotone", 0), ("monotone", 1), ("monotone", 2), ("lipschitz", 0)])
-def test_committed_weights_are_what_their_record_says(unit: str, seed: int) -> None:
-    config = composed("train", "data=mnist", f"unit={unit}", f"seed={seed}", f"paths.data_dir={DATA}")
+def test_committed_weights_are_what_their_record_says(unit: str, seed: int, mnist_folder: Path) -> None:
+    config = composed("train", "data=mnist", f"unit={unit}", f"seed={seed}", f"paths.data_dir={mnist_folder}")
     data, weights = instantiate(config.data), training.Path("weights")
     network = load_network(config, data, weights, weights)
     data.setup()
@@ -166,10 +164,9 @@ def test_committed_weights_are_what_their_record_says(unit: str, seed: int) -> N
     assert record["test_accuracy"] >= 0.995 or unit != "monotone"
 
 
-@pytest.mark.mnist
 @pytest.mark.slow
-def test_the_trained_network_gives_images_back() -> None:
-    config = composed("fig5", "data=mnist", f"paths.data_dir={DATA}")
+def test_the_trained_network_gives_images_back(mnist_folder: Path) -> None:
+    config = composed("fig5", "data=mnist", f"paths.data_dir={mnist_folder}")
     data, weights = instantiate(config.data), training.Path("weights")
     network = load_network(config, data, weights, weights).double()
     images = data.balanced_test(1)[0].double()

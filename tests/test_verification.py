@@ -146,8 +146,7 @@ def test_the_command_recomputes_and_fails_where_a_table_differs(tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.mnist
-def test_the_command_finds_the_committed_digits_again() -> None:
+def test_the_command_finds_the_committed_digits_again(mnist_folder: Path) -> None:
     done = verify_script("fig4")
     assert done.returncode == 0, done.stdout
     assert "1 of 1 tables agree" in done.stdout

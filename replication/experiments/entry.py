@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +23,7 @@ from replication.experiments.results import (
     Result,
     as_read,
     changed_settings,
+    committed,
     configuration_of,
     in_multirun,
     is_made,
@@ -31,6 +32,7 @@ from replication.experiments.results import (
     provenance,
     write_result,
 )
+from replication.experiments.settings import check_settings, chosen_groups
 from replication.experiments.training import load_network
 from replication.networks import RectifierNetwork
 from replication.words import take_any_character
@@ -132,19 +134,31 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         take_any_character()  # γ on a terminal that has no Greek letters
         warnings.showwarning = lambda message, *rest: console.print(f"[bold yellow]warning:[/] {message}")
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
         try:
+            job = HydraConfig.get()
+            check_settings(config, committed(str(job.job.config_name), chosen_groups(job.overrides.task)))
+            if config.threads is not None:
+                torch.set_num_threads(config.threads)
             main(config)
-        except (ValueError, TypeError, RuntimeError, OSError) as error:
+        except Exception as error:
             if HydraConfig.get().verbose:
                 raise
+            sentence = in_one_sentence(error)
             if in_multirun():  # Hydra goes on with the other jobs, and shows the sentence at the end
-                raise CompactHydraException(f"error: {error}") from error
-            console.print(f"[bold red]error:[/] {escape(str(error))}")
+                raise CompactHydraException(f"error: {sentence}") from error
+            console.print(f"[bold red]error:[/] {escape(sentence)}")
             sys.exit(1)
         except KeyboardInterrupt:
             console.print("interrupted: the same command makes what is missing; a training goes on where it stopped")
             sys.exit(130)
 
     return wrapped
+
+
+def in_one_sentence(error: Exception) -> str:
+    """Return what an error says, less Hydra's words around it; of an unforeseen kind, that and how to see more."""
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        return in_one_sentence(error.__cause__)
+    if isinstance(error, ValueError | TypeError | RuntimeError | OSError):
+        return str(error)
+    return f"these settings do not fit together ({error!r}); hydra.verbose=true shows where"

@@ -47,7 +47,7 @@ def parametrized(kind: type[nn.Module], state: dict[str, Any]) -> nn.Module:
     module: nn.Module = kind.__new__(kind)
     modules = dict(state["_modules"])
     parametrizations = modules.pop("parametrizations")
-    module.__setstate__(state | {"_modules": modules, "_parameters": dict(state["_parameters"])})  # type: ignore[operator]
+    module.__setstate__(state | {"_modules": modules, "_parameters": dict(state["_parameters"])})
     for name in parametrizations:
         module.register_parameter(name, nn.Parameter(torch.empty(0)))
         parametrize.register_parametrization(

@@ -11,7 +11,7 @@ import torch
 import torchvision.datasets
 from torch.utils.data import TensorDataset
 
-from replication.experiments.data.images import Digits, ImageData, available_or_digits, download
+from replication.experiments.data.images import DataUnavailableError, Digits, ImageData, available_or_digits, download
 
 
 class ColourImages(ImageData):
@@ -44,6 +44,9 @@ class ColourImages(ImageData):
         return self.data_dir / self.dataset.base_folder
 
     def prepare_data(self) -> None:
+        packed = self.data_dir / self.dataset.filename
+        if packed.is_file() and not self.folder.is_dir():
+            raise DataUnavailableError(f"{self.title} is packed in {packed}; unpack it there: tar -xzf {packed.name}")
         if not self.folder.is_dir():
             instead = f"{self.dataset.base_folder} (torchvision's layout of {self.title})"
             download(self.title, self.dataset, [self.dataset.base_folder], [self.dataset.url], self.data_dir, instead)

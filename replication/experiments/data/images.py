@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import socket
 import tempfile
 import urllib.request
 import warnings
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from sklearn.datasets import load_digits
@@ -22,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 from torchvision.datasets import MNIST as TorchvisionMNIST
 
+from replication.checks import check_counts, check_number
 from replication.experiments.data.augmentation import Augmentation
 
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer that count as a no
@@ -85,7 +89,7 @@ class ImageData(pl.LightningDataModule):
         share: of the training images that is used, the same of every class; name and title say so where it is not 1.
 
     Raises:
-        ValueError: if the share is not above 0 and at most 1.
+        TypeError, ValueError: if a number is none, or out of range: the share must be above 0 and at most 1.
     """
 
     name: str
@@ -97,6 +101,9 @@ class ImageData(pl.LightningDataModule):
         self, batch_size: int, epochs: int, seed: int, augmentation: Augmentation | None = None, share: float = 1.0
     ) -> None:
         super().__init__()
+        check_counts(1, **{"data.batch_size": batch_size, "data.epochs": epochs})
+        check_counts(0, seed=seed)
+        check_number("data.share", share)
         if not 0 < share <= 1:
             raise ValueError(f"the share of the training images must be above 0 and at most 1, not {share}")
         self.batch_size, self.epochs, self.seed, self.augmentation = batch_size, epochs, seed, augmentation
@@ -120,7 +127,9 @@ class ImageData(pl.LightningDataModule):
             whole, self.test = self.load()
             if not all(torch.isfinite(part.tensors[0]).all() for part in (whole, self.test)):
                 raise ValueError(f"images of {self.title} have values that are not finite (NaN or infinity)")
-            self.train = whole if self.share == 1 else balanced_share(whole, self.share, self.seed)
+            train = whole if self.share == 1 else balanced_share(whole, self.share, self.seed)
+            check_batch(self.batch_size, len(train), self.title)
+            self.train = train
 
     def train_dataloader(self) -> DataLoader:
         assert self.train is not None
@@ -155,11 +164,23 @@ class ImageData(pl.LightningDataModule):
         return images[indices], labels[indices], indices
 
 
+def check_batch(batch_size: int, images: int, title: str) -> None:
+    """Refuse batches that are larger than the training images.
+
+    Raises:
+        ValueError: if they are.
+    """
+    if batch_size > images:
+        raise ValueError(
+            f"{title} has {images} training images, fewer than a batch of {batch_size}; choose a smaller batch_size"
+        )
+
+
 class MNIST(ImageData):
     """MNIST, 60,000 training and 10,000 test images of 28×28 (LeCun, Cortes, Burges), checked by checksum.
 
     Args:
-        data_dir: folder that holds MNIST/raw, or into which it is downloaded.
+        data_dir: folder that holds MNIST/raw, with the four files or their `.gz`, or into which they are downloaded.
         options: as ImageData.
 
     Raises:
@@ -173,29 +194,54 @@ class MNIST(ImageData):
         super().__init__(**options)
         self.data_dir = Path(data_dir)
 
-    @property
-    def files(self) -> list[Path]:
-        """The four files."""
-        return [self.data_dir / "MNIST" / "raw" / name for name in MNIST_MD5]
+    def file(self, name: str) -> Path:
+        """Return where a file is, or its `.gz`, or should be."""
+        plain = self.data_dir / "MNIST" / "raw" / name
+        packed = plain.with_name(f"{name}.gz")
+        return packed if packed.is_file() and not plain.is_file() else plain
 
     def prepare_data(self) -> None:
-        if not all(file.is_file() for file in self.files):
+        if not all(self.file(name).is_file() for name in MNIST_MD5):
             urls = [mirror + TorchvisionMNIST.resources[0][0] for mirror in TorchvisionMNIST.mirrors]
             made = [f"MNIST/raw/{name}" for name in MNIST_MD5]
             download("MNIST", TorchvisionMNIST, made, urls, self.data_dir, "MNIST/raw, or use data=digits")
-        for file in self.files:
-            found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-            if found != MNIST_MD5[file.name]:
-                raise ValueError(
-                    f"{file} is not the original MNIST file: its md5 is {found}, not {MNIST_MD5[file.name]}; "
-                    "delete it and start again to download it anew"
-                )
+        for name in MNIST_MD5:
+            self.content(name)
+
+    def content(self, name: str) -> bytes:
+        """Return what is in a file, unpacked.
+
+        Raises:
+            ValueError: if it is not the original.
+        """
+        file = self.file(name)
+        try:
+            content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            content = b""
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != MNIST_MD5[name]:
+            raise ValueError(
+                f"{file} is not the original MNIST file: its md5 is {found}, not {MNIST_MD5[name]}; "
+                "delete it and start again to download it anew"
+            )
+        return content
 
     def load(self) -> tuple[TensorDataset, TensorDataset]:
         self.prepare_data()
-        parts = [TorchvisionMNIST(self.data_dir, train=train) for train in (True, False)]
-        train, test = [TensorDataset(part.data[:, None].float() / 255, part.targets) for part in parts]
+        train, test = [TensorDataset(self.images(part), self.labels(part)) for part in ("train", "t10k")]
         return train, test
+
+    def images(self, part: str) -> Tensor:
+        """Return the images of "train" or "t10k" (rows, 1, 28, 28), which follow a header of 16 bytes."""
+        pixels = np.frombuffer(self.content(f"{part}-images-idx3-ubyte"), np.uint8, offset=16)
+        return torch.from_numpy(pixels.reshape(-1, *self.image_shape) / np.float32(255))
+
+    def labels(self, part: str) -> Tensor:
+        """Return their labels (rows,), which follow a header of 8 bytes."""
+        return torch.from_numpy(
+            np.frombuffer(self.content(f"{part}-labels-idx1-ubyte"), np.uint8, offset=8).astype(int)
+        )
 
     def checksum(self) -> str:
         return "md5 " + ", ".join(f"{name} {md5}" for name, md5 in MNIST_MD5.items())

@@ -44,7 +44,8 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         axes[0, 0].set_ylabel("time per case (µs)")
         axes[1, 0].set_ylabel("cases solved (%)")
         axes[1, 0].set_ylim(-4, 104)
-        legend_below(figure, *axes[0, 0].get_legend_handles_labels(), most=len(marks))
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        legend_below(figure, handles, labels, most=len(marks))
         caption(
             figure,
             f"s + A·relu(s) = c, {table['cases'].iloc[0]} random cases each, ‖A‖ = γ: medians, with the extremes of "

@@ -47,7 +47,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def shown(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+def shown(table: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     """Return the rows of each method and precision that are drawn."""
     groups = list(table.groupby(["method", "dtype"], sort=False))
     first = table["dtype"].iloc[0]

@@ -39,7 +39,8 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             axis.set_title(block)
         for axis in axes[-1]:
             axis.set_xlabel("γ, scale of A = W₁W₂")
-        legend_below(figure, *axes[-1, 0].get_legend_handles_labels(), most=2)
+        handles, labels = axes[-1, 0].get_legend_handles_labels()
+        legend_below(figure, handles, labels, most=2)
         taps = f"{sweep['kernel_size']}×{sweep['kernel_size']}"
         caption(
             figure,

@@ -60,10 +60,10 @@ def draw_errors(axis: Axes, table: pd.DataFrame, marks: Mapping[str, Method], re
         label=f"ε × measured condition, {first}",
     )  # fmt: skip
     for (dtype, method), part in table.groupby(["dtype", "method"], sort=False):
-        place = list(marks).index(str(method)) % len(MARKS)
-        label = marks[method].label + ("" if dtype == first else f", {dtype}")
+        mark, place = marks[str(method)], list(marks).index(str(method)) % len(MARKS)
+        label = mark.label + ("" if dtype == first else f", {dtype}")
         line = MARKS[place] + ("-" if dtype == first else "--")
-        draw_line(axis, part, line, "relative_error_median", label, marks[method].colour)
+        draw_line(axis, part, line, "relative_error_median", label, mark.colour)
     axis.axhline(recovery, color=COLOURS["plain"], lw=0.8)
     axis.set_yscale("log")
     axis.set_ylim(FLOOR, CEILING)

@@ -42,7 +42,8 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             axis.set_xlabel("layers")
             axis.set_title(title)
         axes[0, 0].set_ylabel("relative error of the first states, median")
-        legend_below(figure, *axes[0, 0].get_legend_handles_labels(), most=4)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        legend_below(figure, handles, labels, most=4)
         revnet = "RevNet has no h and is normalised in every panel; " if "revnet" in marks else ""
         caption(
             figure,

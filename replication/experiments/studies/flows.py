@@ -13,7 +13,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from replication.certificates import Verdict
-from replication.experiments.data.images import Digits
+from replication.experiments.data.images import Digits, check_batch
 from replication.experiments.results import Result
 from replication.experiments.studies.families import largest_norm
 from replication.networks import CausalFlow
@@ -128,6 +128,9 @@ def flow_study(
         sample_residual_max (of the whole flow in float64); and the arrays "data" and "cap CAP" of samples in [0, 1].
     """
     train, test = grey_levels(data)
+    check_batch(batch_size, len(train), data.title)
+    if samples > len(test):
+        raise ValueError(f"{data.title} has {len(test)} test images to show beside the samples, fewer than {samples}")
     rows: list[dict[str, object]] = []
     arrays = {"data": test[:: len(test) // samples, 0][:samples].numpy() / (LEVELS - 1)}
     with Progress() as progress:
