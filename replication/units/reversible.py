@@ -388,8 +388,8 @@ def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, seco
         RuntimeError: if a branch has drawn random numbers, or has changed its state and gives something else then,
             since it did so in the forward pass too.
     """
-    for state in (first, second):
-        check_rows(state, like=next(module.parameters(), first))
+    for half in (first, second):
+        check_rows(half, like=next(module.parameters(), first))
     randomness, state = random_states(first.device), state_of(module)
     with exchanged(copied_buffers(module)):
         pair = undone_once(couplings, first, second)
