@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,6 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-COMPANIONS = ["figB1", "figB2", "figB3", "figB4", "figC1", "figC2", "figC3", "figD1", "figD2", "figD3", "figD4"]
-ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", *COMPANIONS, "table1", "tableC"]
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
 
@@ -178,111 +175,6 @@ def test_wrong_configurations_end_in_one_sentence(
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "figures").glob("*"))
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the sources in which every figure counts as made."""
-    copy = tmp_path / "checkout"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", ".*_cache", "data"))
-    shutil.copytree(ROOT / "replication" / "data", copy / "replication" / "data")
-    shutil.copytree(ROOT / "conf" / "data", copy / "conf" / "data")
-    names = ALL
-    for name in names:
-        for kind in ("csv", "png", "pdf", "json"):
-            (copy / "figures").mkdir(exist_ok=True)
-            (copy / "figures" / f"{name}.{kind}").touch()
-    (copy / "weights" / "mnist-monotone-0.safetensors").touch()
-    (copy / "weights" / "mnist-lipschitz-0.safetensors").touch()
-    (copy / "weights" / "mnist-causal-0.safetensors").touch()
-    stale(copy)  # writes down which data are at hand
-    made = copy / "outputs" / "made"
-    (copy / ".venv").mkdir()
-    installed = [copy / ".venv" / f".installed{kind}" for kind in ("", "-bench")]
-    for stamp in (*installed, *(made / name for name in names)):
-        stamp.touch()
-    return copy
-
-
-def stale(checkout: Path, **variables: str) -> list[str]:
-    """Return the figures that `make figures` would make."""
-    words = [f"{name}={value}" for name, value in variables.items()]
-    done = subprocess.run(
-        ["make", "-n", "figures", *words], cwd=checkout, capture_output=True, text=True, check=True,
-        env={key: value for key, value in os.environ.items() if key != "REPLICATION_DATA"},
-    )  # fmt: skip
-    return [line.split("scripts/")[1].split(".py")[0] for line in done.stdout.splitlines() if "scripts/" in line][:-1]
-
-
-def touch(checkout: Path, name: str) -> None:
-    """Make a file newer than every stamp."""
-    later = max(path.stat().st_mtime for path in (checkout / "outputs" / "made").iterdir()) + 10
-    os.utime(checkout / name, (later, later))
-
-
-@pytest.mark.parametrize(
-    ("name", "figures"),
-    [
-        ("replication/experiments/plots/fig2.py", ["fig2"]),
-        ("conf/fig3.yaml", ["fig3"]),
-        ("scripts/fig4.py", ["fig4"]),
-        ("replication/experiments/studies/architecture.py", ["fig1"]),
-        (
-            "replication/experiments/studies/invertibility.py",
-            ["fig2", "fig3", "fig6", "fig8", "figB1", "figD1", "figD2"],
-        ),
-        ("replication/experiments/studies/verdicts.py", ["fig6"]),
-        ("replication/experiments/studies/collision.py", ["fig7"]),
-        ("replication/experiments/studies/benchmark.py", ["figC2"]),
-        ("replication/experiments/studies/reconstruction.py", ["figC1"]),
-        (
-            "replication/networks/presets.py",
-            [
-                "fig1",
-                "fig4",
-                "fig5",
-                "fig8",
-                "figB3",
-                "figB4",
-                "figC2",
-                "figC3",
-                "table1",
-                "tableC",
-            ],
-        ),
-        ("replication/experiments/data/colour.py", ["figC3"]),
-        ("replication/experiments/studies/padding.py", ["figB1"]),
-        ("replication/experiments/studies/flows.py", ["figB4"]),
-        ("replication/experiments/studies/families.py", ["fig8", "figB4", "table1"]),
-        ("replication/experiments/studies/cost.py", ["fig8", "table1"]),
-        ("replication/experiments/studies/recovery.py", ["fig4", "fig5", "fig8", "figB2", "figB3", "table1"]),
-        ("replication/experiments/plots/digits.py", ["fig4", "figB3", "figB4", "figD3"]),
-        ("weights/mnist-monotone-0.safetensors", ["fig4", "fig5", "fig8", "table1"]),
-        ("weights/mnist-monotone-cap6-0.safetensors", ["fig8", "table1"]),
-        ("weights/mnist-lipschitz-0.safetensors", ["table1"]),
-        ("weights/mnist-causal-0.safetensors", ["figB3", "table1"]),
-        ("replication/experiments/studies/expansivity.py", ["figD1", "figD2"]),
-        ("replication/experiments/studies/wedge.py", ["figD3"]),
-        ("replication/experiments/plots/figD4.py", ["figD4"]),
-        ("replication/rectifier.py", ALL),
-        ("README.md", []),
-    ],
-)
-def test_touching_a_file_makes_its_figures_and_no_other(checkout: Path, name: str, figures: list[str]) -> None:
-    assert stale(checkout) == []
-    touch(checkout, name)
-    assert stale(checkout) == figures
-
-
-def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: Path) -> None:
-    (checkout / "figures" / "fig2.pdf").unlink()
-    assert stale(checkout) == ["fig2"]
-    later = (checkout / "outputs" / "made" / "fig2").parent / "fig2"
-    later.touch()
-    (checkout / "figures" / "fig2.pdf").touch()
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    of_images = ["fig1", "fig4", "fig5", "fig8", "figB3", "figC3", "figD3", "table1"]
-    assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == of_images
 
 
 def test_help_lists_every_target() -> None:

@@ -268,10 +268,8 @@ def changed_settings(name: str, made_with: Any) -> str:
 
 def settings(configuration: Any, within: str = "") -> dict[str, Any]:
     """Return the settings of a configuration that results depend on, by their paths."""
-    if isinstance(configuration, str):
-        return {within: configuration.replace(*MOVED)}
     if not isinstance(configuration, dict) or not configuration:
-        return {within: configuration}
+        return {within: json.loads(json.dumps(configuration).replace(*MOVED))}
     found: dict[str, Any] = {}
     for key, value in configuration.items():
         if key not in CONDUCT:
