@@ -388,15 +388,15 @@ def undone(module: nn.Module, couplings: Sequence[Coupling], first: Tensor, seco
         RuntimeError: if a branch has drawn random numbers, or has changed its state and gives something else then,
             since it did so in the forward pass too.
     """
-    for half in (first, second):
-        check_rows(half, like=next(module.parameters(), first))
-    randomness, state = random_states(first.device), state_of(module)
+    for state in (first, second):
+        check_rows(state, like=next(module.parameters(), first))
+    randomness, before = random_states(first.device), state_of(module)
     with exchanged(copied_buffers(module)):
         pair = undone_once(couplings, first, second)
         if random_states(first.device) != randomness:
             restore_random_states(first.device, randomness)
             raise RuntimeError("a branch draws random numbers, so it cannot be undone; call eval() first")
-        changed = changes(state, state_of(module))
+        changed = changes(before, state_of(module))
         if changed and not agree(pair, undone_once(couplings, first, second)):
             raise RuntimeError(
                 f"a branch changes its state with every evaluation ({', '.join(sorted(changed))}), so it cannot be "
