@@ -183,6 +183,8 @@ def over_rays(layer: Layer, lines: Lines) -> tuple[float, np.ndarray | None]:
             values = least_singular_values(np.tensordot(active.astype(float), products, axes=1), len(layer.W))
             if len(values) and values.min() < least:
                 least, fewest = float(values.min()), active[values.argmin()]
+    if fewest is None:  # no set is independent, so that the rows do not span
+        return 0.0, None
     return least, fewest if simple else None
 
 

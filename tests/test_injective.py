@@ -262,6 +262,21 @@ def test_every_trained_parameter_keeps_the_paired_layers_injective() -> None:
         assert math.sqrt(2) / float(sigma) <= float(conv.inverse_lipschitz(conv.input_shape))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [0.5, 0.999, 1 - 1e-6])
+def test_the_constant_of_convolutional_layers_holds_where_the_norm_is_at_its_cap(
+    share: float, dtype: torch.dtype
+) -> None:
+    for seed, channels in enumerate((1, 3, 16)):
+        torch.manual_seed(seed)
+        layer = InjectiveConvReLU(channels, channels + 2, kernel_size=1, image_size=(2, 2), share=share).to(dtype)
+        with torch.no_grad():  # capped, so that K is nearly (1 − share)·U
+            layer.parametrizations.rest.original.copy_(-2 * layer.U[:, :, None, None])
+        sigma = float(torch.linalg.svdvals(layer.kernel().detach().double()[:, :, 0, 0])[-1])
+        assert sigma <= 1.1 - share
+        assert math.sqrt(2) <= sigma * float(layer.inverse_lipschitz(layer.input_shape))
+
+
 @pytest.mark.parametrize("padding", ["zeros", "circular"])
 def test_convolutional_layers_come_back(padding: str) -> None:
     layer = trained(InjectiveConvReLU(2, 3, image_size=(6, 7), padding=padding))

@@ -142,7 +142,8 @@ def test_no_bound_is_on_the_wrong_side_of_what_rational_arithmetic_finds(
     assert bounds.upper >= sigma * (1 - 1e-15)
     if bounds.exact:
         assert bounds.upper - bounds.lower <= 10 * COARSE * float(W.double().norm())
-    assert not (bounds.lower > 0 and directed_spanning_test(W, b).spans is False)
+    spans = directed_spanning_test(W, b).spans
+    assert sigma > 0 if spans else spans is None or sigma <= COARSE * float(W.double().norm())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -186,3 +187,13 @@ def test_hyperplanes_that_nearly_meet_in_a_line_are_in_doubt() -> None:
     nearly = stability(torch.cat([tilted[:5], -tilted[:4], torch.tensor([[1e-3, 0, 0, -1]]).double()]))
     assert nearly.lower == 0
     assert not nearly.exact
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_rows_that_do_not_span_have_no_constant(rank: int) -> None:
+    W = torch.randint(-3, 4, (9, rank), generator=torch.Generator().manual_seed(rank)).double()
+    flat = torch.cat([W, torch.zeros(9, 4 - rank).double()], dim=1)
+    for b in (None, torch.ones(9).double()):
+        bounds = stability(flat, b)
+        assert bounds.lower == 0
+        assert bounds.inverse_lipschitz == math.inf

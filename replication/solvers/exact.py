@@ -15,7 +15,8 @@ class Exact(BlockWalk):
     """Take Newton's steps; hand the rows where they cycle or meet a singular piece to Lemke's method.
 
     Ends on every P-matrix, as Lemke's method does, with the accuracy that the matrix's condition allows. Pivots are
-    a few times n in practice, exponentially many in the worst case. Rows whose matrix is not P may fail: they say so
+    a few times n in practice: the diagonal blocks of a block triangular A are solved one after the other, and where
+    Lemke's path is long, others are tried (`lemke_by_paths`). Rows whose matrix is not P may fail: they say so
     when Newton's steps lead nowhere after a piece with a negative determinant, or when Lemke's path ends in a ray.
 
     Causal units are undone so pixel by pixel (`Substitution`).

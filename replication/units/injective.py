@@ -509,8 +509,10 @@ class InjectiveConvReLU(Unit):
     @without_graph()
     def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
         check_numbers(**dict(self.named_parameters()))
-        smallest = self.log_d.exp().clamp_max(1).min()
-        return math.sqrt(2) / (smallest * (1 - self.share) * (1 - 64 * torch.finfo(smallest.dtype).eps))
+        U, smallest = self.U.double(), self.log_d.double().exp().clamp_max(1).min()
+        apart = (U.mT @ U - torch.eye(self.channels).to(U)).norm()  # σmin(U) ≥ 1 − apart
+        gap = 1 - self.share - apart - 64 * torch.finfo(self.c.dtype).eps
+        return rounded_up(math.sqrt(2) / (smallest * gap.clamp_min(0)), self.c.dtype)
 
     def extra_repr(self) -> str:
         return (
