@@ -154,9 +154,10 @@ def certify_pixel(rectifier_map: RectifierMap) -> Certificate:
 
 
 def coincide(y1: Tensor, y2: Tensor, x1: Tensor, x2: Tensor) -> bool:
-    """Return whether ‖y₁ − y₂‖ ≤ √ε·‖x₁ − x₂‖ for outputs (1, *shape) as evaluated."""
-    accuracy = torch.finfo(x1.dtype).eps ** 0.5
-    return bool((row_norm(y1 - y2) <= accuracy * row_norm((x1 - x2)[None])).all())
+    """Return whether ‖y₁ − y₂‖ ≤ √ε·‖x₁ − x₂‖ for outputs (1, *shape) as evaluated, all numbers being finite."""
+    gap, accuracy = row_norm(y1 - y2), torch.finfo(x1.dtype).eps ** 0.5
+    finite = all(bool(torch.isfinite(numbers).all()) for numbers in (x1, x2, gap))
+    return finite and bool((gap <= accuracy * row_norm((x1 - x2)[None])).all())
 
 
 def last_pixel(rectifier_map: RectifierMap, value: Tensor) -> Tensor:
@@ -311,7 +312,7 @@ def collision(rectifier_map: RectifierMap, decision: Decision) -> Certificate:
 
 def collision_ratio(rectifier_map: RectifierMap, x1: Tensor, x2: Tensor) -> float | None:
     """Return ‖f(x₁) − f(x₂)‖/‖x₁ − x₂‖ in exact arithmetic, or None if it is above √ε there or as evaluated."""
-    if not coincide(rectifier_map(x1[None]), rectifier_map(x2[None]), x1, x2):  # nor where they are not finite
+    if not coincide(rectifier_map(x1[None]), rectifier_map(x2[None]), x1, x2):
         return None
     W1, W2 = rectifier_map.W1, rectifier_map.W2
     squared = unit_ratio(W1.weight, rectifier_map.b1, W2.weight, x1, x2)

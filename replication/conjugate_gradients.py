@@ -48,7 +48,9 @@ def conjugate_gradients(
         keep = torch.zeros_like(slope) if before is None else torch.where(running, slope / before, 0)
         direction = torch.addcmul(residual, column(keep, right), direction)
         image = product(direction)
-        move = column(torch.where(running, slope / dot(direction, image), 0), right)
+        curvature = dot(direction, image)
+        goal = torch.where(torch.isinf(curvature), torch.inf, goal)  # a row that overflows gets no further
+        move = column(torch.where(running, slope / curvature, 0), right)
         x = torch.addcmul(x, move, direction)
         residual = torch.addcmul(residual, move, image, value=-1)
         taken += running

@@ -200,6 +200,7 @@ def test_inputs_that_collide_only_as_evaluated_are_no_witness() -> None:
     flat = ResidualUnit(one, large, -one, torch.zeros(1)).rectifier_map((1,))
     assert collision_ratio(flat, x1, x2) == 0
     assert collision_ratio(flat, x1, x1) is None
+    assert collision_ratio(flat, x1, -x1 / 0) is None
 
 
 @pytest.mark.parametrize("h", [100, 250, 400])

@@ -145,6 +145,13 @@ def test_conjugate_gradients_solve_every_row_to_its_own_tolerance(n: int, digits
     assert products.max() <= 3 * n + 5
 
 
+def test_conjugate_gradients_end_where_products_overflow() -> None:
+    K = torch.diag(torch.tensor([1e305, 1e-305], dtype=torch.float64))
+    x, products = conjugate_gradients(lambda v: 1e5 * (v @ K), torch.ones(1, 2, dtype=torch.float64), 1e-12)
+    assert products.max() < 10
+    assert torch.isfinite(x).all()
+
+
 def test_norm_estimates_of_the_smallest_maps() -> None:
     one = Convolution(torch.full((1, 1, 3, 3), 2.0, dtype=torch.float64), (1, 1))
     assert norm_estimate(one) == pytest.approx(2)

@@ -220,6 +220,22 @@ def test_convolutional_units_work_under_vmap_and_autocast() -> None:
         assert unit(x).dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inverses_are_those_of_the_unit_itself_under_autocast(dtype: torch.dtype) -> None:
+    convolution, dense = MonotoneConvUnit(2, 3, image_size=(5, 6)), RectifierLinear(torch.eye(4) / 2, torch.ones(4))
+    for unit, shape in ((convolution, (2, 5, 6)), (dense, (4,))):
+        unit, x = unit.to(dtype), torch.randn(3, *shape, dtype=dtype)
+        network = LayerwiseNetwork(unit)
+        y = unit(x).detach()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            solutions = [unit.inverse(y), unit.inverse(y, "anderson"), network.inverse(y)]
+        for solution in solutions:
+            assert solution.converged.all()
+            error = (solution.value - x).flatten(1).norm(dim=1)
+            assert (error <= solution.error_bound).all()
+            assert error.max() < 1e-3
+
+
 def test_gradients_at_a_singular_piece_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     unit = StandardConvUnit(1, 1, kernel_size=1).double()
     with torch.no_grad():

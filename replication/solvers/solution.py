@@ -40,11 +40,11 @@ class Solution:
             of smallest sign error for walks over linear pieces.
         codes: index into STATUSES; `status` reads better.
         iterations: steps taken; linear systems solved by walks over linear pieces.
-        residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0).
+        residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0); infinite where it overflows.
         evaluations: evaluations of the unit, one for each residual computed, and products with its Jacobian, each
             counted as one; the linear system in each step of `modulus` is not counted.
         error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
-            constant, or None if there is none.
+            constant or where it overflows, or None if there is no constant.
         solver: the name of the method that was used.
     """
 

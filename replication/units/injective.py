@@ -241,8 +241,8 @@ def judged(layer: InjectiveReLU, test: SpanningTest) -> Certificate:
         return Certificate(Verdict.UNKNOWN, None, test.reason)
     W, b = layer.weights()
     x1, x2 = (x.to(W) for x in test.pair)
-    exact = layer_ratio(W, b, x1, x2) <= torch.finfo(W.dtype).eps
-    if not exact or not coincide(layer(x1[None]), layer(x2[None]), x1, x2):
+    collide = coincide(layer(x1[None]), layer(x2[None]), x1, x2)
+    if not collide or layer_ratio(W, b, x1, x2) > torch.finfo(W.dtype).eps:
         return Certificate(Verdict.UNKNOWN, None, f"{test.reason[:-1]}, but its inputs do not collide in {W.dtype}.")
     return Certificate(Verdict.NOT_INVERTIBLE, test.condition, test.reason, (x1, x2))
 
