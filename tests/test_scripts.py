@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
+from test_config import composed
 
 COMPANIONS = ["figB1", "figB2", "figB3", "figB4", "figC1", "figC2", "figC3", "figD1", "figD2", "figD3", "figD4"]
 ALL = ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", *COMPANIONS, "table1", "tableC"]
@@ -22,10 +23,14 @@ pytestmark = pytest.mark.slow
 def run(script: str, *overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a script with its output under `folder`, offline as far as data go."""
     paths = [f"paths.{name}_dir={folder / name}" for name in ("figures", "weights", "outputs")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return command(script, *overrides, *paths)
+
+
+def command(script: str, *words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as it is, with these words, from a folder."""
     return subprocess.run(
-        [sys.executable, f"scripts/{script}.py", *overrides, *paths],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words], cwd=cwd, capture_output=True, text=True,
+        check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
     )  # fmt: skip
 
 
@@ -166,8 +171,14 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
         ("fig2", ["sweep.kind=cubic"], "unknown kind 'cubic' of unit"),
         ("fig2", ["sweep.casse=3"], "Could not override 'sweep.casse'"),
         ("train", ["unit=magic"], "Could not find 'unit/magic'"),
-        ("train", ["data=digits", "unit.make.norm_cap=-1"], "norm_cap must be positive or None, not -1"),
+        (
+            "train",
+            ["data=digits", "unit.make.norm_cap=-1"],
+            "unit.make.norm_cap must be a finite number above 0, not -1",
+        ),
         ("fig5", ["data=digits", "per_class=101"], "has 100 test images, fewer than 101"),
+        ("fig2", ["threads=0"], "threads must be a whole number of at least 1, not 0"),
+        ("figD3", ["data=digits", "study.digits=[11]", "study.towards=[8]"], "must be as many, of 0 to 9"),
     ],
 )
 def test_wrong_configurations_end_in_one_sentence(
@@ -282,6 +293,58 @@ def test_a_lost_file_and_other_data_make_figures_anew(checkout: Path, tmp_path: 
     assert stale(checkout, REPLICATION_DATA=str(tmp_path)) == of_images
 
 
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_results_of_changed_settings_go_elsewhere_unless_a_folder_is_named(tmp_path: Path) -> None:
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((ROOT / "figures").iterdir()) if path.is_file()}
+
+    before, outputs = contents(), f"paths.outputs_dir={tmp_path}"
+    changed = last_line(command("fig7", "points=9", outputs, cwd=tmp_path))
+    made = next(tmp_path.glob("fig7/*/fig7.csv"))
+    assert f"wrote {made}" in changed
+    assert changed.endswith(f"(points=9, not 25), so {ROOT / 'figures'} is left as it is")
+    named = last_line(command("fig7", "points=9", "paths.figures_dir=here", outputs, cwd=tmp_path))
+    assert "wrote here/fig7.csv" in named
+    assert "left as it is" not in named
+    assert (tmp_path / "here" / "fig7.png").is_file()  # relative to where one stands
+    assert contents() == before
+
+
+def test_figures_and_weights_are_those_of_the_checkout_wherever_one_stands(tmp_path: Path) -> None:
+    config = composed("fig4", "data=digits")
+    for name in ("figures", "weights", "outputs"):
+        assert config.paths[f"{name}_dir"] == str(ROOT / name)
+    looked = command("fig4", "data=digits", "--cfg", "job", "--resolve", "--package", "paths", cwd=tmp_path)
+    assert f"weights_dir: {ROOT / 'weights'}" in last_line_of(looked, "weights_dir")
+    summary = command("summary", cwd=tmp_path)
+    assert summary.returncode == 0, summary.stderr
+    assert "fig2.png" in summary.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def last_line_of(done: subprocess.CompletedProcess[str], word: str) -> str:
+    assert done.returncode == 0, done.stderr
+    return next(line for line in done.stdout.splitlines() if word in line)
+
+
+def test_without_a_place_for_data_they_are_looked_for_in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REPLICATION_DATA")
+    assert composed("train", "data=mnist").data.data_dir == str(ROOT / "data")
+
+
+def test_commands_and_examples_can_be_piped_where_there_are_no_greek_letters(tmp_path: Path) -> None:
+    assert "figures in" in command("summary", PYTHONIOENCODING="cp1252").stdout
+    example = [sys.executable, str(ROOT / "examples" / "own_network.py")]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(example, capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "10 of 10 rows converged" in done.stdout
+
+
 def test_help_lists_every_target() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in (
@@ -291,6 +354,7 @@ def test_help_lists_every_target() -> None:
         "table1",
         "bench",
         "claims",
+        "pictures",
         "verify",
         "report",
         "reproduce",
