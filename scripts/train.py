@@ -5,16 +5,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from replication.experiments.entry import command, folders, in_multirun
-from replication.experiments.training import is_trained, train
+from replication.experiments.training import is_trained, refuse_other_weights, train, weights_path
 
 
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")
 @command
 def main(config: DictConfig) -> None:
-    where = folders(config)
-    if in_multirun() and is_trained(config, instantiate(config.data), where.weights_out):
+    where, data = folders(config), instantiate(config.data)
+    if in_multirun() and is_trained(config, data, where.weights_out):
         print(f"the weights are already there, in {where.weights_out}", flush=True)
         return
+    refuse_other_weights(
+        weights_path(config, data, where.weights_out), config, ("unit", "network", "training", "steps")
+    )
     train(config, where.weights_out, where.runs)
 
 

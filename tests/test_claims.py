@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import ROOT
+from test_config import composed
 
+from replication.experiments.results import as_read, changed_settings, configuration_of
 from replication.experiments.studies.claims import (
     Check,
     Claim,
@@ -116,6 +119,47 @@ def test_claims_about_mnist_are_not_judged_by_other_digits() -> None:
     rows = judge(claim, {"fig4": Table(Table.read(FIGURES, "fig4").frame, "scikit-learn digits")})
     assert [row["verdict"] for row in rows] == ["not tested here"]
     assert "MNIST" in str(rows[0]["reason"])
+
+
+def test_tables_of_changed_settings_are_not_judged(folder: Path) -> None:
+    record = json.loads((folder / "fig2.json").read_text(encoding="utf-8"))
+    record["configuration"]["sweep"]["d"] = 20
+    (folder / "fig2.json").write_text(json.dumps(record), encoding="utf-8")
+    table = judge_all(CLAIMS, folder)
+    told = [claim.name for claim in CLAIMS if any(check.table == "fig2" for check in claim.checks)]
+    assert told
+    for claim in told:
+        row = of(table, claim)
+        assert row["verdict"] == "not tested here"
+        assert row["reason"] == "fig2 is not made with the settings in conf/ (sweep.d=20, not 10)"
+    assert of(table, "A-fig3")["verdict"] == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"threads": 8}, "threads=8, not 1"),  # conf/ names a number
+        ({"seed": 3}, "seed=3, not 0"),
+        ({"new": 1}, "new=1"),
+        ({"sweep": None}, "sweep.solvers.existing._target_=None, not"),
+        ({}, ""),
+    ],
+)
+def test_every_changed_setting_counts(change: dict, expected: str) -> None:
+    made_with = as_read(configuration_of(composed("fig2"))) | change
+    found = changed_settings("fig2", made_with)
+    assert found.startswith(expected) if expected else found == ""
+
+
+def test_what_changes_no_result_does_not_count() -> None:
+    for options in (("threads=3",), ("trainer.enable_progress_bar=false",), ("logger=tensorboard",)):
+        assert changed_settings("fig5", as_read(configuration_of(composed("fig5", *options)))) == ""
+    assert changed_settings("fig5", as_read(configuration_of(composed("fig5", "unit=causal"))))
+
+
+def test_committed_figures_are_made_with_the_committed_settings() -> None:
+    for path in sorted(FIGURES.glob("*.json")):
+        assert changed_settings(path.stem, json.loads(path.read_text(encoding="utf-8"))["configuration"]) == ""
 
 
 def test_a_missing_table_ends_in_a_sentence_that_names_the_command(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from replication.experiments.results import as_read, configuration_of
+from replication.experiments.pipeline import plan
+from replication.experiments.results import as_read, committed, configuration_of
+from replication.experiments.settings import check_settings, chosen_groups
 from replication.solvers import get_solver
 
 CONF = ROOT / "conf"
@@ -119,3 +122,43 @@ def test_families_of_table1_are_those_of_the_unit_group() -> None:
     assert {run.family for run in config.runs} == set(config.families)
     for family in config.families:
         assert sorted(run.seed for run in config.runs if run.family == family) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "sentence"),
+    [
+        ("fig2", "sweep.cases=abc", "sweep.cases must be a whole number of at least 1, not 'abc'"),
+        ("fig3", "sweep.cases=0", "sweep.cases must be a whole number of at least 1, not 0"),
+        ("fig6", "sweep.cases=1.5", "sweep.cases must be a whole number of at least 1, not 1.5"),
+        ("fig2", "sweep.cases=null", "sweep.cases must be a whole number of at least 1, not None"),
+        ("fig2", "sweep.tolerance=0", "sweep.tolerance must be a finite number above 0, not 0"),
+        ("fig2", "sweep.tolerance=nan", "sweep.tolerance must be a finite number above 0, not nan"),
+        ("fig2", "sweep.gamma.largest=inf", "sweep.gamma.largest must be a finite number above 0, not inf"),
+        ("fig2", "sweep.solvers.existing.patience=-1", "patience must be a whole number of at least 0, not -1"),
+        ("fig2", "seed=-1", "seed must be a whole number of at least 0, not -1"),
+        ("fig5", "trainer.max_epochs=abc", "trainer.max_epochs must be a whole number of at least 1, not 'abc'"),
+        ("fig7", "extent=true", "extent must be a finite number above 0, not True"),
+        ("figB1", "sweep.blocks.0.size=0", "sweep.blocks.size must be a whole number of at least 1, not 0"),
+        ("figB2", "study.images=[]", "study.images must be a list that is not empty"),
+        ("figC1", "biases.hamiltonian.step=nan", "hamiltonian.step must be a finite number above 0, not nan"),
+        ("figC2", "study.series=[{batch: 0, stages: [[1, 1, 1]]}]", "study.series.batch must be a whole number"),
+        ("figC2", "study.series=[{batch: 1, stages: [[1, 0, 1]]}]", "study.series.stages must be a whole number"),
+        ("figD2", "study.expansivity=[abc]", "study.expansivity must be a finite number above 0, not 'abc'"),
+        ("figD4", "study.sizes=3", "study.sizes must be a list that is not empty"),
+        ("train", "training.optimizer.lr=-1", "training.optimizer.lr must be a finite number above 0, not -1"),
+    ],
+)
+def test_settings_of_another_kind_than_those_in_conf_are_refused(name: str, override: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        check_settings(composed(name, override), composed(name))
+
+
+def test_every_setting_that_is_used_somewhere_is_taken() -> None:
+    fast = plan(fast=True)
+    for name, words in [*plan(), *fast]:
+        check_settings(composed(name, *words), committed(name, chosen_groups(words)))
+    for name in ENTRY_POINTS:
+        check_settings(composed(name), composed(name))
+    used = ("training.optimizer.weight_decay=0", "unit.make.norm_cap=null", "data.augmentation.shift=0", "threads=2")
+    check_settings(composed("train", "data=digits", *used), committed("train", ("data=digits",)))
+    check_settings(composed("fig2", "sweep.solvers.proposed.omega=auto"), composed("fig2"))

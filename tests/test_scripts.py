@@ -19,10 +19,14 @@ pytestmark = pytest.mark.slow
 def run(script: str, *overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a script with its output under `folder`, offline as far as data go."""
     paths = [f"paths.{name}_dir={folder / name}" for name in ("figures", "weights", "outputs")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return command(script, *overrides, *paths)
+
+
+def command(script: str, *words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as it is, with these words, from a folder."""
     return subprocess.run(
-        [sys.executable, f"scripts/{script}.py", *overrides, *paths],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words], cwd=cwd, capture_output=True, text=True,
+        check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
     )  # fmt: skip
 
 
@@ -163,8 +167,14 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
         ("fig2", ["sweep.kind=cubic"], "unknown kind 'cubic' of unit"),
         ("fig2", ["sweep.casse=3"], "Could not override 'sweep.casse'"),
         ("train", ["unit=magic"], "Could not find 'unit/magic'"),
-        ("train", ["data=digits", "unit.make.norm_cap=-1"], "norm_cap must be positive or None, not -1"),
+        (
+            "train",
+            ["data=digits", "unit.make.norm_cap=-1"],
+            "unit.make.norm_cap must be a finite number above 0, not -1",
+        ),
         ("fig5", ["data=digits", "per_class=101"], "has 100 test images, fewer than 101"),
+        ("fig2", ["threads=0"], "threads must be a whole number of at least 1, not 0"),
+        ("figD3", ["data=digits", "study.digits=[11]", "study.towards=[8]"], "must be as many, of 0 to 9"),
     ],
 )
 def test_wrong_configurations_end_in_one_sentence(
@@ -186,6 +196,7 @@ def test_help_lists_every_target() -> None:
         "table1",
         "bench",
         "claims",
+        "pictures",
         "verify",
         "report",
         "reproduce",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
@@ -133,7 +134,7 @@ def test_corrupt_weights_and_records_are_one_sentence(config: DictConfig, tmp_pa
     with pytest.raises(ValueError, match="cannot be used"):
         load_network(wider, data, tmp_path, tmp_path)
     capped = composed("train", *FAST, "unit.make.norm_cap=7")
-    with pytest.raises(ValueError, match="not with this configuration's"):
+    with pytest.raises(ValueError, match=r"were trained with other settings \(unit.make.norm_cap=3.0, not 7"):
         load_network(capped, data, tmp_path, tmp_path)
     with pytest.raises(ValueError, match=r"give the unit a name of its own"):
         train(capped, tmp_path, tmp_path)  # would write over the weights of another unit
@@ -141,6 +142,28 @@ def test_corrupt_weights_and_records_are_one_sentence(config: DictConfig, tmp_pa
     path.with_suffix(".json").write_text("{")
     with pytest.raises(ValueError, match=r"record .* is missing or unreadable"):
         load_network(config, data, tmp_path, tmp_path)
+
+
+def test_weights_of_another_network_are_refused_by_their_record(config: DictConfig, tmp_path: Path) -> None:
+    path = train(config, tmp_path, tmp_path)
+    turned = composed(
+        "train", *FAST, "network.flips=true"
+    )  # layers without parameters: the weights would fit by number
+    with pytest.raises(ValueError, match=r"cannot be used|other settings \(network.flips=False, not True"):
+        load_network(turned, instantiate(config.data), tmp_path, tmp_path)
+    longer = composed("train", *FAST, "trainer.max_epochs=5")
+    load_network(longer, instantiate(config.data), tmp_path, tmp_path)  # as good as any
+    with pytest.raises(ValueError, match=r"steps.max_epochs=\d, not 5"):
+        training.refuse_other_weights(path, longer, ("unit", "network", "training", "steps"))
+
+
+def test_committed_weights_are_those_of_their_settings() -> None:
+    brief = ("experiment=hamiltonian74_cifar10_brief",)
+    for words in (("data=mnist",), ("data=mnist", "unit=causal"), ("data=mnist", "unit=lipschitz", "seed=2"), brief):
+        config = composed("train", *words)
+        path = training.weights_path(config, instantiate(config.data), ROOT / "weights")
+        assert path.is_file()
+        training.refuse_other_weights(path, config, ("unit", "network", "training", "steps"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:

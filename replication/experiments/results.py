@@ -41,7 +41,11 @@ LIBRARIES = (
 )  # fmt: skip
 MADE_FILES = (":!figures", ":!weights")  # what the experiments write themselves does not make the code differ
 CONDUCT = {"enable_progress_bar", "fast", "log_every_n_steps", "logger"}  # settings that change no result
-SINCE = {"network.flips": False, "trainer.max_steps": -1}  # settings that older records lack: what was done then
+SINCE = {
+    "network.flips": False,
+    "trainer.max_steps": -1,
+    "steps.max_steps": -1,
+}  # settings that older records lack: what was done then
 MOVED = ("replication.experiments.", "replication.")  # older records name the same classes at their former places
 
 READ: set[Path] = set()  # weights and records of trainings that this run has read, on which its result rests
@@ -256,8 +260,13 @@ def changed_settings(name: str, made_with: Any) -> str:
     found = settings(made_with)
     if wanted.get("threads") is None:
         found["threads"] = None
-    defaults = {key: value for key, value in SINCE.items() if key in wanted}
-    found = defaults | found
+    return differing(found, wanted)
+
+
+def differing(made_with: Any, wanted: Any) -> str:
+    """Return in words how settings differ from those that are wanted; nothing where they do not."""
+    found, wanted = settings(made_with), settings(wanted)
+    found = {key: value for key, value in SINCE.items() if key in wanted} | found
     other = [
         f"{key}={found.get(key)}" + (f", not {wanted[key]}" if key in wanted else "")
         for key in wanted | found

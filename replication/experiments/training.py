@@ -33,6 +33,7 @@ from replication.experiments.results import (
     READ,
     as_read,
     commit,
+    differing,
     only_writer,
     provenance,
     without_places,
@@ -134,6 +135,11 @@ def run_name(config: DictConfig, data: ImageData) -> str:
     return f"{data.name}-{config.unit.family}-{config.seed}"
 
 
+def weights_path(config: DictConfig, data: ImageData, weights_dir: Path) -> Path:
+    """Return where the weights of a training run are, or go."""
+    return weights_dir / f"{run_name(config, data)}.safetensors"
+
+
 def recipe(config: DictConfig) -> dict[str, Any]:
     """Return the part of a configuration that decides what a training makes."""
     parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training")}
@@ -183,7 +189,7 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
     module = instantiate(config.training, network=network)
     name = run_name(config, data)
     path = weights_dir / f"{name}.safetensors"
-    refuse_other_unit(path, config)
+    refuse_other_weights(path, config, ("unit",))
     checkpoints = run_dir / name / "checkpoints"
     resume = checkpoint_to_resume(checkpoints, recipe(config))
     if resume is not None:
@@ -283,7 +289,7 @@ def check_checkpoint(path: Path, module: Classifier) -> None:
 
 def is_trained(config: DictConfig, data: ImageData, weights_dir: Path) -> bool:
     """Return whether weights of this very recipe are there, and are those of their record."""
-    path = weights_dir / f"{run_name(config, data)}.safetensors"
+    path = weights_path(config, data, weights_dir)
     try:
         record = load_record(path)
         refuse_changed(path, record)
@@ -303,7 +309,7 @@ def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict
     """
     data = instantiate(config.data)
     if is_trained(config, data, weights_dir):
-        return load_record(weights_dir / f"{run_name(config, data)}.safetensors")
+        return load_record(weights_path(config, data, weights_dir))
     return load_record(train(config, weights_dir, run_dir))
 
 
@@ -319,7 +325,7 @@ def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir
     Raises:
         ValueError: if the weights are corrupt, not finite, or do not belong to the configuration.
     """
-    path = weights_dir / f"{run_name(config, data)}.safetensors"
+    path = weights_path(config, data, weights_dir)
     if not path.is_file():
         print(f"no weights in {path}: training them now", flush=True)
         train(config, weights_dir, run_dir)
@@ -339,7 +345,7 @@ def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir
             f"the weights in {path} have values that are not finite (in {', '.join(broken)}); restore the file, or "
             "delete it to train anew"
         )
-    refuse_other_unit(path, config)
+    refuse_other_weights(path, config, ("unit", "network"))
     return network.eval().requires_grad_(False)
 
 
@@ -357,19 +363,19 @@ def refuse_changed(weights: Path, record: dict[str, Any]) -> None:
         )
 
 
-def refuse_other_unit(weights: Path, config: DictConfig) -> None:
-    """Refuse weights, where there are any, that belong to another unit than the configuration's.
+def refuse_other_weights(weights: Path, config: DictConfig, parts: Sequence[str]) -> None:
+    """Refuse weights, where there are any, whose recipe has other parts than the configuration's.
 
     Raises:
         ValueError: if they do.
     """
     if not weights.is_file():
         return
-    trained_as = load_record(weights)["recipe"]["unit"]
-    if trained_as != OmegaConf.to_container(config.unit, resolve=True):
+    made_by, wanted = load_record(weights)["recipe"], as_read(recipe(config))
+    if other := differing({part: made_by.get(part) for part in parts}, {part: wanted.get(part) for part in parts}):
         raise ValueError(
-            f"the weights in {weights} were trained with unit {trained_as}, not with this configuration's; give the "
-            "unit a name of its own (unit.family=...), or choose another paths.weights_dir"
+            f"the weights in {weights} were trained with other settings ({other}); give the unit a name of its own "
+            "(unit.family=...), or choose another paths.weights_dir"
         )
 
 

@@ -68,6 +68,10 @@ def causal_inverses(
         expected_error_median (ε times the condition), ill_conditioned_percent, recovered_percent, converged_percent,
         iterations_median, seconds (median), forward_seconds (median), forward_passes (their ratio), runs.
     """
+    if unknown := {name for chosen in dtypes.values() for name in chosen} - set(solvers):
+        raise ValueError(f"there is no solver {', '.join(sorted(unknown))}; there are {', '.join(solvers)}")
+    if len(sizes) != len(images):
+        raise ValueError(f"sizes {list(sizes)} and images {list(images)} must be as many")
     rows: list[dict[str, object]] = []
     warm_up(solvers)
     with Progress() as progress:

@@ -69,8 +69,17 @@ def wedges(data: ImageData, digits: list[int], towards: list[int], expansivity: 
         A row for each digit, image ("digit" or "other") and layer ("gaussian" or "injective"): digit, towards, image,
         layer, n, m, active (number of active rows at the digit), distance (‖x′ − x‖/‖x‖), output_distance
         (‖f(x′) − f(x)‖/‖f(x)‖), relative_error, status; arrays of images and recovered images (digits, height, width).
+
+    Raises:
+        ValueError: if digits and towards are no classes, or not as many, or the expansivity is below 2.
     """
     images, labels, _ = data.balanced_test(1)
+    if len(digits) != len(towards) or not {*digits, *towards} <= set(labels.tolist()):
+        raise ValueError(
+            f"digits {list(digits)} and towards {list(towards)} must be as many, of 0 to {data.classes - 1}"
+        )
+    if expansivity < 2:
+        raise ValueError(f"an injective layer has at least two outputs for each input, not {expansivity:g}")
     n = images[0].numel()
     m, generator = round(expansivity * n), torch.Generator().manual_seed(seed)
     rows: list[dict[str, object]] = []
