@@ -27,7 +27,7 @@ from test_config import composed
 from test_data import mnist
 from torch.utils.data import TensorDataset
 
-from replication import results, training
+from replication.experiments import results, training
 from replication.experiments.results import (
     Result,
     is_made,
@@ -122,7 +122,7 @@ def figure(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CUT = """
 import os, signal
-from replication import training
+from replication.experiments import training
 step = training.Classifier.training_step
 def cut(self, batch, index):
     if self.current_epoch == 1 and index == 3:
@@ -199,7 +199,7 @@ def test_a_figure_killed_between_two_of_its_files_is_no_result(place: int, tmp_p
 import os, signal, sys
 from pathlib import Path
 import numpy as np, pandas as pd, matplotlib.pyplot as plt
-from replication import results
+from replication.experiments import results
 folder = Path(sys.argv[1])
 result = lambda value: results.Result(pd.DataFrame({{"x": [value]}}), {{"a": np.full(2, value)}})
 results.write_result(folder, "figX", result(1.0), plt.figure(), {{"configuration": {{}}}})
@@ -333,7 +333,7 @@ with only_writer(Path(sys.argv[1]), "fig2"):
 def test_two_trainings_of_one_name_do_not_touch_each_other(config: DictConfig, trained: Path, tmp_path: Path) -> None:
     waiting = """
 import sys, time
-from replication import training
+from replication.experiments import training
 begin = training.train_alone
 def wait(*arguments):
     print("training", flush=True)

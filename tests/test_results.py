@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from replication import results
+from replication.experiments import results
 from replication.experiments.results import Result, provenance, write_atomically, write_result
 
 TABLE = pd.DataFrame({"gamma": [0.5, 1.0], "percent": [100.0, 50.0]})

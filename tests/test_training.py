@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from test_config import composed, options
 
-from replication import training
+from replication.experiments import training
 from replication.experiments.studies.recovery import relative_error
 from replication.experiments.training import load_network, load_record, train
 
