@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from replication.checks import check_counts
-from replication.rows import column
+from replication.rows import column, power_of_two
 
 HALVINGS = 40
 NUMBERS = 2**25  # of the active rows of all outputs that are held at once, 256 MiB
@@ -149,11 +149,6 @@ class OneSidedLeastSquares:
             if not len(rows):
                 break
         return x, steps
-
-
-def power_of_two(size: Tensor) -> Tensor:
-    """Return the powers of two with 1 ≤ size/power < 2, and 1 where the size is 0: dividing by them does not round."""
-    return torch.where(size > 0, size / (2 * torch.frexp(size).mantissa), 1)
 
 
 def newton_step(W: Tensor, weights: Tensor, misfit: Tensor) -> tuple[Tensor, Tensor]:
