@@ -224,6 +224,10 @@ class Gram(Product):
     def adjoint(self) -> Gram:
         return self
 
+    def norm_bound(self) -> Tensor:
+        norm = self.inner.norm_bound()
+        return (norm**2).clamp_min(torch.finfo(norm.dtype).tiny)
+
 
 SYMMETRIC_PADDINGS = ("zeros", "circular")
 OPPOSITE = {  # a corner to the one across
