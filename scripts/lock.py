@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from replication.experiments.results import ROOT, write_atomically
 
-NEVER = {"replication", "tensorboard"}  # itself, and what the reference run does not use
+NEVER = {"replication-rectifier", "tensorboard"}  # itself, and what the reference run does not use
 
 
 def main() -> None:

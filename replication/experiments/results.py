@@ -31,6 +31,7 @@ from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
+from replication import __version__
 from replication.experiments.plots.style import style
 from replication.experiments.sources import checksums, files_of
 
@@ -315,7 +316,7 @@ def provenance(config: DictConfig, seconds: float, dataset: str, checksum: str |
         "seconds": round(seconds, 1),
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
-        "versions": {"replication": installed("replication"), "python": platform.python_version()}
+        "versions": {"replication": __version__, "python": platform.python_version()}
         | {library: installed(library) for library in LIBRARIES},
         "hardware": hardware(),
         "configuration": configuration_of(config),
