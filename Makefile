@@ -50,7 +50,7 @@ $(shell mkdir -p $(MADE); \
 	for f in $(FIGURES) $(BENCHES); do for k in csv png pdf json; do [ -f $(OUT)/$$f.$$k ] || rm -f $(MADE)/$$f; done; done)
 
 P := replication
-CORE := $(addprefix $P/,checks.py rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py results.py entry.py \
+CORE := $(addprefix $P/,checks.py rectifier.py operators.py resolvents.py conjugate_gradients.py rows.py compiled.py conditions.py certificates.py spanning.py stability.py results.py settings.py words.py entry.py \
 	plots/style.py plots/replication.mplstyle) $(wildcard $P/solvers/*.py $P/units/*.py) conf/base.yaml conf/paths/default.yaml
 SWEEP := $(addprefix $P/,studies/invertibility.py plots/gamma_sweep.py data/ensembles.py) \
 	$(wildcard conf/ensemble/*.yaml conf/solver/*.yaml) conf/gamma_sweep.yaml
@@ -80,7 +80,8 @@ $(MADE)/figC1: $P/studies/reconstruction.py
 $(MADE)/figC2: $(addprefix $P/studies/,memory.py step_process.py timed_process.py benchmark.py) $(wildcard $P/networks/*.py) $(VENV)/.installed-bench
 $(MADE)/figC3: $P/studies/data_share.py $(COLOUR)
 $(MADE)/tableC: $P/studies/presets.py $P/plots/cells.py $(wildcard $P/networks/*.py weights/cifar10-*.json)
-$(MADE)/table1: $P/plots/cells.py
+$(MADE)/table1: $P/plots/cells.py $P/plots/digits.py
+$(MADE)/fig8: $P/plots/digits.py
 $(MADE)/figD1: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
 $(MADE)/figD2: $P/studies/expansivity.py $P/studies/invertibility.py $P/data/ensembles.py
 $(MADE)/figD3: $P/studies/wedge.py $P/plots/digits.py $(addprefix $P/data/,ensembles.py images.py augmentation.py) $(wildcard conf/data/*.yaml) \
