@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
+from test_config import composed
 
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
@@ -185,6 +186,59 @@ def test_wrong_configurations_end_in_one_sentence(
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "figures").glob("*"))
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_results_of_changed_settings_go_elsewhere_unless_a_folder_is_named(tmp_path: Path) -> None:
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((ROOT / "figures").iterdir()) if path.is_file()}
+
+    before, outputs = contents(), f"paths.outputs_dir={tmp_path}"
+    changed = last_line(command("fig7", "points=9", outputs, cwd=tmp_path))
+    made = next(tmp_path.glob("fig7/*/fig7.csv"))
+    assert f"wrote {made}" in changed
+    assert changed.endswith(f"(points=9, not 25), so {ROOT / 'figures'} is left as it is")
+    named = last_line(command("fig7", "points=9", "paths.figures_dir=here", outputs, cwd=tmp_path))
+    assert "wrote here/fig7.csv" in named
+    assert "left as it is" not in named
+    assert (tmp_path / "here" / "fig7.png").is_file()  # relative to where one stands
+    assert contents() == before
+
+
+def test_figures_and_weights_are_those_of_the_checkout_wherever_one_stands(tmp_path: Path) -> None:
+    config = composed("fig4", "data=digits")
+    for name in ("figures", "weights", "outputs"):
+        assert config.paths[f"{name}_dir"] == str(ROOT / name)
+    looked = command("fig4", "data=digits", "--cfg", "job", "--resolve", "--package", "paths", cwd=tmp_path)
+    assert f"weights_dir: {ROOT / 'weights'}" in last_line_of(looked, "weights_dir")
+    summary = command("summary", cwd=tmp_path)
+    assert summary.returncode == 0, summary.stderr
+    assert "fig2.png" in summary.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def last_line_of(done: subprocess.CompletedProcess[str], word: str) -> str:
+    assert done.returncode == 0, done.stderr
+    return next(line for line in done.stdout.splitlines() if word in line)
+
+
+def test_without_a_place_for_data_they_are_looked_for_in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REPLICATION_DATA")
+    assert composed("train", "data=mnist").data.data_dir == str(ROOT / "data")
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"), [("scripts/summary.py", "fig2.png"), ("examples/own_network.py", "10 of 10 images converged")]
+)
+def test_commands_and_examples_can_be_piped_where_there_are_no_greek_letters(file: str, expected: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, file], capture_output=True, env=environment, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout.decode("cp1252")
 
 
 def test_help_lists_every_target() -> None:
