@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 FLAG := $(if $(FAST),--fast)
 OUT := $(if $(FAST),outputs/fast,figures)
 
-.PHONY: help figures $(FIGURES) $(BENCHES) bench claims pictures verify reproduce report docs docs-serve train train-all test coverage lint setup lock audit clean
+.PHONY: help figures $(FIGURES) $(BENCHES) bench claims pictures verify reproduce reproduce-min report docs docs-serve train train-all test coverage lint setup lock audit clean
 
 help: ## list the targets
 	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
@@ -47,6 +47,10 @@ verify: | $(VENV)/.installed ## recompute every table and compare it with the co
 
 reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; stopped, it goes on: 10 h, FAST=1: 6 to 13 min
 	@$(RUN) scripts/reproduce.py $(if $(FAST),--fast)
+
+reproduce-min: | $(VENV)/.installed ## what a referee runs: every figure in small, and the quick tables recomputed in full: 10 min
+	@$(RUN) scripts/make.py --fast
+	@$(RUN) scripts/verify.py --fast
 
 report: | $(VENV)/.installed ## one page with all figures, claims, numbers and records, figures/index.html: 3 s
 	@$(RUN) scripts/report.py $(if $(FAST),$(OUT))
