@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import ExactUnit, convolution_matrix, exact_minors, rational, squared_distance
+from oracles import ExactUnit, affine, convolution_matrix, exact_minors, rational, squared_distance
 from torch import Tensor
 
 from replication import (
@@ -18,6 +18,7 @@ from replication import (
     Banach,
     CausalConvUnit,
     Chebyshev,
+    InjectiveReLU,
     Inverse,
     LayerwiseNetwork,
     LipschitzConvUnit,
@@ -30,7 +31,9 @@ from replication import (
     StandardConvUnit,
     Status,
     Verdict,
+    directed_spanning_test,
     invert,
+    stability,
 )
 from replication.solvers import Solver
 from replication.solvers.solution import CODE
@@ -263,3 +266,45 @@ def test_own_modules_that_underflow_are_not_converged() -> None:
     block = Block(unit_of([[1e-25]], [[1e25]], torch.float32))
     solution = invert(block, torch.tensor([[1e-25], [1.0]]))
     assert solution.converged.tolist() == [False, True]
+
+
+@given(seeds, dtypes)
+@settings(max_examples=40)
+def test_injective_layers_are_right_or_say_so_at_every_scale(seed: int, dtype: torch.dtype) -> None:
+    draw = Draw(dtype, seed)
+    weight, size = draw.exponent() / 4, draw.exponent() / 2
+    B, d = draw.normal(3, 2, exponent=weight, spread=1.0), draw.normal(3).abs() + 0.1
+    b = draw.normal(3, exponent=weight + size) * bool(draw.rng.integers(2))
+    layer = InjectiveReLU(torch.cat([B, -d[:, None] * B]), torch.cat([b, -d * b]))
+    x = draw.normal(4, 2, exponent=size, spread=2.0)
+    y = layer(x).detach()
+    solution = layer.inverse(y)
+    bound = solution.error_bound
+    assert bound is None or not torch.isnan(bound).any()
+    assert not (solution.converged & ~torch.isfinite(solution.residual)).any()
+    W, biases = (rational(tensor.detach().double().numpy()) for tensor in layer.weights())
+    inputs, values, targets = (rational(tensor.double().numpy()) for tensor in (x, solution.value, y))
+    for row, (value, target) in enumerate(zip(values, targets, strict=True)):
+        off = squared_distance([max(s, Fraction(0)) for s in affine(W, value, biases)], target)
+        sizes = affine([[abs(w) for w in own] for own in W], map(abs, value), map(abs, biases))
+        rounding = (16 * Fraction(torch.finfo(dtype).eps)) ** 2 * sum(size**2 for size in sizes)
+        asked = Fraction(resolve_tolerance(None, dtype)) ** 2 * sum(t**2 for t in target)
+        if solution.converged[row]:
+            assert off <= 4 * (asked + rounding + Fraction(torch.finfo(dtype).tiny) ** 2)
+        if bound is not None and torch.isfinite(bound[row]):
+            assert squared_distance(inputs[row], value) <= Fraction(float(bound[row])) ** 2
+
+
+@given(seeds, st.sampled_from([torch.float64, torch.float32]))
+@settings(max_examples=30)
+def test_verdicts_and_bounds_of_relu_layers_do_not_depend_on_the_scale(seed: int, dtype: torch.dtype) -> None:
+    draw = Draw(dtype, seed)
+    W = torch.as_tensor(draw.rng.integers(-3, 4, size=(6, 2))).to(dtype)
+    power = 2.0 ** int(draw.rng.integers(-100, 100))
+    b = torch.zeros(6, dtype=dtype)
+    verdicts = [directed_spanning_test(W * scale, b).spans for scale in (1.0, power)]
+    assert verdicts[0] == verdicts[1]
+    plain, scaled = stability(W, b), stability(W * power, b)
+    assert scaled.exact == plain.exact
+    for one, other in ((plain.lower, scaled.lower), (plain.upper, scaled.upper)):
+        assert math.isclose(one * power, other, rel_tol=1e-6, abs_tol=1e-6 * power)
