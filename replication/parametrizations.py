@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +39,13 @@ def cached() -> Iterator[None]:
 
 @contextmanager
 def without_graph() -> Iterator[None]:
-    """Compute without gradients, and every parametrized weight once: `torch.no_grad` for methods of units."""
-    with torch.no_grad(), cached():
+    """Compute without gradients, and every parametrized weight once: `torch.no_grad` for methods of units.
+
+    Autocast is off within: its rounding would count as the unit's.
+    """
+    with torch.no_grad(), cached(), ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
         yield
 
 

@@ -234,6 +234,14 @@ def test_inverses_are_those_of_the_unit_itself_under_autocast(dtype: torch.dtype
             error = (solution.value - x).flatten(1).norm(dim=1)
             assert (error <= solution.error_bound).all()
             assert error.max() < 1e-3
+    for layer, shape in ((InjectiveReLU.orthogonal_frame(4), (4,)), (PairedReLU(4, 5), (4,)),
+                         (InjectiveConvReLU(2, 3, image_size=(5, 6)), (2, 5, 6))):  # fmt: skip
+        layer, x = layer.to(dtype), torch.randn(3, *shape, dtype=dtype)
+        y = layer(x).detach()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            solution = layer.inverse(y)
+        assert solution.converged.all()
+        assert (solution.value - x).flatten(1).norm(dim=1).max() < 1e-3
 
 
 def test_gradients_at_a_singular_piece_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from replication.certificates import Certificate, Verdict
 from replication.checks import check_precision, check_rows, check_tensor, neither
-from replication.parametrizations import cached, without_graph
+from replication.parametrizations import without_graph
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE
@@ -143,7 +143,7 @@ class LayerwiseNetwork(nn.Module):
         """Return the network's output, by default that of the last hidden layer."""
         return self.features(inputs)
 
-    @torch.no_grad()
+    @without_graph()
     def inverse(
         self,
         features: Tensor,
@@ -174,13 +174,12 @@ class LayerwiseNetwork(nn.Module):
         """
         like = next(self.parameters(), features)
         check_tensor(features, like=features)
-        with torch.autocast(features.device.type, enabled=False), cached():
-            check_rows(features, like)
-            check_precision(features)
-            if features.ndim < 2:
-                raise ValueError(f"features must be rows (rows, …), not of shape {tuple(features.shape)}")
-            value, codes, bound, records = self.undo(features, solver, tolerance, progress, options)
-            residual = row_norm(self.features(value) - features) / residual_scale(features)
+        check_rows(features, like)
+        check_precision(features)
+        if features.ndim < 2:
+            raise ValueError(f"features must be rows (rows, …), not of shape {tuple(features.shape)}")
+        value, codes, bound, records = self.undo(features, solver, tolerance, progress, options)
+        residual = row_norm(self.features(value) - features) / residual_scale(features)
         missed = ~(residual <= resolve_tolerance(tolerance, features.dtype) ** 0.5)
         codes[missed & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
         solutions = [record.solution for record in records if record.solution is not None]

@@ -73,17 +73,15 @@ class RectifierUnit(Unit):
             ValueError: if y or a weight is not finite, y has the wrong shape, or the solver or the tolerance is wrong.
         """
         method = get_solver(solver, **options)
-        like = next(self.parameters())
-        with torch.autocast(like.device.type, enabled=False):  # whose rounding would count as the unit's
-            check_rows(y, like)
-            rows, rectifier_map = self.rows(y)
-            rectifier_map.check()
-            if rows.ndim == 4 and rows.dtype == torch.float32:
-                rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster
-            equation = RectifierEquation(rectifier_map, rows)
-            tolerance = resolve_tolerance(tolerance, y.dtype)
-            solution = judged(method.solve(equation, tolerance), equation, tolerance)
-            return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
+        check_rows(y, like=next(self.parameters()))
+        rows, rectifier_map = self.rows(y)
+        rectifier_map.check()
+        if rows.ndim == 4 and rows.dtype == torch.float32:
+            rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster so
+        equation = RectifierEquation(rectifier_map, rows)
+        tolerance = resolve_tolerance(tolerance, y.dtype)
+        solution = judged(method.solve(equation, tolerance), equation, tolerance)
+        return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
 
 
 def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
