@@ -48,8 +48,7 @@ from replication.units import (
     RevNetBlock,
     StandardConvUnit,
 )
-
-__version__ = "0.1.0"
+from replication.version import __version__ as __version__
 
 __all__ = [
     "Anderson",

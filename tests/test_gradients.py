@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -129,6 +129,8 @@ def difference(layer: nn.Module, y: Tensor, tensor: Tensor, direction: Tensor, v
 @given(seed=st.integers(0, 10**6))
 def test_the_inverse_has_the_gradient_of_every_parameter_and_of_y(name: str, seed: int) -> None:
     layer, y = made(name, seed)
+    if isinstance(layer, Unit):  # one without a guarantee may fold
+        assume(bool(layer.inverse(y, tolerance=1e-13).converged.all()))
     x = Inverse(layer, tolerance=1e-13)(y.requires_grad_())
     v = torch.randn_like(x)
     if x.requires_grad:

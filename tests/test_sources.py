@@ -132,8 +132,8 @@ def test_what_was_made_from_other_files_is_made_again(tmp_path: Path) -> None:
     (copy / "data" / "MNIST" / "raw" / "some").touch()
     stale = {name: why for name, why in listed().items() if why != "made"}
     assert stale["fig7"] == "not made here yet"
-    assert stale["figB4"] == "changed: replication/experiments/plots/digits.py"
-    assert stale["figC1"] == "changed: conf/figC1.yaml"
+    assert "replication/experiments/plots/digits.py" in stale["figB4"]
+    assert "conf/figC1.yaml" in stale["figC1"]
     assert "replication/stability.py" in stale["figD4"]
     assert stale["table1"] == "made again elsewhere, or other data are at hand"
     assert not {"fig2", "fig3", "fig6", "figB1", "figC2", "bench_solvers"} & set(stale)

@@ -27,13 +27,14 @@ from filelock import FileLock, Timeout
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from replication import __version__
 from replication.experiments.plots.style import style
 from replication.experiments.sources import checksums, files_of
+from replication.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARIES = (
@@ -240,12 +241,14 @@ def is_made(folder: Path, name: str, config: DictConfig) -> bool:
 def committed(script: str, options: tuple[str, ...] = ()) -> DictConfig:
     """Return a script's configuration as it stands in conf/, with these options."""
     running, hydra = GlobalHydra.instance().hydra, GlobalHydra.instance()  # of a script that is at work
+    job = JobRuntime.instance().get("name")
     hydra.clear()
     try:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return compose(script, overrides=list(options))
     finally:
         hydra.hydra = running
+        JobRuntime.instance().set("name", job)  # of the jobs of a sweep that are still to come
 
 
 def changed_settings(name: str, made_with: Any) -> str:

@@ -61,6 +61,7 @@ class Solution:
     def __repr__(self) -> str:
         """Return one line, however many rows there are.
 
+        >>> import torch
         >>> Solution(*5 * [torch.zeros(3)], solver="exact")
         Solution(3 rows, 3 converged, residual at most 0, exact)
         """

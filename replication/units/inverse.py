@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from replication import parametrizations
+from replication.checks import check_precision, check_tensor
 from replication.conjugate_gradients import conjugate_gradients
 from replication.rectifier import MATRIX_LIMIT, RectifierMap
 from replication.rows import residual_scale, row_norm
@@ -92,6 +93,8 @@ class Inverse(nn.Module):
 
     def undo(self, unit: Invertible, y: Tensor) -> Tensor:
         """Return x with unit(x) = y, differentiably."""
+        check_precision(y)
+        check_tensor(y, like=next(unit.parameters(), y))
         parametrizations.fill_cache(unit)  # with graphs, before the inverse asks without
         solution = unit.inverse(y.detach(), self.solver, self.tolerance)
         if not solution.converged.all():
