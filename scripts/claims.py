@@ -3,12 +3,10 @@
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.results import ROOT, write_atomically
 from replication.experiments.studies.claims import between_marks, judge_all, long_table, summary_table
 from replication.experiments.studies.papers import CLAIMS, PAPERS
-from replication.words import take_any_character
 
 FIGURES, README = ROOT / "figures", ROOT / "README.md"
 
@@ -26,9 +24,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    take_any_character()
-    try:
+    with ending_in_one_sentence():
         main(Path(sys.argv[1]) if len(sys.argv) > 1 else FIGURES)
-    except ValueError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {error}")
-        sys.exit(1)

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.results import write_atomically
 from replication.experiments.studies.gather import gather
-from replication.words import take_any_character
 
 
 def main(folder: Path, target: Path) -> None:
@@ -17,11 +17,8 @@ def main(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    take_any_character()
     if len(sys.argv) not in (2, 3):
         sys.exit("error: name the folder of a sweep: python scripts/gather.py FOLDER [TABLE.csv]")
     place = Path(sys.argv[1])
-    try:
+    with ending_in_one_sentence():
         main(place, Path(sys.argv[2]) if len(sys.argv) == 3 else place / "sweep.csv")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import (
     FAST_STAGE,
     Stage,
@@ -19,7 +19,6 @@ from replication.experiments.pipeline import (
     write_stamp,
 )
 from replication.experiments.results import ROOT
-from replication.words import take_any_character
 
 OUTPUTS = ROOT / "outputs"
 console = Console(highlight=False, soft_wrap=True)
@@ -70,12 +69,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    take_any_character()
-    try:
+    with ending_in_one_sentence("stopped: the same command makes what is missing"):
         main()
-    except (ValueError, RuntimeError, OSError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("stopped: the same command makes what is missing")
-        sys.exit(130)

@@ -1,16 +1,12 @@
 """Draw pictures anew from their tables, computing nothing: python scripts/redraw.py [--folder figures] [figure ...]."""
 
 import argparse
-import sys
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import figure_names
 from replication.experiments.results import ROOT, only_writer, redraw
-from replication.words import take_any_character
 
 
 def main() -> None:
@@ -28,9 +24,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    take_any_character()
-    try:
+    with ending_in_one_sentence():
         main()
-    except (ValueError, RuntimeError, OSError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(1)

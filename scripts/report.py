@@ -3,14 +3,11 @@
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import figure_names
 from replication.experiments.report import page
 from replication.experiments.results import write_atomically
 from replication.experiments.texts import FIGURES, words_on_figures
-from replication.words import take_any_character
 
 
 def main(folder: Path) -> None:
@@ -22,9 +19,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    take_any_character()
-    try:
+    with ending_in_one_sentence():
         main(Path(sys.argv[1]) if len(sys.argv) > 1 else FIGURES)
-    except ValueError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(1)

@@ -1,16 +1,14 @@
 """Make everything from nothing, and go on after a stop: python scripts/reproduce.py [--fast] [--list] [stage ...]."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import Stage, alone, run, run_all, stages
 from replication.experiments.results import ROOT
-from replication.words import take_any_character
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -59,12 +57,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    take_any_character()
-    try:
+    with ending_in_one_sentence("stopped: the same command goes on; a training goes on after its last finished epoch"):
         main()
-    except (ValueError, OSError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("stopped: the same command goes on; a training goes on after its last finished epoch")
-        sys.exit(130)

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.results import ROOT
-from replication.words import take_any_character
 
 
 def main(folder: Path) -> None:
@@ -23,5 +23,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    take_any_character()
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "figures")
+    with ending_in_one_sentence():
+        main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "figures")

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import Stage, figure_names, run_all, usual_seconds
 from replication.experiments.results import ROOT
 from replication.experiments.studies.verification import Rules, verify
-from replication.words import take_any_character
 
 FIGURES, RULES = ROOT / "figures", ROOT / "conf" / "verify.yaml"
 SHOWN = 10  # differences of a figure that are printed
@@ -61,9 +61,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    take_any_character()
-    try:
+    with ending_in_one_sentence():
         sys.exit(main())
-    except (ValueError, OSError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(1)

@@ -6,7 +6,8 @@ import functools
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,6 +154,25 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             sys.exit(130)
 
     return wrapped
+
+
+@contextmanager
+def ending_in_one_sentence(stopped: str = "stopped") -> Iterator[None]:
+    """Let a command without Hydra end in one sentence, not a traceback, where input, disk or user stop it.
+
+    Args:
+        stopped: what is said where the user does.
+    """
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    take_any_character()
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print(stopped)
+        sys.exit(130)
 
 
 def in_one_sentence(error: Exception) -> str:
