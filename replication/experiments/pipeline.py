@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import functools
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,8 +172,14 @@ def alone(root: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
+def run(stage: Stage, logs: Path, lock: int | None = None, threads: int | None = None) -> float:
     """Run a stage, with all it prints in a log, and return the seconds it took.
+
+    Args:
+        stage: what to run.
+        logs: folder of the logs.
+        lock: to be held by the stage too.
+        threads: that it may use, None for as many as it chooses.
 
     Raises:
         ValueError: if it fails, with its last words.
@@ -182,6 +190,7 @@ def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
         done = subprocess.run(
             [sys.executable, *stage.command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False,
             pass_fds=() if lock is None else (lock,),
+            env=os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
         )  # fmt: skip
     if done.returncode:
         last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
@@ -195,22 +204,37 @@ def time_left(remaining: float, usual: float, took: float) -> str:
     return f"about {seconds / 3600:.1f} h left" if seconds > 5400 else f"about {seconds / 60:.0f} min left"
 
 
-def run_all(todo: Sequence[Stage], logs: Path, lock: int | None = None) -> Iterator[tuple[Stage, str]]:
-    """Run stages one after the other, with a total progress and an estimate of the time left.
+def run_all(
+    todo: Sequence[Stage], logs: Path, lock: int | None = None, at_once: int = 1
+) -> Iterator[tuple[Stage, str]]:
+    """Run stages with a total progress and an estimate of the time left.
+
+    Args:
+        todo: what to run, in this order.
+        logs, lock: as for `run`.
+        at_once: stages that run side by side, with one thread each where there are several; their times mean little.
 
     Yields:
         Each stage when it is done, and in words how far that is.
     """
     if not todo:
         return
-    total, usual, took = sum(stage.usual for stage in todo), 0.0, 0.0
+    start, total, usual = time.perf_counter(), sum(stage.usual for stage in todo), 0.0
+    threads = 1 if at_once > 1 else None
     columns = ("{task.description}", BarColumn(), "{task.percentage:.0f} %", TimeElapsedColumn(), "{task.fields[left]}")
-    with Progress(*columns) as progress:
-        bar = progress.add_task("", total=max(total, 1.0), left=time_left(total, 0.0, 0.0))
-        for number, stage in enumerate(todo, 1):
-            progress.update(bar, description=f"{number}/{len(todo)} {stage.name}")
-            seconds = run(stage, logs, lock)
-            took, usual = took + seconds, usual + stage.usual
-            left = time_left(total - usual, usual, took)
-            progress.update(bar, completed=usual, left=left)
-            yield stage, f"{number} of {len(todo)}, {seconds:.0f} s, {left}"
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        with Progress(*columns) as progress:
+            bar = progress.add_task(todo[0].name, total=max(total, 1.0), left=time_left(total, 0.0, 0.0))
+            running = {pool.submit(run, stage, logs, lock, threads): stage for stage in todo}
+            for number, future in enumerate(as_completed(running), 1):
+                seconds, stage = future.result(), running.pop(future)
+                usual += stage.usual
+                left = time_left(total - usual, usual, time.perf_counter() - start)
+                waiting = next(iter(running.values())).name if running else "done"
+                progress.update(
+                    bar, completed=usual, left=left, description=f"{min(number + 1, len(todo))}/{len(todo)} {waiting}"
+                )
+                yield stage, f"{number} of {len(todo)}, {seconds:.0f} s, {left}"
+    finally:
+        pool.shutdown(cancel_futures=True)
