@@ -16,6 +16,7 @@ rows with negative bias) is sufficient but not necessary: relu(x − 1), relu(1 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -152,7 +153,7 @@ class Layer:
         of_rows = np.abs(rows - ratio[:, None] * rows[line]) + EPSILON * np.abs(rows)
         of_biases = np.abs(biases - shifts * factors) + EPSILON * np.abs(biases)
         follows = line != np.arange(len(line))
-        moved = float(np.linalg.norm(of_rows[follows])), float(np.linalg.norm(of_biases[follows]))
+        moved = math.hypot(*of_rows[follows].flat), math.hypot(*of_biases[follows].flat)  # whatever their scale
         return cls(scaled, shifts, factors, line, np.sign(ratio), moved)
 
     @property

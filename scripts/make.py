@@ -1,7 +1,6 @@
 """Make the figures that are not made, or were made from other files: python scripts/make.py [--fast] [figure ...]."""
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import (
     FAST_STAGE,
+    SIDE_BY_SIDE,
     Stage,
     figure_names,
     plan,
@@ -63,7 +63,7 @@ def main() -> None:
             sys.exit(1)
         write_stamp(todo[0].name, options[todo[0].name], folder, stamps)
     else:
-        for made, progress in run_all(todo, logs, at_once=min(4, os.cpu_count() or 1) if asked.fast else 1):
+        for made, progress in run_all(todo, logs, at_once=SIDE_BY_SIDE if asked.fast else 1):
             write_stamp(made.name, options[made.name], folder, stamps)
             console.print(f"made {made.name} ({progress})")
     console.print(f"{len(reasons) - len(todo)} of {len(reasons)} were made and up to date; all are in {folder}")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from replication.experiments.entry import ending_in_one_sentence
-from replication.experiments.pipeline import Stage, figure_names, run_all, usual_seconds
+from replication.experiments.pipeline import SIDE_BY_SIDE, Stage, figure_names, run_all, usual_seconds
 from replication.experiments.results import ROOT
 from replication.experiments.studies.verification import Rules, verify
 
@@ -52,7 +52,7 @@ def main() -> int:
     rules, differing = Rules.read(RULES), 0
     with tempfile.TemporaryDirectory() as folder:
         todo = [recomputation(name, Path(folder)) for name in chosen(options.figures, options.fast, rules)]
-        for stage, progress in run_all(todo, Path(folder) / "logs"):
+        for stage, progress in run_all(todo, Path(folder) / "logs", at_once=SIDE_BY_SIDE if options.fast else 1):
             found = verify(stage.name, options.against, Path(folder), rules)
             report(stage.name, found, progress)
             differing += bool(found)

@@ -26,6 +26,7 @@ from replication.experiments.training import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
 DATA_FOLDERS = ("MNIST/raw", "cifar-10-batches-py")  # whose presence decides what a figure is made from
+SIDE_BY_SIDE = min(4, os.cpu_count() or 1)  # stages of small versions, whose times mean nothing
 FAST_STAGE = 12.0  # seconds that a small stage takes
 FAST_TRAINING = ("data=digits", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
 
