@@ -129,4 +129,4 @@ def test_an_unknown_stage_is_named(tmp_path: Path) -> None:
         [*SCRIPT, "--folder", str(tmp_path), "fig99"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "there is no stage fig99" in done.stdout
+    assert "there is no stage fig99" in done.stderr

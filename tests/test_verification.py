@@ -155,4 +155,4 @@ def test_the_command_finds_the_committed_digits_again(mnist_folder: Path) -> Non
 def test_the_command_names_the_figures_there_are() -> None:
     done = verify_script("fig99")
     assert done.returncode == 1
-    assert "there is no figure fig99; there are fig1," in done.stdout
+    assert "there is no figure fig99; there are fig1," in done.stderr
