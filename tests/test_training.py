@@ -76,7 +76,8 @@ def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(folder.glob("*.safetensors"))
 
 
-REVERSIBLE = ("experiment=hamiltonian74_cifar10", *FAST[:-1], "network.name=midpoint-26")
+FEW = ("++trainer.limit_train_batches=3", "++trainer.limit_test_batches=1")
+REVERSIBLE = ("experiment=hamiltonian74_cifar10", *FAST[:-1], "network.name=midpoint-26", *FEW)
 
 
 @pytest.mark.parametrize("overrides", [FAST, REVERSIBLE], ids=["rectifier", "reversible"])
