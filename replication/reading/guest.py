@@ -41,8 +41,8 @@ class Guest:
             ValueError: if its forward pass fails, draws random numbers, or changes its own state.
         """
         with torch.inference_mode(False), torch.no_grad(), undisturbed(self.module):
-            state = {name: copied(tensor) for name, tensor in self.tensors()}
-            before = {name: tensor.clone() for name, tensor in state.items()}
+            before = dict(self.tensors())
+            state = {name: copied(tensor) for name, tensor in before.items()}
             numbers = random_numbers()
             try:
                 y = functional_call(self.module, state, (copied(x),))

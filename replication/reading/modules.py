@@ -118,7 +118,8 @@ def judged(solution: Solution, guest: Guest, unit: RectifierUnit, y: Tensor, tol
     codes = torch.where(torch.isfinite(residual), codes, CODE[Status.NOT_FINITE])
     codes = torch.where(met & solution.converged, CODE[Status.CONVERGED], codes)
     rows, rectifier_map = unit.rows(y)
-    return with_error_bound(replace(solution, residual=residual, codes=codes), RectifierEquation(rectifier_map, rows))
+    judged_by_module = replace(solution, residual=residual.nan_to_num(nan=torch.inf), codes=codes)
+    return with_error_bound(judged_by_module, RectifierEquation(rectifier_map, rows))
 
 
 def random_like(x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         time.set_ylabel("processor time (× stored)")
         time.set_xscale("log")
         legend_below(figure, *memory.get_legend_handles_labels())
-        threads = "1 thread" if first["threads"] == 1 else f"{first['threads']} threads"
+        threads = f"{first['threads']}\N{NO-BREAK SPACE}thread{'' if first['threads'] == 1 else 's'}"
         caption(
             figure,
             f"One training step of Hamiltonian networks, random images of {first['size']}×{first['size']}, {threads} "
