@@ -1,6 +1,6 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
-from replication.certificates import Certificate, Verdict
+from replication.certificate import Certificate, Verdict
 from replication.networks import (
     CausalFlow,
     LayerwiseNetwork,

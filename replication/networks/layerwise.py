@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from replication.certificates import Certificate, Verdict
+from replication.certificate import Certificate, Verdict
 from replication.checks import check_precision, check_rows, check_tensor, neither
 from replication.parametrizations import without_graph
 from replication.rows import column, residual_scale, row_norm

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from replication.certificates import Certificate, certify
+from replication.certificate import Certificate
+from replication.certificates import certify
 from replication.checks import check_rows
 from replication.operators import CORNERS, aligned_tap, convolution_norm_bound
 from replication.parametrizations import without_graph

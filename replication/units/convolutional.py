@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from replication.certificates import Certificate, certify
+from replication.certificate import Certificate
+from replication.certificates import certify
 from replication.checks import check_counts, check_image_size, check_number
 from replication.operators import Convolution, adjoint_kernel, check_padding, convolution_norm_bound
 from replication.rectifier import RectifierMap

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
-from replication.certificates import Certificate, Verdict, coincide
+from replication.certificate import Certificate, Verdict, coincide
 from replication.checks import (
     check_counts,
     check_image_size,

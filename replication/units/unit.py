@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from replication.certificates import Certificate
+from replication.certificate import Certificate
 from replication.solvers import Solution, Solver
 from replication.units.kept import Kept
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from replication.certificates import Verdict
+from replication.certificate import Verdict
 from replication.experiments.studies.cost import whole_cost
 from replication.experiments.studies.recovery import relative_error
 from replication.networks import NetworkSolution, RectifierNetwork

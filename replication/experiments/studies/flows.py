@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from replication.certificates import Verdict
+from replication.certificate import Verdict
 from replication.experiments.data.images import Digits, check_batch
 from replication.experiments.results import Result
 from replication.experiments.studies.families import largest_norm

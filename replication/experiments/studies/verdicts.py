@@ -9,7 +9,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from replication.certificates import Verdict
+from replication.certificate import Verdict
 from replication.experiments.data.ensembles import Ensemble, normal
 from replication.experiments.studies.invertibility import MEDIAN, kind_of_unit, recovered, share
 from replication.solvers import Solver
