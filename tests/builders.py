@@ -7,12 +7,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 import replication
@@ -37,8 +36,6 @@ from replication import (
     RevNetBlock,
     StandardConvUnit,
 )
-from replication.experiments.data.images import MNIST, Digits
-from replication.experiments.results import as_read, configuration_of
 from replication.units import (
     Affine,
     BlockSequence,
@@ -49,6 +46,11 @@ from replication.units import (
     SpaceToDepth,
     ZeroChannels,
 )
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from replication.experiments.data.images import MNIST, Digits
 
 # dense units
 
@@ -338,14 +340,18 @@ def same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> b
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-# data and configurations
+# data and configurations: their libraries are loaded where they are asked for, since tests of the library need none
 
 
 def mnist(folder: Path) -> MNIST:
+    from replication.experiments.data.images import MNIST
+
     return MNIST(str(folder), batch_size=10, epochs=1, seed=0)
 
 
 def digits(batch_size: int = 10) -> Digits:
+    from replication.experiments.data.images import Digits
+
     return Digits(batch_size=batch_size, epochs=1, seed=0)
 
 
@@ -354,12 +360,16 @@ CONF = ROOT / "conf"
 
 def composed(name: str, *overrides: str) -> DictConfig:
     """The configuration of an entry point."""
+    from hydra import compose, initialize_config_dir
+
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, overrides=list(overrides))
 
 
 def recorded(name: str, *overrides: str) -> dict[str, object]:
     """What a record says of data and settings."""
+    from replication.experiments.results import as_read, configuration_of
+
     return {"dataset": "random images", "configuration": as_read(configuration_of(composed(name, *overrides)))}
 
 

@@ -394,8 +394,8 @@ def test_every_layer_stays_what_it_is_when_it_is_sent(sent: object) -> None:
         assert torch.equal(outputs_of({name: layer})[name], expected[name]), name
         assert layer.state_dict().keys() == layers[name].state_dict().keys()
         assert isinstance(layer, type_before_parametrizations(layers[name]))
-        for parameter in layer.parameters():
-            assert parameter.requires_grad
+        for parameter, own in zip(layer.parameters(), layers[name].parameters(), strict=True):
+            assert parameter.requires_grad == own.requires_grad
     before = outputs_of({"lipschitz": received["lipschitz"]})["lipschitz"]
     with torch.no_grad():
         received["lipschitz"].parametrizations.weight1.original.mul_(5)  # still capped, and by weights of its own
