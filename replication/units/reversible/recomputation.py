@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.linalg import vector_norm
 
-from replication.units.replay import Circumstances, random_states
-from replication.units.reversible import EVALUATION, BlockSequence, Coupling, Pair
+from replication.units.reversible.couplings import EVALUATION, Coupling, Pair
+from replication.units.reversible.replay import Circumstances, random_states
+from replication.units.reversible.sequence import BlockSequence
 
 Handle = tuple[int, int]  # the place of an evaluation among all, and of a tensor among those that it saves
 
@@ -210,7 +211,7 @@ def leaves(output: Tensor, start: int) -> list[Tensor]:
 
 @torch.no_grad()
 def fingerprint(x: Tensor) -> Tensor:
-    """Return one number a row (rows,) that another x of the same size would hardly have."""
+    """Return one number a row (batch,) that another x of the same size would hardly have."""
     rows = x.reshape(len(x), -1) if x.numel() else x.new_zeros(1, 1)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     with torch.autocast(x.device.type, enabled=False):
