@@ -66,7 +66,8 @@ class AntisymmetricBranch(SymmetricBranch):
         return linear_map(kernel.weight - kernel.adjoint().weight, x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.shift(self.kernel(x)(x)).relu()
+        preactivation: Tensor = self.shift(self.kernel(x)(x))
+        return self.factor * preactivation.relu()
 
 
 class ExtrapolatingBranch(SymmetricBranch):

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import saved_tensors_hooks
 from torch.linalg import vector_norm
 
@@ -37,7 +38,8 @@ class ReversibleSequence(BlockSequence):
         transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, without saved tensors
         if transformed or not torch.is_grad_enabled():
             return super().forward(first, second)
-        return self.recorded(first, second)
+        pair: Pair = self.recorded(first, second)
+        return pair
 
     @torch.compiler.disable
     def recorded(self, first: Tensor, second: Tensor) -> Pair:
@@ -75,7 +77,7 @@ class Evaluation:
             self.saved.append((tensor.shape, tensor.dtype))
             return place, len(self.saved) - 1
 
-        start, version = torch.autograd._get_sequence_nr(), b._version
+        start, version = _get_sequence_nr(), b._version
         with saved_tensors_hooks(drop, recording.recompute):
             branch = self.coupling.evaluate(b)
         if b._version != version:
