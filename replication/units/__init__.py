@@ -13,7 +13,6 @@ from replication.units.plain import (
     SpaceToDepth,
     ZeroChannels,
 )
-from replication.units.recomputation import ReversibleSequence
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
 from replication.units.reversible import (
@@ -23,6 +22,7 @@ from replication.units.reversible import (
     MidpointBlock,
     ReversibleBlock,
     ReversibleLayer,
+    ReversibleSequence,
     RevNetBlock,
 )
 from replication.units.unit import Unit
