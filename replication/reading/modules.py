@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from replication.certification import with_error_bound
 from replication.checks import check_numbers, check_rows
+from replication.maps import RectifierEquation
 from replication.operators import OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap
 from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix, by_channel, common
 from replication.reading.following import Reading, follow
 from replication.reading.guest import Guest, UnreadableError
-from replication.maps import RectifierEquation
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE, resolve_tolerance

@@ -103,6 +103,12 @@ def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
     return float(tolerance)
 
 
+def codes_of_residual(residual: Tensor, goal: Tensor | float) -> Tensor:
+    """Return the codes of rows that are as good as they get: what can't be judged has not converged."""
+    codes = torch.where(residual <= goal, CODE[Status.CONVERGED], CODE[Status.STAGNATED])
+    return torch.where(torch.isfinite(residual), codes, CODE[Status.NOT_FINITE])
+
+
 def name_of(solver: object) -> str:
     """Return the name by which a solver or its class is known: the class in lower case, words joined by underscores."""
     kind = solver if isinstance(solver, type) else type(solver)

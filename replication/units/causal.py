@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from replication.certificate import Certificate
 from replication.certification import certify
 from replication.checks import check_rows
+from replication.maps import CausalMap
 from replication.operators import CORNERS, aligned_tap, convolution_norm_bound
 from replication.parametrizations import without_graph
 from replication.rows import column, row_norm
-from replication.maps import CausalMap
 from replication.solvers.sweeps import solve_jacobian
 from replication.units.convolutional import StandardConvUnit, check_norm_cap, initial_kernel
 

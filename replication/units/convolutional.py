@@ -12,8 +12,8 @@ from torch.nn.utils import parametrize
 
 from replication.certificate import Certificate
 from replication.checks import check_counts, check_image_size, check_number
-from replication.operators import Convolution, adjoint_kernel, check_padding, convolution_norm_bound
 from replication.maps import ConvolutionalMap, convolutional_map
+from replication.operators import Convolution, adjoint_kernel, check_padding, convolution_norm_bound
 from replication.units.kept import Kept
 from replication.units.rectifier_unit import RectifierUnit
 

@@ -29,13 +29,12 @@ from replication.parametrizations import without_graph
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
 from replication.solvers.one_sided import OneSidedLeastSquares
-from replication.solvers.solution import CODE, Status
+from replication.solvers.solution import CODE, Status, resolve_tolerance
 from replication.spanning import SpanningTest, directed_spanning_test
 from replication.stability import StabilityBounds, root_less_rounding, stability
 from replication.units.convolutional import NormCap
 from replication.units.implicit import ImplicitStep
-from replication.units.rectifier_unit import resolve_tolerance
-from replication.units.unit import Unit
+from replication.units.layer import Unit
 
 QUICK_CELLS = 20_000  # of an arrangement that are gone through for an error bound: some hundredths of a second
 
@@ -63,6 +62,7 @@ class InjectiveReLU(Unit):
     """
 
     title = "injective ReLU"
+    differentiable = True
 
     def __init__(self, W: Tensor, b: Tensor | None = None) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class InjectiveReLU(Unit):
         return judged(self, directed_spanning_test(W, b, time_limit, general_position))
 
     @without_graph()
-    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         W, _ = self.weights()
         return rounded_up(W.new_tensor(self.stability().inverse_lipschitz, dtype=torch.float64), W.dtype)
 
@@ -374,6 +374,7 @@ class InjectiveConvReLU(Unit):
     """
 
     title = "injective conv ReLU"
+    differentiable = True
     settings = ("padding", "share")
     U: Tensor
 
@@ -507,7 +508,7 @@ class InjectiveConvReLU(Unit):
         )
 
     @without_graph()
-    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         check_numbers(**dict(self.named_parameters()))
         U, smallest = self.U.double(), self.log_d.double().exp().clamp_max(1).min()
         apart = (U.mT @ U - torch.eye(self.channels).to(U)).norm()  # σmin(U) ≥ 1 − apart

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from typing import cast
+
 from torch import Tensor, nn
 
 from replication import parametrizations
 from replication.solvers import Solver, get_solver
-from replication.units.layer import Layer
+from replication.units.layer import NO_GRADIENT, Layer
 
 
 class Inverse(nn.Module):
@@ -46,12 +47,9 @@ class Inverse(nn.Module):
         hidden = getattr(self.unit, "hidden_layers", None)
         layers = list(hidden) if isinstance(hidden, nn.ModuleList) else [self.unit]
         for layer in layers:
-            if not hasattr(layer, "differentiable_inverse"):
-                raise TypeError(
-                    f"{type(layer).__name__} is no unit or layer of this package, so it has no differentiable inverse; "
-                    "read it by as_unit(module, x), if it computes x + second(relu(first(x)))"
-                )
-        return layers
+            if not getattr(layer, "differentiable", False):
+                raise TypeError(NO_GRADIENT.format(type(layer).__name__))
+        return cast("list[Layer]", layers)
 
     def forward(self, y: Tensor) -> Tensor:
         """Return x, like y.

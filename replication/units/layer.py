@@ -15,6 +15,11 @@ from replication.checks import check_precision, check_tensor
 from replication.solvers import Solution, Solver
 from replication.units.kept import Kept
 
+NO_GRADIENT = (
+    "{} is no unit or layer of this package, so it has no differentiable inverse; read it by as_unit(module, x), if it "
+    "computes x + second(relu(first(x)))"
+)
+
 
 class Layer(Kept, nn.Module, ABC):
     """A layer with an inverse that says how it ended, and a certificate.
@@ -22,10 +27,12 @@ class Layer(Kept, nn.Module, ABC):
     Attributes:
         title: its kind, in a few words.
         closed_form: whether its inverse is a formula, so that no solver is asked.
+        differentiable: whether its inverse has a gradient, which `Inverse` asks for.
     """
 
     title: str
     closed_form = False
+    differentiable = False
 
     @abstractmethod
     def inverse(
@@ -33,7 +40,6 @@ class Layer(Kept, nn.Module, ABC):
     ) -> Solution:
         """Recover x from y = f(x), row by row."""
 
-    @abstractmethod
     def differentiable_inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None
     ) -> Tensor:
@@ -43,6 +49,7 @@ class Layer(Kept, nn.Module, ABC):
             TypeError, ValueError: if y is not what the inverse takes.
             RuntimeError: if a row is not inverted.
         """
+        raise TypeError(NO_GRADIENT.format(type(self).__name__))
 
     @abstractmethod
     def certificate(self) -> Certificate:
@@ -62,7 +69,7 @@ class Layer(Kept, nn.Module, ABC):
         Raises:
             TypeError: if the layer has no determinant, since it changes the dimension.
         """
-        raise TypeError(f"{self.title} layers change the dimension, so they have no determinant; leave them out of flows")
+        raise TypeError(f"{self.title} layers change the dimension, so they have no determinant; not for flows")
 
     def composed_bound(self, solution: Solution, y: Tensor, bound: Tensor) -> Tensor | None:
         """Bound the error of a solution (batch,) found from outputs y with errors of at most `bound` (batch,)."""
@@ -79,12 +86,12 @@ class Unit(Layer):
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input."""
 
-    @abstractmethod
     def implicit(self, value: Tensor, y: Tensor) -> Tensor:
         """Return the solution `value` of f(x) = y as a differentiable function of y and the parameters.
 
         By the implicit function theorem, on the linear piece that the value lies in.
         """
+        raise TypeError(NO_GRADIENT.format(type(self).__name__))
 
     def differentiable_inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None

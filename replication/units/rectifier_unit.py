@@ -22,6 +22,8 @@ from replication.units.layer import Unit
 class RectifierUnit(Unit):
     """A layer y = x + W₂·relu(W₁x + b₁) + b₂ that can be undone."""
 
+    differentiable = True
+
     @abstractmethod
     def rectifier_map(self, shape: tuple[int, ...]) -> RectifierMap:
         """Return the unit as linear maps of inputs of this shape (without the batch).

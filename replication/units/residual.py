@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from replication.certificate import Certificate
 from replication.checks import check_numbers
-from replication.operators import Dense
 from replication.maps import DenseMap, RectifierMap
+from replication.operators import Dense
 from replication.units.rectifier_unit import RectifierUnit
 
 
