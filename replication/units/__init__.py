@@ -2,8 +2,10 @@
 
 from replication.units.causal import CausalConvUnit, MonotoneCausalConvUnit
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
-from replication.units.injective import InjectiveConvReLU, InjectiveReLU, PairedReLU
+from replication.units.injective import InjectiveReLU
+from replication.units.injective_convolutional import InjectiveConvReLU
 from replication.units.inverse import Inverse
+from replication.units.paired import PairedReLU
 from replication.units.plain import (
     Affine,
     ChannelNormalisation,

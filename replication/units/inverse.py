@@ -17,7 +17,8 @@ from replication.solvers import Solver, get_solver
 from replication.solvers.pieces import solve_pieces
 from replication.solvers.substitution import solve_jacobian
 from replication.units.implicit import ImplicitStep
-from replication.units.injective import InjectiveConvReLU, InjectiveReLU
+from replication.units.injective import InjectiveReLU
+from replication.units.injective_convolutional import InjectiveConvReLU
 from replication.units.plain import PlainLayer
 from replication.units.rectifier_unit import RectifierUnit
 
