@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +12,6 @@ from replication.conditions import all_finite, spectral_norm
 from replication.maps.rectifier import RectifierMap
 from replication.operators import Dense
 from replication.resolvents import DenseResolvent
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class DenseMap(RectifierMap):
     W1: Dense
     W2: Dense
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self, rows: Tensor) -> DenseMap:
         if not self.W1.batched:
             return self
         return replace(self, W1=self.W1.select(rows), b1=self.b1[rows], W2=self.W2.select(rows), b2=self.b2[rows])

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,10 +20,9 @@ from replication.checks import check_numbers, check_precision
 from replication.operators import Product, Weighted, norm_estimate
 from replication.resolvents import Resolvent
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 MATRIX_LIMIT = 2048  # order of A up to which methods that take apart a matrix of its own for every row make sense
+
+Kind = TypeVar("Kind", bound="RectifierMap")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class RectifierMap(ABC):
         # in place, since a tensor of this size costs more to allocate than to fill
         return x + self.W2.affine(self.preactivation(x).relu_(), self.b2)
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self: Kind, rows: Tensor) -> Kind:
         """Keep the maps of these rows; a map that all rows share is kept as it is."""
         return self
 
@@ -72,11 +71,11 @@ class RectifierMap(ABC):
         """Return the diagonal of D in the Jacobian I + W₂DW₁ at x: 1 where the preactivation is positive, else 0."""
         return (self.preactivation(x) > 0).to(x.dtype)
 
-    def linear(self) -> Self:
+    def linear(self: Kind) -> Kind:
         """Return the map without its biases, whose pieces are linear."""
         return replace(self, b1=torch.zeros_like(self.b1), b2=torch.zeros_like(self.b2))
 
-    def adjoint(self) -> Self:
+    def adjoint(self: Kind) -> Kind:
         """Return a map without biases whose Jacobian with the same D is the transpose of this one's."""
         b1, b2 = torch.zeros_like(self.b1), torch.zeros_like(self.b2)
         return replace(self, W1=self.W2.adjoint(), b1=b1, W2=self.W1.adjoint(), b2=b2)

@@ -104,7 +104,12 @@ def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
 
 
 def codes_of_residual(residual: Tensor, goal: Tensor | float) -> Tensor:
-    """Return the codes of rows that are as good as they get: what can't be judged has not converged."""
+    """Return the codes (batch,) of solutions that are as good as they get: what can't be judged has not converged.
+
+    >>> from replication.solvers.solution import STATUSES
+    >>> [STATUSES[code].name for code in codes_of_residual(torch.tensor([1e-12, 0.1, torch.nan]), 1e-10)]
+    ['CONVERGED', 'STAGNATED', 'NOT_FINITE']
+    """
     codes = torch.where(residual <= goal, CODE[Status.CONVERGED], CODE[Status.STAGNATED])
     return torch.where(torch.isfinite(residual), codes, CODE[Status.NOT_FINITE])
 

@@ -11,9 +11,11 @@ from replication.units.closed_form import (
     ZeroChannels,
 )
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
-from replication.units.injective import InjectiveConvReLU, InjectiveReLU, PairedReLU
+from replication.units.injective import InjectiveReLU
+from replication.units.injective_convolutional import InjectiveConvReLU
 from replication.units.inverse import Inverse
 from replication.units.layer import Layer, Unit
+from replication.units.paired import PairedReLU
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
 from replication.units.reversible import (

@@ -15,7 +15,7 @@ from replication.parametrizations import without_graph
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
 from replication.solvers.solution import codes_of_residual, resolve_tolerance
-from replication.units.layer import Layer
+from replication.units.layer import Layer, amplified
 
 FORMULA = "formula"  # the name of the method, and of the condition
 
@@ -65,6 +65,9 @@ class ClosedFormLayer(Layer):
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None
     ) -> Tensor:
         return self.undo(y)
+
+    def composed_bound(self, solution: Solution, y: Tensor, bound: Tensor) -> Tensor:
+        return amplified(self.inverse_lipschitz(), bound)  # what the formula rounds is not counted
 
     def certificate(self) -> Certificate:
         self.inverse_lipschitz()  # which refuses what has no formula
