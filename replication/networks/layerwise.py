@@ -221,7 +221,8 @@ class LayerwiseNetwork(nn.Module):
             solution = layer.inverse(value, solver, tolerance, **options)
             bound = None if bound is None else layer.composed_bound(solution, value, bound)
             value = solution.value
-            codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
+            if not layer.closed_form:  # what a formula leaves of inexact outputs shows in the network's residual
+                codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
             finite = torch.isfinite(value.flatten(1)).all(1)
             value = torch.where(column(finite, value), value, 0)
             codes = torch.where(~finite & (codes == CODE[Status.CONVERGED]), CODE[Status.NOT_FINITE], codes)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from replication.conjugate_gradients import conjugate_gradients
-from replication.maps import CausalMap, RectifierMap
+from replication.maps import MATRIX_LIMIT, CausalMap, RectifierMap
 from replication.rows import residual_scale, row_norm
 from replication.solvers.pieces import solve_pieces
 from replication.solvers.sweeps import solve_jacobian
@@ -31,8 +31,9 @@ def solve_adjoint(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Ten
 
 @singledispatch
 def adjoint_of_kind(rectifier_map: RectifierMap, active: Tensor, v: Tensor) -> Tensor:
-    """Solve by the matrix where there is one, else by conjugate gradients."""
-    return by_matrix(rectifier_map, active, v) if rectifier_map.has_matrix else by_products(rectifier_map, active, v)
+    """Solve by the matrix where it is small, else by conjugate gradients."""
+    small = rectifier_map.order <= MATRIX_LIMIT
+    return (by_matrix if small else by_products)(rectifier_map, active, v)
 
 
 @adjoint_of_kind.register
