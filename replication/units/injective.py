@@ -12,16 +12,17 @@ from replication.certificate import Certificate, Verdict, coincide
 from replication.checks import check_number, check_rows, check_tensor, checked_layer
 from replication.exact_arithmetic import layer_ratio
 from replication.parametrizations import without_graph
+from replication.relu_layers.singular_values import least_of_sets
+from replication.relu_layers.spanning import directed_spanning_test
+from replication.relu_layers.stability import StabilityBounds, stability
+from replication.relu_layers.verdict import SpanningTest
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
 from replication.solvers.one_sided import OneSidedLeastSquares
-from replication.spanning import SpanningTest, directed_spanning_test
-from replication.stability import StabilityBounds, stability
 from replication.units.implicit import ImplicitStep
 from replication.units.least_squares import (
     check_outputs,
     judged_codes,
-    least_singular_values,
     nearby,
     pseudoinverse_adjoint,
     rounded_up,
@@ -185,7 +186,7 @@ class InjectiveReLU(Unit):
         of_rows, of_biases = bounds.moved
         everywhere = row_norm(s.relu() - y) + rounding + 2 * (of_rows * row_norm(value) + of_biases)
         bound = torch.minimum(
-            nearby(local, least_singular_values(W, sure), slope),
+            nearby(local, least_of_sets(W, sure), slope),
             nearby(everywhere, W.new_tensor(1 / bounds.inverse_lipschitz), slope + of_rows),
         )
         return rounded_up(bound, dtype)
