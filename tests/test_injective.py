@@ -28,8 +28,8 @@ from replication import (
     Verdict,
 )
 from replication.experiments.data.ensembles import normal
+from replication.relu_layers.verdict import SpanningTest
 from replication.solvers.one_sided import OneSidedLeastSquares
-from replication.spanning import SpanningTest
 from replication.units.injective import judged
 
 

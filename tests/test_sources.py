@@ -124,7 +124,7 @@ def test_what_was_made_from_other_files_is_made_again(tmp_path: Path) -> None:
         return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
     assert set(listed().values()) == {"made"}
-    for file in ("replication/experiments/plots/digits.py", "conf/figC1.yaml", "replication/stability.py"):
+    for file in ("replication/experiments/plots/digits.py", "conf/figC1.yaml", "replication/relu_layers/stability.py"):
         with (copy / file).open("a") as opened:
             opened.write("\n# changed\n")
     (copy / "figures" / "fig7.json").unlink()
@@ -134,6 +134,6 @@ def test_what_was_made_from_other_files_is_made_again(tmp_path: Path) -> None:
     assert stale["fig7"] == "not made here yet"
     assert "replication/experiments/plots/digits.py" in stale["figB4"]
     assert "conf/figC1.yaml" in stale["figC1"]
-    assert "replication/stability.py" in stale["figD4"]
+    assert "replication/relu_layers/stability.py" in stale["figD4"]
     assert stale["table1"] == "made again elsewhere, or other data are at hand"
     assert not {"fig2", "fig3", "fig6", "figB1", "figC2", "bench_solvers"} & set(stale)

@@ -25,8 +25,8 @@ from replication.experiments.studies.claims import judge_all, short_table, summa
 from replication.experiments.studies.memory import slope
 from replication.maps.rectifier import MATRIX_LIMIT
 from replication.operators import MATRIX_NUMBERS
+from replication.relu_layers.spanning import EXACT_LIMIT, MILP_LIMIT
 from replication.solvers.auto import LARGE_NORM
-from replication.spanning import EXACT_LIMIT, MILP_LIMIT
 
 DOCS, FIGURES = ROOT / "docs", ROOT / "figures"
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)

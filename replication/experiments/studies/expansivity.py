@@ -16,7 +16,8 @@ from torch import Tensor
 
 from replication.experiments.data.ensembles import normal
 from replication.experiments.studies.invertibility import wilson
-from replication.spanning import directed_spanning_test, leanest_directions
+from replication.relu_layers.refutation import leanest_directions
+from replication.relu_layers.spanning import directed_spanning_test
 
 THRESHOLDS = {  # of the expansivity c = m/n as n grows, where no number is computed here: recalled, not checked
     "paper D: never injective below": 2.0,

@@ -13,8 +13,8 @@ from torch import Tensor
 from replication.experiments.data.ensembles import normal
 from replication.experiments.data.images import ImageData
 from replication.experiments.results import Result
+from replication.relu_layers.refutation import adversarial_direction
 from replication.rows import row_norm
-from replication.spanning import adversarial_direction
 from replication.units import InjectiveReLU
 
 
