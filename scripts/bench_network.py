@@ -40,8 +40,7 @@ def main(config: DictConfig) -> None:
         config,
         study,
         draw=bench_network.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(benchmark(**instantiate(config.bench))),
         draw=bench_solvers.draw,
-        dataset="random units",
     )
 
 

@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(sweep_benchmark(**instantiate(config.bench))),
         draw=bench_sweep.draw,
-        dataset="random units",
     )
 
 

@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(architecture(network)),
         draw=fig1.draw,
-        dataset=f"the shape of {data.title}",
+        data=data,
     )
 
 

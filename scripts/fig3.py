@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(sweep(**instantiate(config.sweep))),
         draw=fig3.draw,
-        dataset="random units",
     )
 
 

@@ -28,8 +28,7 @@ def main(config: DictConfig) -> None:
         config,
         study,
         draw=fig4.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

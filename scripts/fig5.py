@@ -33,8 +33,7 @@ def main(config: DictConfig) -> None:
         config,
         study,
         draw=fig5.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

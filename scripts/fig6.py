@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(verdicts(**instantiate(config.sweep))),
         draw=fig6.draw,
-        dataset="random units",
     )
 
 

@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(grid_images(instantiate(config.units, _convert_="all"), config.extent, config.points)),
         draw=fig7.draw,
-        dataset="two units of the plane",
     )
 
 

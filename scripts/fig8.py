@@ -9,7 +9,7 @@ from replication.experiments.entry import command, folders, make_figure, trained
 from replication.experiments.plots import fig8
 from replication.experiments.results import Result
 from replication.experiments.studies.caps import cap_row
-from replication.experiments.training import load_record, run_name
+from replication.experiments.weights import load_record, run_name
 
 
 @hydra.main(config_path="../conf", config_name="fig8", version_base="1.3")
@@ -35,8 +35,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(pd.DataFrame([row for run in config.runs for row in rows(**run)])),
         draw=fig8.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

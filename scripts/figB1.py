@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(padding_sweep(**instantiate(config.sweep))),
         draw=figB1.draw,
-        dataset="random convolutional blocks",
     )
 
 

@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(causal_inverses(**instantiate(config.study))),
         draw=figB2.draw,
-        dataset="random causal units and images",
     )
 
 

@@ -42,8 +42,7 @@ def main(config: DictConfig) -> None:
         config,
         study,
         draw=figB3.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

@@ -18,8 +18,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: flow_study(**study),
         draw=figB4.draw,
-        dataset=study["data"].title,
-        checksum=study["data"].checksum(),
+        data=study["data"],
     )
 
 

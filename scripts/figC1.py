@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(reconstruction(**instantiate(config.study))),
         draw=figC1.draw,
-        dataset="standard normal features",
     )
 
 

@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(memory(**instantiate(config.study))),
         draw=figC2.draw,
-        dataset="random images",
     )
 
 

@@ -31,8 +31,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(data_share(record, list(config.networks), config.shares, config.seeds)),
         draw=figC3.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

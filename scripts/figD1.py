@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(injectivity(**instantiate(config.study, _convert_="all"))),
         draw=figD1.draw,
-        dataset="random Gaussian layers",
     )
 
 

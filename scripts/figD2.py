@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(adversarial(**instantiate(config.study, _convert_="all"))),
         draw=figD2.draw,
-        dataset="random Gaussian layers",
     )
 
 

@@ -18,8 +18,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: wedges(data, **instantiate(config.study, _convert_="all")),
         draw=figD3.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(noisy_inverses(**instantiate(config.study, _convert_="all"))),
         draw=figD4.draw,
-        dataset="random Gaussian layers and orthogonal frames",
     )
 
 

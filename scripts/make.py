@@ -19,7 +19,7 @@ from replication.experiments.pipeline import (
     usual_seconds,
     write_stamp,
 )
-from replication.experiments.results import ROOT
+from replication.experiments.places import FIGURES, ROOT
 
 OUTPUTS = ROOT / "outputs"
 console = Console(highlight=False, soft_wrap=True)
@@ -43,13 +43,13 @@ def chosen(names: list[str]) -> list[str]:
 def stage(name: str, options: tuple[str, ...], folder: Path, fast: bool) -> Stage:
     """Return the command that makes a figure; the committed one says how long it usually takes."""
     where = (f"paths.figures_dir={folder}",) if fast else ()
-    usual = FAST_STAGE if fast else usual_seconds(ROOT / "figures" / f"{name}.json")
+    usual = FAST_STAGE if fast else usual_seconds(FIGURES / f"{name}.json")
     return Stage(name, (f"scripts/{name}.py", *where, *options), folder / f"{name}.json", usual)
 
 
 def main() -> None:
     asked = arguments()
-    folder = OUTPUTS / "fast" if asked.fast else ROOT / "figures"
+    folder = OUTPUTS / "fast" if asked.fast else FIGURES
     stamps, logs = (OUTPUTS / f"{kind}{'-fast' if asked.fast else ''}" for kind in ("made", "logs"))
     options = dict(plan(asked.fast))
     reasons = {name: stale(name, options[name], folder, stamps) for name in chosen(asked.figures)}

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import Stage, alone, run, run_all, stages
-from replication.experiments.results import ROOT
+from replication.experiments.places import ROOT
 
 console = Console(highlight=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ from replication.experiments.plots import table1
 from replication.experiments.results import Result
 from replication.experiments.studies.families import certified_cost, family_row
 from replication.experiments.studies.recovery import undo
-from replication.experiments.training import load_record, run_name
+from replication.experiments.weights import load_record, run_name
 
 
 @hydra.main(config_path="../conf", config_name="table1", version_base="1.3")
@@ -35,8 +35,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(pd.DataFrame([row(**run) for run in config.runs])),
         draw=table1.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

@@ -19,7 +19,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(preset_table(weights, **instantiate(config.study))),
         draw=tableC.draw,
-        dataset="random images; trainings as listed",
     )
 
 

@@ -10,10 +10,10 @@ from rich.markup import escape
 
 from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import SIDE_BY_SIDE, Stage, figure_names, run_all, usual_seconds
-from replication.experiments.results import ROOT
+from replication.experiments.places import CONF, FIGURES
 from replication.experiments.studies.verification import Rules, verify
 
-FIGURES, RULES = ROOT / "figures", ROOT / "conf" / "verify.yaml"
+RULES = CONF / "verify.yaml"
 SHOWN = 10  # differences of a figure that are printed
 console = Console(highlight=False, soft_wrap=True)
 

@@ -13,8 +13,9 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
+from replication.experiments.configuration import committed
 from replication.experiments.pipeline import figure_names
-from replication.experiments.results import committed, made_from
+from replication.experiments.records import made_from
 from replication.experiments.sources import files_of
 
 WATCH = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import json
 import os
 import subprocess
@@ -20,9 +19,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-from replication.experiments.results import ROOT, committed, made_from, read_record, write_atomically
+from replication.experiments.configuration import committed, declared
+from replication.experiments.files import write_atomically
+from replication.experiments.places import CONF, ROOT
+from replication.experiments.records import made_from, read_record
 from replication.experiments.sources import checksums
-from replication.experiments.training import run_name
+from replication.experiments.weights import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
 DATA_FOLDERS = ("MNIST/raw", "cifar-10-batches-py")  # whose presence decides what a figure is made from
@@ -65,27 +67,20 @@ def is_whole(record: Path) -> bool:
 def plan(fast: bool = False) -> list[tuple[str, tuple[str, ...]]]:
     """Return all trainings ("train", options), and all figures and benchmarks (name, options), in order.
 
-    A figure is a configuration in conf/ that says what it `shows`; trainings are listed in conf/trainings.yaml.
+    A figure is a configuration in conf/ that has a `title`; trainings are listed in conf/trainings.yaml.
 
     Args:
         fast: with the options of the small versions.
     """
-    trainings: Any = OmegaConf.load(ROOT / "conf" / "trainings.yaml")
-    figures = [path.stem for path in (ROOT / "conf").glob("*.yaml") if "shows" in declared(path.stem)]
+    figures = [path.stem for path in CONF.glob("*.yaml") if "title" in declared(path.stem)]
     figures.sort(key=lambda name: (name.startswith("bench"), name))
     options = {name: tuple(declared(name).get("fast", ())) if fast else () for name in figures}
-    return [*(("train", tuple(line.split(" "))) for line in trainings.trainings), *options.items()]
+    return [*(("train", tuple(line.split(" "))) for line in declared("trainings").trainings), *options.items()]
 
 
 def figure_names() -> list[str]:
     """Return the names of all figures and benchmarks, in order."""
     return [name for name, _ in plan() if name != "train"]
-
-
-@functools.cache
-def declared(name: str) -> Any:
-    """Return what a figure's own configuration file says, without what it is composed of."""
-    return OmegaConf.load(ROOT / "conf" / f"{name}.yaml")
 
 
 def usual_seconds(record: Path) -> float:

@@ -13,7 +13,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 from replication.certificate import Verdict
-from replication.experiments.data.images import Digits, check_batch
+from replication.experiments.data.batches import check_batch
+from replication.experiments.data.images import Digits
 from replication.experiments.results import Result
 from replication.experiments.studies.families import largest_norm
 from replication.networks import CausalFlow
@@ -77,12 +78,12 @@ def fit(
     schedule = scheduler(made, total_steps=epochs * steps)
     for _ in range(epochs):
         order = torch.randperm(len(levels), generator=generator)
-        for rows in order[: steps * batch_size].split(batch_size):
+        for rows in torch.split(order[: steps * batch_size], batch_size):
             loss = bits_per_dimension(flow, levels[rows], generator).mean()
             if not torch.isfinite(loss):
                 raise RuntimeError(f"the loss of the flow is {float(loss.detach())}; lower the learning rate")
             made.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
             made.step()
             schedule.step()
