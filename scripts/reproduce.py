@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from replication.experiments.entry import ending_in_one_sentence
-from replication.experiments.pipeline import Stage, alone, run, run_all, stages
+from replication.experiments.pipeline import Stage, stages
 from replication.experiments.places import ROOT
+from replication.experiments.running import alone, run, run_all
 
 console = Console(highlight=False, soft_wrap=True)
 

@@ -16,7 +16,8 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from replication.experiments.pipeline import Stage, alone, is_whole, plan, run, stages, time_left
+from replication.experiments.pipeline import Stage, is_whole, plan, stages
+from replication.experiments.running import alone, run, time_left
 
 SCRIPT = [sys.executable, "scripts/reproduce.py", "--fast"]
 

@@ -6,15 +6,16 @@ import functools
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
@@ -25,6 +26,7 @@ from replication.experiments.records import USED, in_multirun, is_made, made_fro
 from replication.experiments.results import Draw, Result, write_result
 from replication.experiments.settings import check_settings, chosen_groups
 from replication.experiments.training import load_network
+from replication.experiments.weights import load_record, weights_path
 from replication.networks import RectifierNetwork
 from replication.words import take_any_character
 
@@ -120,6 +122,20 @@ def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
     """Return the configured network with its weights, in float64; train it first where they are missing."""
     where = folders(config)
     return load_network(config, data, where.weights, where.runs).double()
+
+
+def trained_with_record(config: DictConfig, data: ImageData) -> tuple[RectifierNetwork, dict[str, Any]]:
+    """Return what `trained` returns, and the record of the run that made the weights."""
+    network = trained(config, data)
+    return network, load_record(weights_path(config, data, folders(config).weights))
+
+
+def variant(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """Return a copy of a configuration with other settings, by their dotted names."""
+    other = config.copy()
+    for key, value in changes.items():
+        OmegaConf.update(other, key, value, merge=False, force_add=True)
+    return other
 
 
 def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:

@@ -21,6 +21,7 @@ from replication.conditions import P_MATRIX_LIMIT
 from replication.experiments.configuration import title_of
 from replication.experiments.pipeline import usual_seconds
 from replication.experiments.places import FIGURES, ROOT
+from replication.experiments.plots.style import RAISED
 from replication.experiments.studies.claims import judge_all, short_table, summary_table
 from replication.experiments.studies.measures import constant_ratio, least_excess, sweep_percent, tap_disagreements
 from replication.experiments.studies.memory import slope
@@ -33,7 +34,6 @@ from replication.spanning import EXACT_LIMIT, MILP_LIMIT
 DOCS = ROOT / "docs"
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 FILES = {"table": "csv", "record": "json", "PDF": "pdf"}  # of a figure, beside its picture
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LIMITS = {  # of the code, by the names that pages use
     "p_matrix": P_MATRIX_LIMIT, "matrix": MATRIX_LIMIT, "factorized": math.isqrt(MATRIX_NUMBERS),
     "large_norm": f"{LARGE_NORM:.0f}", "spanning": EXACT_LIMIT, "program": MILP_LIMIT,

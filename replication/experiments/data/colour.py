@@ -37,7 +37,7 @@ class ColourImages(ImageData):
 
     @abstractmethod
     def part(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return the training or the test images (rows, 3, height, width), in bytes, with their labels (rows,)."""
+        """Return the training or the test images (images, 3, height, width), in bytes, with their labels (images,)."""
 
     @property
     def folder(self) -> Path:

@@ -71,7 +71,7 @@ class ImageData(pl.LightningDataModule):
 
     @abstractmethod
     def load(self) -> tuple[TensorDataset, TensorDataset]:
-        """Return the training and the test images (rows, *image_shape) with their labels (rows,)."""
+        """Return the training and the test images (images, *image_shape) with their labels (images,)."""
 
     @abstractmethod
     def checksum(self) -> str:
@@ -176,12 +176,12 @@ class MNIST(ImageData):
         return train, test
 
     def images(self, part: str) -> Tensor:
-        """Return the images of "train" or "t10k" (rows, 1, 28, 28), which follow a header of 16 bytes."""
+        """Return the images of "train" or "t10k" (images, 1, 28, 28), which follow a header of 16 bytes."""
         pixels = np.frombuffer(self.content(f"{part}-images-idx3-ubyte"), np.uint8, offset=16)
         return torch.from_numpy(pixels.reshape(-1, *self.image_shape) / np.float32(255))
 
     def labels(self, part: str) -> Tensor:
-        """Return their labels (rows,), which follow a header of 8 bytes."""
+        """Return their labels (images,), which follow a header of 8 bytes."""
         return torch.from_numpy(
             np.frombuffer(self.content(f"{part}-labels-idx1-ubyte"), np.uint8, offset=8).astype(int)
         )

@@ -25,7 +25,7 @@ SCALE = 8.0  # what the grey values, centred, are multiplied by: about one stand
 
 
 def dequantized(levels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images (rows, 1, 8, 8) of grey levels with uniform noise within the level, centred and scaled.
+    """Return images (batch, 1, 8, 8) of grey levels with uniform noise within the level, centred and scaled.
 
     Its density then bounds the probability of the levels from below.
 
@@ -36,7 +36,7 @@ def dequantized(levels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def bits_per_dimension(flow: CausalFlow, levels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return −log₂ p of every image's levels (rows,), divided by the number of its pixels."""
+    """Return −log₂ p of every image's levels (batch,), divided by the number of its pixels."""
     dimensions = levels[0].numel()
     nats = -flow.log_prob(dequantized(levels, generator)) - dimensions * math.log(SCALE / LEVELS)
     return nats / (dimensions * math.log(2))
@@ -63,7 +63,7 @@ def fit(
 
     Args:
         flow: changed in place.
-        levels: grey levels (rows, 1, 8, 8), as floating-point numbers.
+        levels: grey levels (batch, 1, 8, 8), as floating-point numbers.
         optimizer: makes the optimizer from the parameters.
         scheduler: makes the learning-rate schedule from the optimizer and total_steps.
         epochs, batch_size: passes over the images, and images a step; a last smaller batch is left out.
@@ -91,7 +91,7 @@ def fit(
 
 
 def grey_levels(data: Digits) -> tuple[Tensor, Tensor]:
-    """Return the training and the test images as grey levels (rows, 1, 8, 8)."""
+    """Return the training and the test images as grey levels (batch, 1, 8, 8)."""
     data.setup()
     assert data.train is not None
     assert data.test is not None
