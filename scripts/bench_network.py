@@ -1,4 +1,4 @@
-"""bench_network: cost of inverting the network, in forward passes: python scripts/bench_network.py [data=mnist]."""
+"""Make bench_network: python scripts/bench_network.py [data=mnist]."""
 
 import hydra
 from hydra.utils import instantiate

@@ -1,4 +1,4 @@
-"""bench_sweep: throughput and memory of γ sweeps of up to a million cases: python scripts/bench_sweep.py."""
+"""Make bench_sweep: python scripts/bench_sweep.py."""
 
 import hydra
 from hydra.utils import instantiate

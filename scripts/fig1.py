@@ -1,4 +1,4 @@
-"""fig1: the architecture, drawn from the network object: python scripts/fig1.py [unit=monotone]."""
+"""Make fig1: python scripts/fig1.py [unit=monotone]."""
 
 import hydra
 from hydra.utils import instantiate

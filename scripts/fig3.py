@@ -1,4 +1,4 @@
-"""fig3: the γ sweep of the fully-connected residual unit: python scripts/fig3.py [seed=0] [ensemble=all]."""
+"""Make fig3: python scripts/fig3.py [seed=0] [ensemble=all]."""
 
 import hydra
 from hydra.utils import instantiate

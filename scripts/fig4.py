@@ -1,4 +1,4 @@
-"""fig4: ten digits recovered from the last hidden layer: python scripts/fig4.py [seed=0] [unit=monotone]."""
+"""Make fig4: python scripts/fig4.py [seed=0] [unit=monotone]."""
 
 import hydra
 from hydra.utils import instantiate

@@ -1,4 +1,4 @@
-"""fig5: relative errors of recovered test images by class: python scripts/fig5.py [seed=0] [per_class=100]."""
+"""Make fig5: python scripts/fig5.py [seed=0] [per_class=100]."""
 
 import hydra
 from hydra.utils import instantiate

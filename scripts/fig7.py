@@ -1,4 +1,4 @@
-"""fig7: a collision made visible: python scripts/fig7.py [points=25]."""
+"""Make fig7: python scripts/fig7.py [points=25]."""
 
 import hydra
 from hydra.utils import instantiate

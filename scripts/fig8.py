@@ -1,4 +1,4 @@
-"""fig8: accuracy against the cost of the inverse, as the cap on ‖A‖ goes: python scripts/fig8.py [repetitions=2]."""
+"""Make fig8: python scripts/fig8.py [repetitions=2]."""
 
 from collections.abc import Iterator
 from typing import Any

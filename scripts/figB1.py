@@ -1,4 +1,4 @@
-"""figB1: random convolutional blocks by padding: python scripts/figB1.py [seed=0] [sweep.cases=500]."""
+"""Make figB1: python scripts/figB1.py [seed=0] [sweep.cases=500]."""
 
 import hydra
 from hydra.utils import instantiate

@@ -1,4 +1,4 @@
-"""figB2: inverses of causal units against image size and kernel scale: python scripts/figB2.py [seed=0]."""
+"""Make figB2: python scripts/figB2.py [seed=0]."""
 
 import hydra
 from hydra.utils import instantiate

@@ -1,4 +1,4 @@
-"""figB3: digits through trained causal networks and back: python scripts/figB3.py [seed=0] [per_class=100]."""
+"""Make figB3: python scripts/figB3.py [seed=0] [per_class=100]."""
 
 from collections.abc import Iterator
 

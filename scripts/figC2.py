@@ -1,4 +1,4 @@
-"""figC2: peak memory and time of a training step against depth: python scripts/figC2.py [study.repetitions=3]."""
+"""Make figC2: python scripts/figC2.py [study.repetitions=3]."""
 
 import hydra
 from hydra.utils import instantiate

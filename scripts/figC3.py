@@ -1,4 +1,4 @@
-"""figC3: test accuracy against the share of training data: python scripts/figC3.py [trainer.max_steps=400]."""
+"""Make figC3: python scripts/figC3.py [trainer.max_steps=400]."""
 
 from typing import Any
 

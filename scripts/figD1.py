@@ -1,4 +1,4 @@
-"""figD1: probability of injectivity of Gaussian layers: python scripts/figD1.py [seed=0] [study.cases=200]."""
+"""Make figD1: python scripts/figD1.py [seed=0] [study.cases=200]."""
 
 import hydra
 from hydra.utils import instantiate

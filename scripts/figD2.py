@@ -1,4 +1,4 @@
-"""figD2: rows active at the adversarial direction: python scripts/figD2.py [seed=0] [study.trials=100]."""
+"""Make figD2: python scripts/figD2.py [seed=0] [study.trials=100]."""
 
 import hydra
 from hydra.utils import instantiate

@@ -1,4 +1,4 @@
-"""figD3: digits that a Gaussian layer cannot tell apart: python scripts/figD3.py [seed=0] [study.expansivity=2.1]."""
+"""Make figD3: python scripts/figD3.py [seed=0] [study.expansivity=2.1]."""
 
 import hydra
 from hydra.utils import instantiate

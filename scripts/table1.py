@@ -1,4 +1,4 @@
-"""table1: families of units under one training recipe: python scripts/table1.py [per_class=10]."""
+"""Make table1: python scripts/table1.py [per_class=10]."""
 
 from collections.abc import Iterator
 from typing import Any

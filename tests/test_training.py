@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from test_config import composed, options
 
 from replication.experiments import training
+from replication.experiments.records import USED
 from replication.experiments.studies.recovery import relative_error
-from replication.experiments.training import load_network, train
+from replication.experiments.training import load_network, train, trained_record
 from replication.experiments.weights import load_record, refuse_other_weights, run_name, weights_path
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
@@ -95,6 +96,18 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert load_record(resumed)["resumed"]
     assert same(weights_of(whole), weights_of(resumed))
     assert not list((tmp_path / "cut").rglob("*.ckpt"))  # the next start begins anew
+
+
+def test_the_time_of_a_figure_holds_that_of_the_trainings_made_for_it(tmp_path: Path) -> None:
+    config = composed("train", *FAST, *FEW)
+    USED.clear()
+    record = trained_record(config, tmp_path, tmp_path)
+    assert abs(USED.seconds) < 1  # spent in this run, which counts it itself
+    USED.clear()
+    assert trained_record(config, tmp_path, tmp_path) == record
+    assert record["seconds"] - 1 < USED.seconds <= record["seconds"]
+    USED.clear()
+    assert USED.seconds == 0
 
 
 def test_an_interrupted_training_of_another_configuration_is_not_continued(
