@@ -41,7 +41,7 @@ def union_threshold() -> float:
     """Return the c above which `union_bound` proves injectivity as n grows: where its exponent changes sign."""
 
     def exponent(c: float) -> float:
-        return c * entropy(1 / c) + (c - 1) * (entropy(1 / (c - 1)) - np.log(2))
+        return float(c * entropy(1 / c) + (c - 1) * (entropy(1 / (c - 1)) - np.log(2)))
 
     return float(brentq(exponent, 6, 20))
 

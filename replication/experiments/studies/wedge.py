@@ -45,7 +45,8 @@ def nearest_with_the_same_output(W: Tensor, x: Tensor, target: Tensor) -> Tensor
     weights, _ = nnls(E, np.eye(len(E))[-1], maxiter=10 * E.shape[1])
     residual = E @ weights - np.eye(len(E))[-1]
     step = start if abs(residual[-1]) < 1e-12 else start - torch.from_numpy(residual[:-1] / residual[-1])
-    return x + N @ step
+    moved: Tensor = x + N @ step
+    return moved
 
 
 @torch.no_grad()
