@@ -37,8 +37,7 @@ from replication import (
     stability,
 )
 from replication.solvers import SOLVERS
-from replication.units import ChannelNormalisation, Flip, Orthogonal1x1, SpaceToDepth, ZeroChannels
-from replication.units.unit import Unit
+from replication.units import ChannelNormalisation, Flip, Orthogonal1x1, SpaceToDepth, Unit, ZeroChannels
 
 PACKAGE = str(Path(replication.__file__).parent)
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]

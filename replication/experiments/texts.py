@@ -23,8 +23,8 @@ from replication.experiments.results import ROOT
 from replication.experiments.studies import papers
 from replication.experiments.studies.claims import judge_all, short_table, summary_table
 from replication.experiments.studies.memory import slope
+from replication.maps.rectifier import MATRIX_LIMIT
 from replication.operators import MATRIX_NUMBERS
-from replication.rectifier import MATRIX_LIMIT
 from replication.solvers.auto import LARGE_NORM
 from replication.spanning import EXACT_LIMIT, MILP_LIMIT
 

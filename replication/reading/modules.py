@@ -7,18 +7,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from replication.certification import with_error_bound
 from replication.checks import check_numbers, check_rows
+from replication.maps import RectifierEquation
 from replication.operators import OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap
 from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix, by_channel, common
 from replication.reading.following import Reading, follow
 from replication.reading.guest import Guest, UnreadableError
-from replication.rectifier import RectifierEquation
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
-from replication.solvers.solution import CODE
+from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units.causal import CausalConvUnit
 from replication.units.convolutional import StandardConvUnit
-from replication.units.rectifier_unit import RectifierUnit, resolve_tolerance, with_error_bound
+from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import ResidualUnit
 
 FORM = "x + second(relu(first(x))) with linear layers or convolutions of stride 1 that keep the size"

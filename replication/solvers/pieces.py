@@ -12,7 +12,7 @@ of many sizes and different for every row, which batched linear algebra is slow 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 
@@ -22,8 +22,9 @@ from torch import Tensor
 
 from replication.checks import check_counts
 from replication.compiled import EPSILON, ONE, as_array, compiled, spread
-from replication.rectifier import RectifierEquation
+from replication.maps import MATRIX_LIMIT, RectifierEquation, RectifierMap
 from replication.rows import residual_scale, row_norm
+from replication.solvers.method import Method
 from replication.solvers.solution import CODE, Solution, Status, name_of
 
 AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P = range(5)  # how a walk ends
@@ -43,7 +44,7 @@ GOLDEN_RATIO = (1 + 5**0.5) / 2
 TINY = float(np.finfo(np.float64).tiny)
 
 
-class PieceWalk(ABC):
+class PieceWalk(Method):
     """A method that ends after finitely many pieces: hyper-parameters and its rule.
 
     Attributes:
@@ -53,7 +54,11 @@ class PieceWalk(ABC):
         ValueError: if max_iterations is not positive.
     """
 
+    needs = f"a unit with at most {MATRIX_LIMIT} hidden numbers, whose matrix it takes apart"
     max_iterations: int
+
+    def takes(self, rectifier_map: RectifierMap) -> bool:
+        return rectifier_map.has_matrix
 
     def __post_init__(self) -> None:
         check_counts(1, max_iterations=self.max_iterations)
@@ -79,6 +84,7 @@ class PieceWalk(ABC):
         Raises:
             ValueError: if the unit has too many hidden coordinates for matrices.
         """
+        self.check(equation.map)
         A, c, linear = equation.map.matrix(), equation.c, equation.map
         s, ends, steps = self.walk(A, c.flatten(1))
 

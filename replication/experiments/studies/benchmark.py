@@ -20,7 +20,7 @@ from torch import Tensor
 from replication.conditions import POSITIVE, is_h_matrix, is_lipschitz, is_monotone, is_p_matrix, p_matrix_test
 from replication.experiments.data.ensembles import Ensemble, normal
 from replication.experiments.studies.lemke_peer import LemkePeer
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers import Exact, Solution, Solver
 from replication.units import RectifierLinear

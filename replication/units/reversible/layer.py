@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from replication.units.plain import PlainLayer
+from replication.units.closed_form import ClosedFormLayer
 from replication.units.reversible.blocks import ReversibleBlock
 from replication.units.reversible.sequence import BlockSequence
 from replication.units.reversible.single_images import check_map
 
 
-class ReversibleLayer(PlainLayer):
+class ReversibleLayer(ClosedFormLayer):
     """A reversible block or sequence as a hidden layer of a `LayerwiseNetwork`, on images whose channels hold the pair.
 
     Args:
@@ -36,10 +34,10 @@ class ReversibleLayer(PlainLayer):
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat(self.block(*x.chunk(2, dim=1)), dim=1)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def undo(self, y: Tensor) -> Tensor:
         check_map(self.block)
         return torch.cat(self.block.inverse(*y.chunk(2, dim=1)), dim=1)
 
-    def inverse_lipschitz(self) -> float:
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         check_map(self.block)
-        return math.inf  # finite, but not bounded here
+        return torch.tensor(torch.inf)  # finite, but not bounded here
