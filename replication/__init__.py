@@ -49,6 +49,7 @@ from replication.units import (
     StandardConvUnit,
 )
 from replication.version import __version__ as __version__
+from replication.weights import load, save
 
 __all__ = [
     "Anderson",
@@ -93,6 +94,8 @@ __all__ = [
     "as_unit",
     "directed_spanning_test",
     "invert",
+    "load",
     "preset",
+    "save",
     "stability",
 ]
