@@ -6,34 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from builders import CONF, composed, options
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from replication.experiments.configuration import as_read, committed, configuration_of, declared, title_of
+from replication.experiments.configuration import committed, configuration_of, declared, title_of
 from replication.experiments.entry import dataset_of, variant
 from replication.experiments.pipeline import figure_names, plan
 from replication.experiments.settings import check_settings, chosen_groups
 from replication.solvers import SOLVERS, get_solver
 
-CONF = ROOT / "conf"
 ENTRY_POINTS = [*figure_names(), "train"]
 GROUPS = ["data", "unit", "network", "training", "trainer", "logger"]
-
-
-def composed(name: str, *overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=list(overrides))
-
-
-def recorded(name: str, *overrides: str) -> dict[str, object]:
-    """What a record says of data and settings."""
-    return {"dataset": "random images", "configuration": as_read(configuration_of(composed(name, *overrides)))}
-
-
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

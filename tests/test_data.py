@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import digits, mnist
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,17 +18,9 @@ from replication.experiments.data import downloads
 from replication.experiments.data import images as module
 from replication.experiments.data.augmentation import RandomAffine
 from replication.experiments.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform
-from replication.experiments.data.images import MNIST, DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
+from replication.experiments.data.images import DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
 
 ENSEMBLES = [Gaussian(), Uniform(), Entrywise(), Gram(), Monotone(), Skew()]
-
-
-def mnist(folder: Path) -> MNIST:
-    return MNIST(str(folder), batch_size=10, epochs=1, seed=0)
-
-
-def digits() -> Digits:
-    return Digits(batch_size=10, epochs=1, seed=0)
 
 
 @pytest.fixture

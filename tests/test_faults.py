@@ -19,12 +19,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import composed, mnist, same_tensors
 from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
-from test_config import composed
-from test_data import mnist
 from torch.utils.data import TensorDataset
 
 from replication.experiments import training
@@ -75,8 +74,7 @@ def hidden(folder: Path) -> list[str]:
 
 
 def same(first: Path, second: Path) -> bool:
-    a, b = load_file(first), load_file(second)
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    return same_tensors(load_file(first), load_file(second))
 
 
 @pytest.fixture(scope="module")

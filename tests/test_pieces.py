@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders import cycling, images_of, triangular
+from builders import unit_of_kind as random_unit
+from builders import unit_of_matrix as unit_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_certificates import cycling, random_unit, triangular, unit_of
-from test_solvers import images_of
 from torch import Tensor
 
 import replication.compiled

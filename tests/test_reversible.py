@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from builders import same_tensors as same
 from hypothesis import given
 from hypothesis import strategies as st
-from test_training import same
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations as torch_parametrizations
 from torch.nn.utils import parametrize

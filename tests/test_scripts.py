@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import composed
 from conftest import ROOT
-from test_config import composed
 
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow

@@ -67,7 +67,7 @@ def test_files_belong_to_the_figures_that_use_them_and_to_no_other(files: dict[s
     for file, expected in users.items():
         assert (ROOT / file).is_file(), file
         assert {name for name in files if file in files[name]} == expected, file
-    for file in ("replication/rectifier.py", "conf/base.yaml", f"{experiments}/plots/replication.mplstyle"):
+    for file in ("replication/maps/rectifier.py", "conf/base.yaml", f"{experiments}/plots/replication.mplstyle"):
         assert {name for name in files if file in files[name]} >= {"fig2", "fig4", "table1", "bench_solvers"}, file
     assert "conf/solver/exact.yaml" in files["bench_solvers"]
     assert "conf/trainer/default.yaml" in files["fig4"]

@@ -14,11 +14,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from builders import CONF, composed
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from test_config import CONF, composed
 
 from replication.experiments.data.batches import ShuffledBatches
 from replication.experiments.results import Result, write_result

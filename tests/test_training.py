@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import composed, options
 from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from test_config import composed, options
 
 from replication.experiments import training
 from replication.experiments.records import USED
