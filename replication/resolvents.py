@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from replication.conjugate_gradients import conjugate_gradients
-from replication.operators import MATRIX_NUMBERS, Convolution, Dense, Operator, Product, spectrum
+from replication.operators import MATRIX_NUMBERS, Dense, Operator
 
 FACTORIZED = 1024  # order up to which a matrix is always inverted once, not solved with anew at every step
 ROW_SHARE = 64  # past it, the order that one more row makes an inversion worth while, as measured
@@ -31,19 +31,17 @@ class Resolvent(Protocol):
 
 
 def resolvent(K: Operator, shift: float, like: Tensor) -> Resolvent:
-    """Return (shift·I + K)⁻¹ by the cheapest of the methods below that is sure to work.
+    """Return (shift·I + K)⁻¹ for a map of images by the cheapest of the methods below that is sure to work.
 
     Args:
-        K: a square map.
+        K: a square map that all rows share.
         shift: positive.
         like: what it is to be applied to: the number of rows, the dtype and the device.
 
     Raises:
         ValueError: if K is neither small, nor circular, nor symmetric.
     """
-    if isinstance(K, Dense):
-        return DenseResolvent.of(K.weight, shift)
-    if circular(K):
+    if K.circular:
         return FourierResolvent.of(K, shift)
     order = math.prod(K.domain)
     if not K.symmetric or order <= FACTORIZED or order <= min(MATRIX_NUMBERS**0.5, ROW_SHARE * len(like)):
@@ -107,7 +105,7 @@ class FourierResolvent:
 
     @staticmethod
     def of(K: Operator, shift: float) -> FourierResolvent:
-        symbols = symbols_of(K)
+        symbols = K.symbols()
         identity = torch.eye(symbols.shape[-1], dtype=symbols.dtype, device=symbols.device)
         return FourierResolvent(inverse_or_nan(symbols + shift * identity), shift)
 
@@ -159,27 +157,6 @@ class WoodburyResolvent:
 
     def select(self, rows: Tensor) -> WoodburyResolvent:
         return self  # all rows share it
-
-
-def circular(K: Operator) -> bool:
-    """Return whether K is made of circular convolutions only."""
-    if isinstance(K, Product):
-        return circular(K.outer) and circular(K.inner)
-    return isinstance(K, Convolution) and K.padding == "circular"
-
-
-def symbols_of(K: Operator) -> Tensor:
-    """Return the complex symbols (height, width//2 + 1, out, in) of circular convolutions."""
-    if isinstance(K, Product):
-        return symbols_of(K.outer) @ symbols_of(K.inner)
-    assert isinstance(K, Convolution)
-    height, width = K.image_size
-    radius = K.weight.shape[-1] // 2
-    like = {"dtype": K.weight.dtype, "device": K.weight.device}
-    turns = torch.fft.fftfreq(height, **like)[:, None] + torch.fft.rfftfreq(width, **like)
-    # torch's convolutions are correlations, centred on the middle tap
-    phase = torch.polar(torch.ones_like(turns), -2 * math.pi * radius * turns)
-    return spectrum(K.weight, K.image_size).conj() * phase[..., None, None]
 
 
 def inverse_or_nan(matrix: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from replication.conditions import POSITIVE, p_matrix_test
 from replication.experiments.studies.causal_inverses import causal_inverses, random_unit
 from replication.experiments.studies.padding import Block, RandomBlocks, padding_sweep
 from replication.operators import CORNERS, Product, norm_estimate
-from replication.units import inverse
+from replication.solvers.jacobians import solve_adjoint
 
 SOLVERS = ["substitution", "jacobi", "newton_substitution"]
 corners = pytest.mark.parametrize("corner", CORNERS)
@@ -237,7 +237,7 @@ def test_singular_pieces_have_no_gradient() -> None:
         unit.weight1.fill_(1)
         unit.weight2.fill_(-1)
     with pytest.raises(RuntimeError, match="singular or nearly so"):
-        inverse.solve_adjoint(
+        solve_adjoint(
             unit.rectifier_map((1, 2, 2)), torch.ones(1, 4, dtype=torch.bool), torch.ones(1, 1, 2, 2).double()
         )
 

@@ -38,7 +38,8 @@ from replication import (
     Verdict,
     directed_spanning_test,
 )
-from replication.certificates import collision_ratio, inverse_lipschitz, piece_signs
+from replication.certification import inverse_lipschitz
+from replication.certification.collisions import collision_ratio, piece_signs
 from replication.conditions import P_MATRIX_LIMIT
 
 

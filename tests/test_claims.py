@@ -11,7 +11,7 @@ import pytest
 from builders import composed
 from conftest import ROOT
 
-from replication.experiments.results import as_read, changed_settings, configuration_of
+from replication.experiments.configuration import as_read, changed_settings, configuration_of
 from replication.experiments.studies.claims import (
     Check,
     Claim,

@@ -32,7 +32,7 @@ from replication import (
     stability,
 )
 from replication.solvers import SOLVERS
-from replication.units.unit import Unit
+from replication.units import Unit
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
 NUMBERS = [0.0, 1.0, -2.5, 5e-324, 1e-310, 1e-38, -1e-12, 1e12, 1e38, 1e300, math.nan, math.inf, -math.inf]

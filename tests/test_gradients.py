@@ -20,7 +20,7 @@ from replication import (
 )
 from replication.units import (
     Flip,
-    PlainLayer,
+    Layer,
     Unit,
 )
 
@@ -36,7 +36,7 @@ def made(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
 def inverted(layer: nn.Module, y: Tensor) -> Tensor:
     """The inverse as found, whether or not y is in the range of the layer."""
     with torch.no_grad():
-        return layer.inverse(y) if isinstance(layer, PlainLayer) else layer.inverse(y, tolerance=1e-13).value
+        return layer.inverse(y, tolerance=1e-13).value
 
 
 def difference(layer: nn.Module, y: Tensor, tensor: Tensor, direction: Tensor, v: Tensor, step: float = 1e-6) -> float:
@@ -72,7 +72,7 @@ def test_the_inverse_has_the_gradient_of_every_parameter_and_of_y(name: str, see
 
 def test_every_layer_is_among_those_whose_gradients_are_tested() -> None:
     public = {value for value in vars(replication.units).values() if isinstance(value, type)}
-    concrete = {layer for layer in public if issubclass(layer, Unit | PlainLayer | replication.units.ReversibleBlock)}
+    concrete = {layer for layer in public if issubclass(layer, Layer | replication.units.ReversibleBlock)}
     concrete = {layer for layer in concrete if not getattr(layer, "__abstractmethods__", None)}
     tested = {type(part) for make in ALL.values() for part in make().modules()}
     assert concrete <= {base for layer in tested for base in layer.__mro__}
@@ -98,11 +98,10 @@ def test_a_cache_around_calls_does_not_change_gradients(name: str) -> None:
 
     def ask_without_gradients() -> None:
         inverted(layer, y)
-        if not isinstance(layer, PlainLayer):
-            layer.inverse(y)
-            layer.certificate()
-        if isinstance(layer, Unit):
-            layer.inverse_lipschitz(layer.input_shape)
+        layer.inverse(y)
+        layer.certificate()
+        if isinstance(layer, Layer):
+            layer.inverse_lipschitz()
         with torch.no_grad():
             inverse(y)
             if isinstance(layer, CausalFlow):

@@ -28,8 +28,8 @@ from replication import (
     Verdict,
 )
 from replication.experiments.data.ensembles import normal
+from replication.relu_layers.verdict import SpanningTest
 from replication.solvers.one_sided import OneSidedLeastSquares
-from replication.spanning import SpanningTest
 from replication.units.injective import judged
 
 
@@ -289,7 +289,7 @@ def test_convolutional_layers_come_back(padding: str) -> None:
     assert (error <= solution.error_bound).all()
     assert float(solution.error_bound.max()) < 1e-8
     assert set(layer.inverse(y + 0.1).status) == {Status.STAGNATED}
-    with pytest.raises(ValueError, match=r"shape \(rows, 6, 6, 7\), not \(20, 2, 6, 7\)"):
+    with pytest.raises(ValueError, match=r"shape \(batch, 6, 6, 7\), not \(20, 2, 6, 7\)"):
         layer.inverse(x)
 
 
@@ -414,7 +414,7 @@ def test_the_generator_example_recovers_the_latents_of_the_injective_decoder_onl
         (lambda: InjectiveReLU(torch.ones(3, 2), torch.ones(3).double()), TypeError, "W and b must have one dtype"),
         (lambda: InjectiveReLU(torch.ones(3, 2, dtype=torch.int)), TypeError, "float32 or float64, not torch.int32"),
         (lambda: InjectiveReLU(torch.full((3, 2), torch.nan)), ValueError, "W has values that are not finite"),
-        (lambda: InjectiveReLU(torch.ones(3, 2)).inverse(torch.ones(1, 2)), ValueError, r"shape \(rows, 3\)"),
+        (lambda: InjectiveReLU(torch.ones(3, 2)).inverse(torch.ones(1, 2)), ValueError, r"shape \(batch, 3\)"),
         (lambda: InjectiveReLU(torch.ones(3, 2)).inverse(torch.ones(1, 3).double()), TypeError, "convert one"),
         (lambda: InjectiveReLU(torch.ones(3, 2)).inverse(torch.ones(1, 3), noise=-1), ValueError, "noise must not"),
         (lambda: InjectiveReLU(torch.ones(3, 2)).inverse(torch.ones(1, 3), sover=1), TypeError, "no option 'sover'"),

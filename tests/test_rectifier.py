@@ -5,13 +5,13 @@ from builders import normal_parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replication.maps import ConvolutionalMap, DenseMap, RectifierEquation
 from replication.operators import Convolution, Dense, adjoint_kernel
-from replication.rectifier import RectifierEquation, RectifierMap
 
 
-def random_map(h: int, d: int, seed: int) -> RectifierMap:
+def random_map(h: int, d: int, seed: int) -> DenseMap:
     W1, b1, W2, b2 = normal_parameters(h, d, seed)
-    return RectifierMap(Dense(W1), b1, Dense(W2), b2)
+    return DenseMap(Dense(W1), b1, Dense(W2), b2)
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10_000))
@@ -32,7 +32,7 @@ def test_dense_resolvent_inverts_the_shifted_matrix(h: int, d: int, shift: float
     shifted = f.W1.weight @ f.W2.weight + shift * torch.eye(h, dtype=torch.float64)
     v = torch.randn(2, h, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     tolerance = 1e-12 * float(torch.linalg.cond(shifted))  # what an explicit inverse keeps
-    torch.testing.assert_close(equation.resolvent(shift)(v) @ shifted.T, v, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(equation.map.resolvent(shift, like=v)(v) @ shifted.T, v, rtol=tolerance, atol=tolerance)
 
 
 def test_woodbury_resolvent_of_convolutions_agrees_with_the_dense_one() -> None:
@@ -40,13 +40,13 @@ def test_woodbury_resolvent_of_convolutions_agrees_with_the_dense_one() -> None:
     size = (4, 3)
     W1, W2 = Convolution(weight, size), Convolution(adjoint_kernel(weight), size)
     zero = torch.zeros((), dtype=torch.float64)
-    f = RectifierMap(W1, zero, W2, zero, gram=True)
-    resolvent = RectifierEquation(f, torch.zeros(1, 2, *size, dtype=torch.float64)).resolvent(2.5)
+    f = ConvolutionalMap(W1, zero, W2, zero, gram=True)
     v = torch.randn(3, 5, *size, dtype=torch.float64)
+    resolvent = f.resolvent(2.5, like=torch.zeros(1, 2, *size, dtype=torch.float64))
     solved = resolvent(v)
     torch.testing.assert_close(W1(W2(solved)) + 2.5 * solved, v)
 
 
 def test_a_singular_shifted_matrix_becomes_nan() -> None:
-    f = RectifierMap(*(Dense(torch.eye(2)), torch.zeros(2), Dense(-2 * torch.eye(2)), torch.zeros(2)))
-    assert RectifierEquation(f, torch.ones(1, 2)).resolvent(2.0)(torch.ones(1, 2)).isnan().all()
+    f = DenseMap(*(Dense(torch.eye(2)), torch.zeros(2), Dense(-2 * torch.eye(2)), torch.zeros(2)))
+    assert f.resolvent(2.0, like=torch.ones(1, 2))(torch.ones(1, 2)).isnan().all()

@@ -44,7 +44,7 @@ from replication.units import (
     ReversibleSequence,
     SpaceToDepth,
 )
-from replication.units.replay import random_states
+from replication.units.reversible.replay import random_states
 
 BLOCKS = [HamiltonianBlock, MidpointBlock, LeapfrogBlock, RevNetBlock]
 WITH_KERNELS = [HamiltonianBlock, MidpointBlock, LeapfrogBlock]

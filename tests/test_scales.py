@@ -36,9 +36,10 @@ from replication import (
     invert,
     stability,
 )
+from replication.certification.bounds import ROUNDING
 from replication.solvers import Solver
-from replication.solvers.solution import CODE
-from replication.units.rectifier_unit import ROUNDING, RectifierUnit, resolve_tolerance
+from replication.solvers.solution import CODE, resolve_tolerance
+from replication.units.rectifier_unit import RectifierUnit
 
 EXPONENTS = {torch.float64: (-300.0, 300.0), torch.float32: (-40.0, 37.0)}
 FEW = {"max_iterations": 60}

@@ -24,8 +24,8 @@ from replication import (
 )
 from replication.conditions import is_monotone
 from replication.experiments.studies.network_benchmark import contractive_unit
+from replication.maps import DenseMap, RectifierEquation
 from replication.operators import Convolution, Dense, norm_estimate
-from replication.rectifier import RectifierEquation, RectifierMap
 from replication.solvers import get_solver
 
 SOLVERS = ["banach", "modulus", "anderson"]
@@ -301,7 +301,7 @@ def test_newton_with_conjugate_gradients_solves_every_gram_equation(h: int, d: i
     W = torch.randn(h, d, dtype=torch.float64, generator=g)
     W *= (norm / torch.linalg.matrix_norm(W @ W.mT, 2)) ** 0.5
     b1, b2 = torch.randn(h, dtype=torch.float64, generator=g), torch.randn(d, dtype=torch.float64, generator=g)
-    gram = RectifierMap(Dense(W), b1, Dense(W.mT), b2, gram=True)
+    gram = DenseMap(Dense(W), b1, Dense(W.mT), b2, gram=True)
     x = torch.randn(5, d, dtype=torch.float64, generator=g)
     equation = RectifierEquation(gram, gram(x))
     solution = NewtonCG(max_iterations=200).solve(equation, 1e-12)
@@ -342,7 +342,7 @@ def test_modulus_takes_convolutions_of_every_kind(method: str, monkeypatch: pyte
     unit = MonotoneConvUnit(3, 5, image_size=(7, 6), padding=padding, norm_cap=9.0).double()
     x = torch.randn(4, 3, 7, 6).double()
     equation = RectifierEquation(unit.rectifier_map((3, 7, 6)), unit(x).detach())
-    assert type(equation.resolvent(2.0).inner).__name__ == method
+    assert type(equation.map.resolvent(2.0, like=equation.y).inner).__name__ == method
     solution = unit.inverse(unit(x).detach(), "modulus", omega="auto", tolerance=1e-12)
     assert solution.converged.all()
     torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-9)

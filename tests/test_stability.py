@@ -14,8 +14,8 @@ from oracles import active_sets, least_stretch
 from torch import Tensor
 
 from replication.experiments.data.ensembles import normal
-from replication.spanning import directed_spanning_test
-from replication.stability import stability
+from replication.relu_layers.spanning import directed_spanning_test
+from replication.relu_layers.stability import stability
 
 COARSE = math.sqrt(torch.finfo(torch.float64).eps)  # of a singular value by the eigenvalues of WᵀW, relative to ‖W‖
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from replication.networks.layerwise import LayerwiseNetwork, NetworkSolution
 from replication.parametrizations import cached
-from replication.units import Affine, CausalConvUnit, Flip, Orthogonal1x1, PlainLayer, SpaceToDepth
+from replication.units import Affine, CausalConvUnit, Flip, Layer, Orthogonal1x1, SpaceToDepth
 
 
 class CausalFlow(LayerwiseNetwork):
@@ -45,7 +46,7 @@ class CausalFlow(LayerwiseNetwork):
         channels, height, width = image_shape
         if height % 2 ** len(hidden) or width % 2 ** len(hidden):
             raise ValueError(f"{height}×{width} images cannot be halved {len(hidden)} times")
-        layers: list[CausalConvUnit | PlainLayer] = [Affine(image_shape)]
+        layers: list[Layer] = [Affine(image_shape)]
         for hidden_channels in hidden:
             channels, height, width = 4 * channels, height // 2, width // 2
             layers.append(SpaceToDepth())
@@ -56,16 +57,14 @@ class CausalFlow(LayerwiseNetwork):
         self.image_shape, self.latent_shape = tuple(image_shape), (channels, height, width)
 
     @property
-    def units(self) -> list[CausalConvUnit]:
-        """The causal units, in forward order."""
-        return [layer for layer in self.hidden_layers if isinstance(layer, CausalConvUnit)]
+    def units(self) -> Sequence[CausalConvUnit]:
+        return cast("Sequence[CausalConvUnit]", super().units)
 
     def log_prob(self, images: Tensor) -> Tensor:
         """Return log p(x) (rows,), in nats, for images (rows, *image_shape); differentiable."""
         log_det, value = images.new_zeros(len(images)), images
         with cached():
-            for layer in self.hidden_layers:
-                assert isinstance(layer, CausalConvUnit | PlainLayer)
+            for layer in map(self.layer, range(len(self.hidden_layers))):
                 log_det = log_det + layer.log_abs_det_jacobian(value)
                 value = layer(value)
         logistic = -(value + 2 * F.softplus(-value)).flatten(1).sum(1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +17,19 @@ from replication.checks import check_precision, check_rows, check_tensor, neithe
 from replication.parametrizations import without_graph
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
-from replication.solvers.solution import CODE
-from replication.units import PlainLayer, Unit
-from replication.units.rectifier_unit import resolve_tolerance
-from replication.units.unit import amplified
+from replication.solvers.solution import CODE, resolve_tolerance
+from replication.units import Layer
 from replication.words import plain
 
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """How one hidden layer was undone: its index and title, and the solution of its rows (None for a formula)."""
+    """How one hidden layer was undone: its index and title, the solution, and whether it is that of a formula."""
 
     index: int
     title: str
-    solution: Solution | None
-
-
-BY_FORMULA = Certificate(Verdict.INVERTIBLE, "formula", "It is undone by a formula.")
+    solution: Solution
+    closed_form: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class LayerCertificate:
     Attributes:
         index: of the layer, in forward order.
         title: its kind.
-        certificate: its verdict with the evidence; the condition is "formula" for plain layers.
+        certificate: its verdict with the evidence; the condition is "formula" for layers in closed form.
         inverse_lipschitz: upper bound of the Lipschitz constant of its inverse, infinite where none is known.
     """
 
@@ -116,18 +112,28 @@ class NetworkSolution(Solution):
 
 
 class LayerwiseNetwork(nn.Module):
-    """A chain of units and plain layers, undone one by one from the output of the last.
+    """A chain of layers, undone one by one from the output of the last.
 
     Args:
-        layers: units and layers that are undone by a formula, in forward order.
+        layers: in forward order.
     """
 
-    def __init__(self, *layers: Unit | PlainLayer) -> None:
+    def __init__(self, *layers: Layer) -> None:
         super().__init__()
         self.hidden_layers = nn.ModuleList(layers)
 
+    def layer(self, index: int) -> Layer:
+        """Return a hidden layer by its index, in forward order."""
+        return cast("Layer", self.hidden_layers[index])
+
+    @property
+    def units(self) -> Sequence[Layer]:
+        """The hidden layers that a solver undoes, in forward order."""
+        layers = map(self.layer, range(len(self.hidden_layers)))
+        return [layer for layer in layers if not layer.closed_form]
+
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the output of the last hidden layer for inputs (rows, *shape).
+        """Return the output of the last hidden layer for inputs (batch, *shape).
 
         Raises:
             TypeError: if the inputs are no tensor of the network's dtype.
@@ -164,7 +170,7 @@ class LayerwiseNetwork(nn.Module):
             progress: called with the record of each layer when it is undone.
 
         Returns:
-            A solution with inputs (rows, *shape); its residual is that of the whole network, and its iterations
+            A solution with inputs (batch, *shape); its residual is that of the whole network, and its iterations
             and evaluations are sums over the layers.
 
         Raises:
@@ -177,12 +183,12 @@ class LayerwiseNetwork(nn.Module):
         check_rows(features, like)
         check_precision(features)
         if features.ndim < 2:
-            raise ValueError(f"features must be rows (rows, …), not of shape {tuple(features.shape)}")
+            raise ValueError(f"features must be rows (batch, …), not of shape {tuple(features.shape)}")
         value, codes, bound, records = self.undo(features, solver, tolerance, progress, options)
         residual = row_norm(self.features(value) - features) / residual_scale(features)
         missed = ~(residual <= resolve_tolerance(tolerance, features.dtype) ** 0.5)
         codes[missed & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
-        solutions = [record.solution for record in records if record.solution is not None]
+        solutions = [record.solution for record in records if not record.closed_form]
         none = torch.zeros_like(codes)
         return NetworkSolution(
             value,
@@ -203,7 +209,7 @@ class LayerwiseNetwork(nn.Module):
         progress: Callable[[LayerRecord], None],
         options: dict[str, Any],
     ) -> tuple[Tensor, Tensor, Tensor | None, list[LayerRecord]]:
-        """Return the inputs, the status codes (rows,), the error bounds (rows,) or None, and the records of the layers.
+        """Return the inputs, the status codes (batch,), the error bounds (batch,) or None, and the records.
 
         A row that a layer fails to bring back to finite numbers goes on as zeros.
         """
@@ -211,21 +217,17 @@ class LayerwiseNetwork(nn.Module):
         codes = torch.full((len(value),), CODE[Status.CONVERGED], device=value.device)
         records = []
         for index in reversed(range(len(self.hidden_layers))):
-            layer, solution = self.hidden_layers[index], None
-            if isinstance(layer, Unit):
-                solution = layer.inverse(value, solver, tolerance, **options)
-                bound = None if bound is None else layer.composed_bound(solution, value, bound)
-                value = solution.value
+            layer = self.layer(index)
+            solution = layer.inverse(value, solver, tolerance, **options)
+            bound = None if bound is None else layer.composed_bound(solution, value, bound)
+            value = solution.value
+            if not layer.closed_form:  # what a formula leaves of inexact outputs shows in the network's residual
                 codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
-            else:
-                assert isinstance(layer, PlainLayer)
-                value = layer.inverse(value)
-                bound = None if bound is None else amplified(layer.inverse_lipschitz(), bound)
             finite = torch.isfinite(value.flatten(1)).all(1)
             value = torch.where(column(finite, value), value, 0)
             codes = torch.where(~finite & (codes == CODE[Status.CONVERGED]), CODE[Status.NOT_FINITE], codes)
             bound = None if bound is None else torch.where(finite, bound, torch.inf)
-            records.append(LayerRecord(index, layer.title, solution))
+            records.append(LayerRecord(index, layer.title, solution, layer.closed_form))
             progress(records[-1])
         return value, codes, bound, records
 
@@ -237,11 +239,8 @@ class LayerwiseNetwork(nn.Module):
             RuntimeError: in training mode, where normalisation is no map of single images.
         """
         rows = []
-        for index, layer in enumerate(self.hidden_layers):
-            if isinstance(layer, Unit):
-                constant = float(layer.inverse_lipschitz(layer.input_shape))
-                rows.append(LayerCertificate(index, layer.title, layer.certificate(), constant))
-            else:
-                assert isinstance(layer, PlainLayer)
-                rows.append(LayerCertificate(index, layer.title, BY_FORMULA, layer.inverse_lipschitz()))
+        for index in range(len(self.hidden_layers)):
+            layer = self.layer(index)
+            constant = float(layer.inverse_lipschitz())
+            rows.append(LayerCertificate(index, layer.title, layer.certificate(), constant))
         return NetworkCertificate(tuple(rows))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from replication.units import (
     ChannelNormalisation,
     ConvRectifierUnit,
     Flip,
+    Layer,
     Orthogonal1x1,
     SpaceToDepth,
     ZeroChannels,
@@ -54,7 +56,7 @@ class RectifierNetwork(LayerwiseNetwork):
         if height % 2 ** len(hidden) or width % 2 ** len(hidden):
             raise ValueError(f"{height}×{width} images cannot be halved {len(hidden)} times")
         self.image_shape, self.classes = tuple(image_shape), classes
-        layers: list[nn.Module] = [ZeroChannels(channels, padded_channels)]
+        layers: list[Layer] = [ZeroChannels(channels, padded_channels)]
         channels = padded_channels
         for width_of_stage in hidden:
             channels, height, width = 4 * channels, height // 2, width // 2
@@ -69,9 +71,8 @@ class RectifierNetwork(LayerwiseNetwork):
         self.classifier = nn.Linear(channels, classes)
 
     @property
-    def units(self) -> list[ConvRectifierUnit]:
-        """The rectifier units, in forward order."""
-        return [layer for layer in self.hidden_layers if isinstance(layer, ConvRectifierUnit)]
+    def units(self) -> Sequence[ConvRectifierUnit]:
+        return cast("Sequence[ConvRectifierUnit]", super().units)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (rows, classes) of images (rows, *image_shape)."""

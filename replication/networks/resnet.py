@@ -29,7 +29,8 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.MaxPool2d(1, stride), ZeroChannels(channels, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.shortcut(x) + self.branch(x)).relu()
+        total: Tensor = self.shortcut(x) + self.branch(x)
+        return total.relu()
 
 
 class ResNet(nn.Module):
@@ -58,5 +59,6 @@ class ResNet(nn.Module):
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (rows, classes) of images (rows, *image_shape)."""
-        return self.classifier(self.body(images))
+        """Return the logits (batch, classes) of images (batch, *image_shape)."""
+        logits: Tensor = self.classifier(self.body(images))
+        return logits

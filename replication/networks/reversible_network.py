@@ -81,12 +81,13 @@ class ReversibleNetwork(nn.Module):
         return sum(block.layers for block in self.blocks) + 2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (rows, classes) of images (rows, *image_shape)."""
+        """Return the logits (batch, classes) of images (batch, *image_shape)."""
         _, end = self.stage_states(images)[-1]
-        return self.classifier(self.blocks[-1].end(*end))
+        logits: Tensor = self.classifier(self.blocks[-1].end(*end))
+        return logits
 
     def stage_states(self, images: Tensor) -> list[tuple[Pair, Pair]]:
-        """Return the pairs of states at the beginning and the end of every stage, for images (rows, *image_shape).
+        """Return the pairs of states at the beginning and the end of every stage, for images (batch, *image_shape).
 
         Raises:
             TypeError, ValueError: if the images are no tensor of the network's dtype, or have other channels.

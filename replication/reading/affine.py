@@ -73,7 +73,7 @@ Linear = Identity | Matrix | Kernel
 
 @dataclass(frozen=True)
 class Affine:
-    """A value (rows, *shape) that depends on the input.
+    """A value (batch, *shape) that depends on the input.
 
     Attributes:
         parts: linear maps by the number of their source: 0 is the input, k the k-th rectified value.
@@ -99,17 +99,17 @@ class Affine:
         return Affine(parts, self.bias + other.bias)
 
     def shifted(self, constant: Tensor) -> Affine:
-        """Return the value plus a constant that all rows share (*shape)."""
+        """Return the value plus a constant that the whole batch shares (*shape)."""
         return replace(self, bias=self.bias + constant)
 
     def scaled(self, factor: Tensor) -> Affine:
-        """Return the value times a factor that all rows share, () or (*shape)."""
+        """Return the value times a factor that the whole batch shares, () or (*shape)."""
         return Affine({source: part.scaled(factor) for source, part in self.parts.items()}, self.bias * factor)
 
     def through_matrix(self, weight: Tensor, bias: Tensor | None) -> Affine:
         """Return weight·value + bias, weight (out, in)."""
         if len(self.shape) != 1:
-            raise UnreadableError(f"it acts on the last dimension of inputs of shape (rows, {shown(self.shape)})")
+            raise UnreadableError(f"it acts on the last dimension of inputs of shape (batch, {shown(self.shape)})")
         parts = {source: matrix_after(weight, part) for source, part in self.parts.items()}
         return Affine(parts, self.bias @ weight.mT + (0 if bias is None else bias))
 
@@ -167,7 +167,7 @@ def by_channel(image: Tensor, what: str) -> Tensor:
 
 
 def shared_by_rows(constant: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return a constant as it acts on every row, () or (*shape), for values (rows, *shape)."""
+    """Return a constant as it acts on every element of the batch, () or (*shape), for values (batch, *shape)."""
     if constant.numel() == 1:
         return constant.reshape(())
     row = constant[0] if constant.ndim == len(shape) + 1 and len(constant) == 1 else constant

@@ -48,7 +48,7 @@ class Reading:
 
 
 def follow(guest: Guest, x: Tensor) -> Reading:
-    """Follow the forward pass of a module on x (rows, *shape), which changes nothing of either.
+    """Follow the forward pass of a module on x (batch, *shape), which changes nothing of either.
 
     Raises:
         ValueError: if it fails, or what it returns is no sum of linear maps of its input and of rectified values.
@@ -70,7 +70,7 @@ def follow(guest: Guest, x: Tensor) -> Reading:
         raise UnreadableError(f"it returns a {type(y).__name__}, not a tensor; take the part of it that returns one")
     if y.shape != x.shape or y.dtype != x.dtype:
         raise UnreadableError(
-            f"it takes rows of shape ({shown(tuple(x.shape[1:]))}) in {x.dtype} and returns a tensor of shape "
+            f"it takes a tensor of shape ({shown(tuple(x.shape))}) in {x.dtype} and returns one of shape "
             f"({shown(tuple(y.shape))}) in {y.dtype}; only maps that keep both can be undone"
         )
     value = follower.value_of(y)

@@ -16,7 +16,7 @@ Operand = Affine | Tensor | float
 
 
 class NoMapError(UnreadableError):
-    """What makes a module no map of single rows at all, whatever else it does."""
+    """What makes a module no map of single elements of the batch at all, whatever else it does."""
 
 
 # that leave the numbers as they are, if the result has the argument's shape and precision
@@ -234,8 +234,8 @@ class Functions:
     ) -> Affine:
         if training or running_mean is None or running_var is None:
             raise NoMapError(
-                "it uses the statistics of the batch, so it is no map of single rows; keep running statistics, and "
-                "call module.eval() first"
+                "it uses the statistics of the batch, so it is no map of single elements of the batch; keep running "
+                "statistics, and call module.eval() first"
             )
         check_unpadded(input)
         factor = 1 / (running_var.double() + eps).sqrt()
@@ -262,7 +262,7 @@ class Functions:
 
 
 def added(a: Operand, b: Operand) -> Affine:
-    """Return the sum of a value and another, or a constant that all rows share."""
+    """Return the sum of a value and another, or a constant that the whole batch shares."""
     value, other = (a, b) if isinstance(a, Affine) else (b, a)
     assert isinstance(value, Affine)
     check_unpadded(value)
@@ -292,7 +292,7 @@ def convolved(value: Affine, kernel: Tensor, sides: Sides, bias: Tensor | None) 
     if value.mode == "circular" and any(sides) and any(value.sides):
         raise UnreadableError("it adds zeros to circular padding")
     if len(value.shape) != 3 or min(sides) < 0:
-        raise UnreadableError("a convolution is read of images (rows, channels, height, width)")
+        raise UnreadableError("a convolution is read of images (batch, channels, height, width)")
     left, right, top, bottom = (a + b for a, b in zip(value.sides, sides, strict=True))
     if (top + bottom + 1, left + right + 1) != tuple(kernel.shape[2:]):
         raise UnreadableError(

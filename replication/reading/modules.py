@@ -7,18 +7,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from replication.certification import with_error_bound
 from replication.checks import check_numbers, check_rows
+from replication.maps import RectifierEquation
 from replication.operators import OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap
 from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix, by_channel, common
 from replication.reading.following import Reading, follow
 from replication.reading.guest import Guest, UnreadableError
-from replication.rectifier import RectifierEquation
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Solution, Solver, Status
-from replication.solvers.solution import CODE
+from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units.causal import CausalConvUnit
 from replication.units.convolutional import StandardConvUnit
-from replication.units.rectifier_unit import RectifierUnit, resolve_tolerance, with_error_bound
+from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import ResidualUnit
 
 FORM = "x + second(relu(first(x))) with linear layers or convolutions of stride 1 that keep the size"
@@ -30,16 +31,16 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
 
     The forward pass is followed function by function, so that it does not matter how the module is written: layers in
     any order, functions, hooks, parametrized or shared weights, in place or not. Read are sums, factors and constants
-    that all rows share, linear layers and matrices, convolutions of stride 1 with zero, circular or one-sided padding
-    (of any odd size, dilated and grouped too), normalisation and dropout in evaluation mode, and one ReLU. Factors
-    and normalisation are folded into the weights, which rounds those once.
+    that the whole batch shares, linear layers and matrices, convolutions of stride 1 with zero, circular or one-sided
+    padding (of any odd size, dilated and grouped too), normalisation and dropout in evaluation mode, and one ReLU.
+    Factors and normalisation are folded into the weights, which rounds those once.
 
     Nothing of the module changes: neither its weights, statistics and mode, nor the random numbers to come. It is read
     once: later changes of its weights do not reach the unit.
 
     Args:
         module: computes y = x + second(relu(first(x))).
-        x: inputs (rows, d) or (rows, channels, height, width), which fix the shape and are used for the check.
+        x: inputs (batch, d) or (batch, channels, height, width), which fix the shape and are used for the check.
 
     Returns:
         The unit, whose `certificate` and `inverse` are the module's.
@@ -54,7 +55,7 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
     check_rows(x, like=x)
     if x.ndim not in (2, 4) or 0 in x.shape[1:]:
         raise ValueError(
-            f"a module is read on inputs (rows, d) or (rows, channels, height, width), not {tuple(x.shape)}"
+            f"a module is read on inputs (batch, d) or (batch, channels, height, width), not {tuple(x.shape)}"
         )
     x = x if len(x) else x.new_zeros(1, *x.shape[1:])
     try:
@@ -85,7 +86,7 @@ def invert(
         solver, tolerance, options: as for `RectifierUnit.inverse`.
 
     Returns:
-        A solution with a status for every row.
+        A solution with a status for every element of the batch.
 
     Raises:
         ValueError, TypeError: if the module is not of the form, or y, the solver, the tolerance or an option is wrong.

@@ -10,27 +10,31 @@ from replication.solvers.banach import Banach
 from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
 from replication.solvers.jacobi import Jacobi
+from replication.solvers.method import Method
 from replication.solvers.modulus import Modulus
 from replication.solvers.newton import Newton
 from replication.solvers.newton_cg import NewtonCG
 from replication.solvers.newton_substitution import NewtonSubstitution
 from replication.solvers.pivoting import Pivoting
-from replication.solvers.solution import STATUSES, Solution, Solver, Status
+from replication.solvers.solution import STATUSES, Solution, Solver, Status, name_of
 from replication.solvers.substitution import Substitution
 
-SOLVERS: dict[str, type] = {
-    "anderson": Anderson,
-    "auto": Auto,
-    "banach": Banach,
-    "chebyshev": Chebyshev,
-    "exact": Exact,
-    "jacobi": Jacobi,
-    "modulus": Modulus,
-    "newton": Newton,
-    "newton_cg": NewtonCG,
-    "newton_substitution": NewtonSubstitution,
-    "pivoting": Pivoting,
-    "substitution": Substitution,
+SOLVERS: dict[str, type[Method]] = {
+    name_of(method): method
+    for method in (
+        Anderson,
+        Auto,
+        Banach,
+        Chebyshev,
+        Exact,
+        Jacobi,
+        Modulus,
+        Newton,
+        NewtonCG,
+        NewtonSubstitution,
+        Pivoting,
+        Substitution,
+    )
 }
 
 
@@ -53,13 +57,12 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
         return solver
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; known are {', '.join(sorted(SOLVERS))}")
-    known = {field.name for field in fields(SOLVERS[solver])}
+    known = {field.name for field in fields(SOLVERS[solver])}  # type: ignore[arg-type]  # every method is a dataclass
     unknown = sorted(set(options) - known)
     if unknown:
         options_known = f"its options are {', '.join(sorted(known))}" if known else "it has none"
         raise TypeError(f"solver {solver!r} has no option {unknown[0]!r}; {options_known}")
-    made: Solver = SOLVERS[solver](**options)
-    return made
+    return SOLVERS[solver](**options)
 
 
 __all__ = [
@@ -71,6 +74,7 @@ __all__ = [
     "Chebyshev",
     "Exact",
     "Jacobi",
+    "Method",
     "Modulus",
     "Newton",
     "NewtonCG",

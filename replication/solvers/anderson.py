@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from replication.checks import check_counts, check_numbers_finite
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers.iteration import FixedPoint
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 
-from replication.operators import Dense
-from replication.rectifier import RectifierEquation, RectifierMap
+from replication.maps import CausalMap, DenseMap, RectifierEquation, RectifierMap
 from replication.solvers.anderson import Anderson
 from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
+from replication.solvers.method import Method
 from replication.solvers.newton_cg import NewtonCG
-from replication.solvers.solution import Solution, Solver
+from replication.solvers.solution import Solution
 from replication.solvers.substitution import Substitution
 
 SMALL = 256  # hidden numbers up to which a convolution is inverted exactly, by its matrix
@@ -18,7 +19,7 @@ LARGE_NORM = 200.0  # ‖A‖ from which Newton's method with conjugate gradient
 
 
 @dataclass(frozen=True)
-class Auto:
+class Auto(Method):
     """Choose by what is known of the unit; the solution's `solver` says which method was taken.
 
     - `exact` for dense units, and for convolutions with at most SMALL hidden numbers: it needs no condition but
@@ -31,15 +32,24 @@ class Auto:
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         """Solve by the chosen method."""
-        return self.choose(equation.map).solve(equation, tolerance)
+        return choose(equation.map).solve(equation, tolerance)
 
-    def choose(self, rectifier_map: RectifierMap) -> Solver:
-        """Return the method for a unit."""
-        if rectifier_map.causal:
-            return Substitution()
-        dense = isinstance(rectifier_map.W1, Dense) and isinstance(rectifier_map.W2, Dense)
-        if dense or rectifier_map.order <= SMALL:
-            return Exact()
-        if not rectifier_map.gram:
-            return Anderson()
-        return Chebyshev() if float(rectifier_map.norm_bound) <= LARGE_NORM else NewtonCG()
+
+@singledispatch
+def choose(rectifier_map: RectifierMap) -> Method:
+    """Return the method for a map, by its kind."""
+    if rectifier_map.order <= SMALL:
+        return Exact()
+    if not rectifier_map.gram:
+        return Anderson()
+    return Chebyshev() if float(rectifier_map.norm_bound) <= LARGE_NORM else NewtonCG()
+
+
+@choose.register
+def _(rectifier_map: DenseMap) -> Method:
+    return Exact()
+
+
+@choose.register
+def _(rectifier_map: CausalMap) -> Method:
+    return Substitution()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.solvers.iteration import FixedPoint
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.rows import column, row_norm
 from replication.solvers.iteration import FixedPoint
+from replication.solvers.method import GramMethod
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ChebyshevState:
 
 
 @dataclass(frozen=True)
-class Chebyshev(FixedPoint):
+class Chebyshev(GramMethod, FixedPoint):
     """Iterate x ← x + ρₖρₖ₋₁·Δx − (2ρₖ/δ)·(f(x) − y), with Chebyshev's weights ρ for the interval [1, 1 + ‖A‖].
 
     For units with W₂ = W₁ᵀ, whose Jacobians I + W₁ᵀDW₁ are symmetric with eigenvalues in that interval, θ ± δ. Where
@@ -52,8 +53,6 @@ class Chebyshev(FixedPoint):
     patience: int = 500
 
     def init(self, equation: RectifierEquation) -> ChebyshevState:
-        if not equation.map.gram:
-            raise ValueError("the Chebyshev method needs a monotone (Gram) unit, W₂ = W₁ᵀ; use another solver")
         x = equation.y - equation.map.b2
         norm = equation.map.norm_bound.to(x).expand(len(x))
         radius = (norm / 2).clamp_min(torch.finfo(x.dtype).eps)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replication.rectifier import RectifierEquation
 from replication.solvers.blocks import BlockWalk
-from replication.solvers.solution import Solution
-from replication.solvers.substitution import Substitution
 
 
 @dataclass(frozen=True)
@@ -19,15 +16,10 @@ class Exact(BlockWalk):
     Lemke's path is long, others are tried (`lemke_by_paths`). Rows whose matrix is not P may fail: they say so
     when Newton's steps lead nowhere after a piece with a negative determinant, or when Lemke's path ends in a ray.
 
-    Causal units are undone so pixel by pixel (`Substitution`).
+    For units with a matrix; causal ones of any size are undone so pixel by pixel by `Substitution`.
 
     Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274; Júdice and Pires, Computers Oper. Res. 21 (1994) 587–596
     (block steps with a safeguard); Lemke, Management Sci. 11 (1965) 681–689.
 
     Args, Raises: as `BlockWalk`.
     """
-
-    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
-        if equation.map.causal:
-            return Substitution(self.block_steps, self.max_iterations).solve(equation, tolerance)
-        return super().solve(equation, tolerance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from replication.checks import check_counts
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.rows import residual_scale, row_norm
+from replication.solvers.method import Method
 from replication.solvers.solution import CODE, Solution, Status, name_of
 
 RUNNING = -1
 
 
-class FixedPoint(ABC):
+class FixedPoint(Method):
     """A method that converges step by step: hyper-parameters, and three functions that never loop.
 
     Attributes:
@@ -53,6 +54,7 @@ class FixedPoint(ABC):
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         """Iterate every row until it converges or is known to fail (`iterate`)."""
+        self.check(equation.map)
         return iterate(equation, self, tolerance)
 
 

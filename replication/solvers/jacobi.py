@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replication.checks import check_counts
-from replication.operators import Convolution
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.solvers.blocks import walk_by_blocks
 from replication.solvers.iteration import FixedPoint, iterate
+from replication.solvers.method import CausalMethod
 from replication.solvers.solution import Solution
-from replication.solvers.substitution import check_causal, diagonals
 
 BLOCK_STEPS, MAX_PIVOTS = 5, 100_000  # of every pixel's equation, as in `Exact`
 
@@ -34,7 +33,7 @@ class JacobiState:
 
 
 @dataclass(frozen=True)
-class Jacobi(FixedPoint):
+class Jacobi(CausalMethod, FixedPoint):
     """Solve s_p + A₀·relu(s_p) = (c − (A − A₀)·relu(s))_p anew for all pixels p at once, from s = c.
 
     For causal units: after n steps all pixels within n − 1 of the corner are right, so that it ends, exactly, after at
@@ -59,8 +58,9 @@ class Jacobi(FixedPoint):
         return self.max_iterations
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
-        check_causal(equation.map, "the Jacobi iteration")
-        last = min(self.max_iterations, diagonals(equation))
+        self.check(equation.map)
+        height, width = equation.y.shape[-2:]
+        last = min(self.max_iterations, height + width - 1)
         return iterate(equation, replace(self, max_iterations=last), tolerance, divergence_factor=math.inf)
 
     def init(self, equation: RectifierEquation) -> JacobiState:
@@ -70,14 +70,13 @@ class Jacobi(FixedPoint):
         return equation.recover(state.z)
 
     def step(self, equation: RectifierEquation, state: JacobiState, x: Tensor, residual: Tensor) -> JacobiState:
-        W1, W2, z = equation.map.W1, equation.map.W2, state.z.clone()
-        assert isinstance(W1, Convolution)
-        assert isinstance(W2, Convolution)
+        causal = self.causal(equation)
+        W1, W2, z = causal.W1, causal.W2, state.z.clone()
         # by the pixels before alone, so that rounding settles too: what is right stays as it is, to the last bit
-        known = equation.y - equation.map.b2 - W2.without_aligned()(z)
-        c = W1.without_aligned().affine(x, equation.map.b1) + F.conv2d(known, W1.aligned[:, :, None, None])
+        known = equation.y - causal.b2 - W2.without_aligned()(z)
+        c = W1.without_aligned().affine(x, causal.b1) + F.conv2d(known, W1.aligned[:, :, None, None])
         moved = (c != state.c).any(1)
         pixels, active = (v.movedim(1, -1)[moved] for v in (c, z > 0))
-        s = walk_by_blocks(equation.map.pixel().matrix(), pixels, BLOCK_STEPS, MAX_PIVOTS, active)[0]
+        s = walk_by_blocks(causal.pixel().matrix(), pixels, BLOCK_STEPS, MAX_PIVOTS, active)[0]
         z.movedim(1, -1)[moved] = torch.relu(s)
         return JacobiState(z, c)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.resolvents import Resolvent
 from replication.solvers.iteration import FixedPoint
 
@@ -62,7 +62,7 @@ class Modulus(FixedPoint):
 
     def init(self, equation: RectifierEquation) -> ModulusState:
         omega = self.relaxation(equation)
-        resolvent = equation.resolvent(1 + omega)
+        resolvent = equation.map.resolvent(1 + omega, like=equation.y)
         s = equation.c
         t = (s.clamp_min(0) - (-s).clamp_min(0) / omega) / 2
         return ModulusState(t, resolvent(equation.c), resolvent)

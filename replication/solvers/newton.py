@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replication.rectifier import MATRIX_LIMIT, RectifierEquation
-from replication.solvers.newton_cg import NewtonCG
-from replication.solvers.newton_substitution import NewtonSubstitution
 from replication.solvers.pieces import PieceWalk
-from replication.solvers.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -18,8 +14,7 @@ class Newton(PieceWalk):
     Then s is exact. Two to five steps in practice. Not to be relied on: on P-matrices of order 3 and more it may
     cycle, and it stops at a singular piece.
 
-    Gram units (W₂ = W₁ᵀ) with more hidden numbers than MATRIX_LIMIT go to `NewtonCG`, causal units to
-    `NewtonSubstitution`.
+    For units with a matrix; for larger ones there are `NewtonCG` (Gram units) and `NewtonSubstitution` (causal units).
 
     Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274 (block principal pivoting); as a semismooth Newton method
     for the equivalent absolute value equation Mangasarian, Optim. Lett. 3 (2009) 101–108.
@@ -33,10 +28,3 @@ class Newton(PieceWalk):
     @property
     def patience(self) -> int:
         return -1
-
-    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
-        if equation.map.causal:
-            return NewtonSubstitution(max_iterations=self.max_iterations).solve(equation, tolerance)
-        if equation.map.gram and equation.map.order > MATRIX_LIMIT:
-            return NewtonCG(max_iterations=self.max_iterations).solve(equation, tolerance)
-        return super().solve(equation, tolerance)

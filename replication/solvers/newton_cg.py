@@ -9,9 +9,10 @@ from torch import Tensor
 
 from replication.checks import check_numbers_finite
 from replication.conjugate_gradients import conjugate_gradients
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.rows import column, dot, residual_scale, row_norm
 from replication.solvers.iteration import FixedPoint
+from replication.solvers.method import GramMethod
 
 SEARCH_STEPS = 30  # of the line search, at most
 FINEST = 0.01  # share of the residual that a linear system is solved to, at least
@@ -33,7 +34,7 @@ class NewtonCGState:
 
 
 @dataclass(frozen=True)
-class NewtonCG(FixedPoint):
+class NewtonCG(GramMethod, FixedPoint):
     """Iterate x ← x − αp with (I + W₁ᵀDW₁)p ≈ f(x) − y, D = diag(W₁x + b₁ > 0), by conjugate gradients.
 
     For units with W₂ = W₁ᵀ; it refuses others. There f is the gradient of the strongly convex function
@@ -65,8 +66,6 @@ class NewtonCG(FixedPoint):
             raise ValueError(f"forcing must lie between 0 and 1, not {self.forcing!r}")
 
     def init(self, equation: RectifierEquation) -> NewtonCGState:
-        if not equation.map.gram:
-            raise ValueError("Newton's method with conjugate gradients needs a monotone (Gram) unit, W₂ = W₁ᵀ")
         x = equation.y - equation.map.b2
         size = torch.full_like(x.flatten(1)[:, 0], torch.inf)
         return NewtonCGState(x, size, torch.zeros_like(size, dtype=torch.long))

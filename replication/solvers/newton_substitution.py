@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.solvers.iteration import FixedPoint, iterate
+from replication.solvers.method import CausalMethod
 from replication.solvers.solution import Solution
-from replication.solvers.substitution import check_causal, solve_jacobian
+from replication.solvers.sweeps import solve_jacobian
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,10 @@ class NewtonSubstitutionState:
 
 
 @dataclass(frozen=True)
-class NewtonSubstitution(FixedPoint):
+class NewtonSubstitution(CausalMethod, FixedPoint):
     """Iterate x ← x − p with (I + W₂DW₁)p = f(x) − y, D = diag(W₁x + b₁ > 0), each system solved by one sweep.
 
-    For causal units, where `newton` comes down to it. A pixel's steps are those of Newton's method on its own equation
+    For causal units. A pixel's steps are those of Newton's method on its own equation
     once the pixels before it are right: a few for every pixel at most, and in practice a few for the whole image. Like
     `Newton` it may cycle, if the pixel's equation has an order of 3 or more. Not for other units: it refuses them.
 
@@ -39,7 +40,7 @@ class NewtonSubstitution(FixedPoint):
     patience: int = 50
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
-        check_causal(equation.map, "Newton's method with substitution")
+        self.check(equation.map)
         return iterate(equation, self, tolerance, divergence_factor=math.inf)
 
     def init(self, equation: RectifierEquation) -> NewtonSubstitutionState:
@@ -51,8 +52,9 @@ class NewtonSubstitution(FixedPoint):
     def step(
         self, equation: RectifierEquation, state: NewtonSubstitutionState, x: Tensor, residual: Tensor
     ) -> NewtonSubstitutionState:
-        active = equation.map.preactivation(x) > 0
-        return NewtonSubstitutionState(x - solve_jacobian(equation.map, active, residual))
+        causal = self.causal(equation)
+        active = causal.preactivation(x) > 0
+        return NewtonSubstitutionState(x - solve_jacobian(causal, active, residual))
 
     def work(self, state: NewtonSubstitutionState) -> int:
         return 1

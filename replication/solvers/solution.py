@@ -8,10 +8,11 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from replication.checks import neither
-from replication.rectifier import RectifierEquation
+from replication.checks import check_number, neither
+from replication.maps import RectifierEquation
 
 
 class Status(Enum):
@@ -92,9 +93,31 @@ class Solution:
         )
 
 
+def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
+    """Return the tolerance, or the default of the dtype; refuse what is not a positive number."""
+    if tolerance is None:
+        return 1e-10 if dtype == torch.float64 else 1e-5
+    check_number("tolerance", tolerance)
+    if not tolerance > 0:
+        raise ValueError(f"the tolerance must be positive, not {tolerance!r}")
+    return float(tolerance)
+
+
+def codes_of_residual(residual: Tensor, goal: Tensor | float) -> Tensor:
+    """Return the codes (batch,) of solutions that are as good as they get: what can't be judged has not converged.
+
+    >>> from replication.solvers.solution import STATUSES
+    >>> [STATUSES[code].name for code in codes_of_residual(torch.tensor([1e-12, 0.1, torch.nan]), 1e-10)]
+    ['CONVERGED', 'STAGNATED', 'NOT_FINITE']
+    """
+    codes = torch.where(residual <= goal, CODE[Status.CONVERGED], CODE[Status.STAGNATED])
+    return torch.where(torch.isfinite(residual), codes, CODE[Status.NOT_FINITE])
+
+
 def name_of(solver: object) -> str:
-    """Return the name by which a solver is known: that of its class in lower case, words joined by underscores."""
-    return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(solver).__name__).lower()
+    """Return the name by which a solver or its class is known: the class in lower case, words joined by underscores."""
+    kind = solver if isinstance(solver, type) else type(solver)
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 class Solver(Protocol):

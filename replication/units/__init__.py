@@ -1,19 +1,21 @@
 """Layers that can be undone: residual families, and the plain ones between them."""
 
 from replication.units.causal import CausalConvUnit, MonotoneCausalConvUnit
-from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
-from replication.units.injective import InjectiveConvReLU, InjectiveReLU, PairedReLU
-from replication.units.inverse import Inverse
-from replication.units.plain import (
+from replication.units.closed_form import (
     Affine,
     ChannelNormalisation,
+    ClosedFormLayer,
     Flip,
     Orthogonal1x1,
-    PlainLayer,
     SpaceToDepth,
     ZeroChannels,
 )
-from replication.units.recomputation import ReversibleSequence
+from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
+from replication.units.injective import InjectiveReLU
+from replication.units.injective_convolutional import InjectiveConvReLU
+from replication.units.inverse import Inverse
+from replication.units.layer import Layer, Unit
+from replication.units.paired import PairedReLU
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import RectifierLinear, ResidualUnit
 from replication.units.reversible import (
@@ -23,21 +25,23 @@ from replication.units.reversible import (
     MidpointBlock,
     ReversibleBlock,
     ReversibleLayer,
+    ReversibleSequence,
     RevNetBlock,
 )
-from replication.units.unit import Unit
 
 __all__ = [
     "Affine",
     "BlockSequence",
     "CausalConvUnit",
     "ChannelNormalisation",
+    "ClosedFormLayer",
     "ConvRectifierUnit",
     "Flip",
     "HamiltonianBlock",
     "InjectiveConvReLU",
     "InjectiveReLU",
     "Inverse",
+    "Layer",
     "LeapfrogBlock",
     "LipschitzConvUnit",
     "MidpointBlock",
@@ -45,7 +49,6 @@ __all__ = [
     "MonotoneConvUnit",
     "Orthogonal1x1",
     "PairedReLU",
-    "PlainLayer",
     "RectifierLinear",
     "RectifierUnit",
     "ResidualUnit",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from replication.certificate import Certificate
-from replication.certificates import certify
+from replication.certification import certify
 from replication.checks import check_rows
+from replication.maps import CausalMap
 from replication.operators import CORNERS, aligned_tap, convolution_norm_bound
 from replication.parametrizations import without_graph
 from replication.rows import column, row_norm
-from replication.solvers.substitution import solve_jacobian
+from replication.solvers.sweeps import solve_jacobian
 from replication.units.convolutional import StandardConvUnit, check_norm_cap, initial_kernel
 
 
@@ -62,6 +65,9 @@ class CausalConvUnit(StandardConvUnit):
             raise ValueError(f"the corner must be one of {', '.join(CORNERS)}, not {corner!r}")
         super().__init__(channels, hidden, kernel_size, image_size, padding=corner)
 
+    def rectifier_map(self, shape: tuple[int, ...]) -> CausalMap:
+        return cast("CausalMap", super().rectifier_map(shape))  # as the corner says
+
     def certificate(self) -> Certificate:
         """Certify the unit; its verdict holds for images of every size.
 
@@ -69,16 +75,6 @@ class CausalConvUnit(StandardConvUnit):
         """
         size = self.image_size or (self.kernel_size, self.kernel_size)
         return certify(self.rectifier_map((self.channels, *size)))
-
-    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        """Return log|det ∂f/∂x| of every image (rows,): exact, and differentiable in the parameters.
-
-            log|det J| = Σ_p log|det(I + A₀D_p)|   over the pixels p
-
-        At a kink, a preactivation of exactly 0, the piece on its negative side is taken.
-        """
-        rows, rectifier_map = self.rows(x)
-        return rectifier_map.log_abs_det_jacobian(rows)
 
     @without_graph()
     def inverse_condition(self, x: Tensor, iterations: int = 20) -> Tensor:
@@ -98,7 +94,7 @@ class CausalConvUnit(StandardConvUnit):
         Raises:
             TypeError, ValueError: if x or a weight is of another dtype than float32 or float64, or not finite.
         """
-        rows, rectifier_map = self.rows(x)
+        rows, rectifier_map = x, self.rectifier_map(tuple(x.shape[1:]))
         rectifier_map.check()
         check_rows(rows, like=self.weight1)
         active = rectifier_map.preactivation(rows) > 0

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificate import Certificate
-from replication.certificates import certify
 from replication.checks import check_counts, check_image_size, check_number
+from replication.maps import ConvolutionalMap, convolutional_map
 from replication.operators import Convolution, adjoint_kernel, check_padding, convolution_norm_bound
-from replication.rectifier import RectifierMap
 from replication.units.kept import Kept
 from replication.units.rectifier_unit import RectifierUnit
 
@@ -83,14 +82,14 @@ class ConvRectifierUnit(RectifierUnit):
     def kernels(self) -> tuple[Tensor, Tensor]:
         """Return the kernels (h, c, k, k) and (c, h, k, k)."""
 
-    def rectifier_map(self, shape: tuple[int, ...]) -> RectifierMap:
+    def rectifier_map(self, shape: tuple[int, ...]) -> ConvolutionalMap:
         if len(shape) != 3 or shape[0] != self.channels or 0 in shape:
             raise ValueError(f"the unit takes images ({self.channels}, height, width), not of shape {shape}")
         size = (shape[1], shape[2])
         weight1, weight2 = self.kernels()
         bias1, bias2 = self.bias1[:, None, None], self.bias2[:, None, None]
         W1, W2 = Convolution(weight1, size, self.padding), Convolution(weight2, size, self.padding)
-        return RectifierMap(W1, bias1, W2, bias2, self.gram)
+        return convolutional_map(W1, bias1, W2, bias2, self.gram)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -109,7 +108,7 @@ class ConvRectifierUnit(RectifierUnit):
         Raises:
             ValueError: if the unit was made without an image_size.
         """
-        return certify(self.rectifier_map(self.input_shape))
+        return super().certificate()
 
     def cap(self, name: str, norm: float) -> None:
         """Keep the norm of the kernel `name` at most `norm` from now on."""

@@ -13,7 +13,7 @@ class Kept:
     """A layer that can be pickled, and that refuses weights which belong to other settings than its own.
 
     torch gives a module with parametrized weights a class of its own, which cannot be pickled: here it is made again.
-    A state dict has the settings in its metadata, which safetensors files do not keep: those need a record beside them.
+    A state dict has the settings in its metadata, which files of safetensors have if `replication.save` writes them.
 
     Attributes:
         settings: names of the attributes that, beside the weights, decide what the layer computes.

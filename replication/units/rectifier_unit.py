@@ -2,47 +2,71 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from replication.certificates import inverse_lipschitz
-from replication.checks import check_number, check_rows, check_tensor
+from replication.certificate import Certificate
+from replication.certification import certify, inverse_lipschitz, judged, with_error_bound
+from replication.checks import check_rows, check_tensor
+from replication.maps import RectifierEquation, RectifierMap
 from replication.parametrizations import without_graph
-from replication.rectifier import RectifierEquation, RectifierMap
-from replication.rows import residual_scale, row_norm, smallest_number
-from replication.solvers import Solution, Solver, Status, get_solver
-from replication.solvers.solution import CODE
-from replication.units.unit import Unit
-
-ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
+from replication.solvers import Solution, Solver, get_solver
+from replication.solvers.jacobians import solve_adjoint
+from replication.solvers.solution import resolve_tolerance
+from replication.units.implicit import ImplicitStep
+from replication.units.layer import Unit
 
 
 class RectifierUnit(Unit):
     """A layer y = x + W₂·relu(W₁x + b₁) + b₂ that can be undone."""
 
+    differentiable = True
+
     @abstractmethod
     def rectifier_map(self, shape: tuple[int, ...]) -> RectifierMap:
-        """Return the unit as linear maps of inputs of this shape (without the rows).
+        """Return the unit as linear maps of inputs of this shape (without the batch).
 
         Raises:
             ValueError: if the unit does not take inputs of this shape.
         """
 
-    def inverse_lipschitz(self, shape: tuple[int, ...]) -> Tensor:
-        rectifier_map = self.rectifier_map(shape)
+    def certificate(self) -> Certificate:
+        """Certify the unit, for inputs of its `input_shape`."""
+        return certify(self.rectifier_map(self.input_shape))
+
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
+        rectifier_map = self.rectifier_map(self.input_shape if shape is None else shape)
         rectifier_map.check()
         return inverse_lipschitz(rectifier_map)
 
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        """Return log|det ∂f/∂x| of every row of x: exact, and differentiable in the parameters.
+
+        At a kink, a preactivation of exactly 0, the piece on its negative side is taken.
+
+        Raises:
+            TypeError: if x is of another dtype than float32 or float64.
+            ValueError: if the unit is a convolution, not causal, with too many hidden numbers for a matrix.
+        """
+        rows, rectifier_map = self.rows(x)
+        return rectifier_map.log_abs_det_jacobian(rows).reshape(x.shape[: x.ndim - rows.ndim + 1])
+
+    def implicit(self, value: Tensor, y: Tensor) -> Tensor:
+        rows, rectifier_map = self.rows(value)
+        residual = rectifier_map(rows) - y.reshape(rows.shape)
+        active = (rectifier_map.slopes(rows) > 0).flatten(1)
+        weights = rectifier_map.W1.weight, rectifier_map.W2.weight
+        x = ImplicitStep.apply(residual, rows, lambda v: -solve_adjoint(rectifier_map, active, v), *weights)
+        return x.reshape(y.shape)
+
     def rows(self, x: Tensor) -> tuple[Tensor, RectifierMap]:
-        """Return x as rows (rows, *shape), and the map that acts on them."""
+        """Return x as a batch of rows (batch, *shape), and the map that acts on them."""
         return x, self.rectifier_map(tuple(x.shape[1:]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return f(x), like x (rows, *shape).
+        """Return f(x), like x (batch, *shape).
 
         Raises:
             TypeError: if x is not a tensor of the unit's dtype.
@@ -82,62 +106,3 @@ class RectifierUnit(Unit):
         tolerance = resolve_tolerance(tolerance, y.dtype)
         solution = judged(method.solve(equation, tolerance), equation, tolerance)
         return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
-
-
-def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:
-    """Return the tolerance, or the default of the dtype; refuse what is not a positive number."""
-    if tolerance is None:
-        return 1e-10 if dtype == torch.float64 else 1e-5
-    check_number("tolerance", tolerance)
-    if not tolerance > 0:
-        raise ValueError(f"the tolerance must be positive, not {tolerance!r}")
-    return float(tolerance)
-
-
-def judged(solution: Solution, equation: RectifierEquation, tolerance: float) -> Solution:
-    """Take back *converged* where under- or overflow may have changed f(value) by more than tolerance and rounding."""
-    accuracy = max(tolerance, torch.finfo(equation.y.dtype).eps)
-    kept = lost_to_range(equation, solution.value) <= accuracy * residual_scale(equation.y)
-    codes = torch.where(solution.converged & ~kept, CODE[Status.STAGNATED], solution.codes)
-    residual = solution.residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return replace(solution, value=solution.value.contiguous(), codes=codes, residual=residual)
-
-
-def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
-    """Add the bound ‖value − x‖ ≤ K·‖f(value) − y‖, infinite where no K is known; none if it is known nowhere.
-
-    The residual counts with the rounding of its own computation.
-    """
-    constant = inverse_lipschitz(equation.map)
-    if not torch.isfinite(constant).any():
-        return solution
-    residual = solution.residual * residual_scale(equation.y) + rounding_of_residual(equation, solution.value)
-    return replace(solution, error_bound=(constant * residual).nan_to_num(nan=torch.inf, posinf=torch.inf))
-
-
-def rounding_of_residual(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound the rounding error of f(x) − y (rows,), by the number of terms in each sum times their largest size."""
-    terms = equation.map.W1.terms + equation.map.W2.terms + 4
-    rounding = ROUNDING * terms * torch.finfo(x.dtype).eps * size_of_terms(equation, x)
-    return rounding + lost_to_range(equation, x)
-
-
-def size_of_terms(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound all that is added up in f(x) − y (rows,), and so every partial sum."""
-    W1, W2, b1, b2 = equation.map.W1, equation.map.W2, equation.map.b1, equation.map.b2
-    size1 = W1.absolute_bound() * row_norm(x) + size_of(b1, W1.codomain)
-    return row_norm(x) + size_of(b2, W2.codomain) + row_norm(equation.y) + W2.absolute_bound() * size1
-
-
-def lost_to_range(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound what underflow takes from f(x) − y (rows,); infinite where a sum in it may overflow."""
-    W1, W2 = equation.map.W1, equation.map.W2
-    h, d = math.prod(W1.codomain), math.prod(W1.domain)
-    products = W2.absolute_bound() * (math.sqrt(h) * W1.terms) + math.sqrt(d) * (W2.terms + 4)
-    lost = ROUNDING * smallest_number(x) * products
-    return torch.where(torch.isfinite(size_of_terms(equation, x)), lost, torch.inf)
-
-
-def size_of(bias: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return ‖bias‖ once it is broadcast to `shape`: (1,), or (rows,) for a bias a row."""
-    return row_norm(bias if bias.ndim > len(shape) else bias.expand(shape).unsqueeze(0))

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from replication.certificate import Certificate
-from replication.certificates import certify
 from replication.checks import check_numbers
+from replication.maps import DenseMap, RectifierMap
 from replication.operators import Dense
-from replication.rectifier import RectifierMap
 from replication.units.rectifier_unit import RectifierUnit
 
 
@@ -61,10 +60,10 @@ class ResidualUnit(RectifierUnit):
             raise TypeError("a single unit has no parts")
         return ResidualUnit(self.W1[index], self.b1[index], self.W2[index], self.b2[index])
 
-    def rectifier_map(self, shape: tuple[int, ...]) -> RectifierMap:
+    def rectifier_map(self, shape: tuple[int, ...]) -> DenseMap:
         if shape != (self.W1.shape[-1],):
             raise ValueError(f"the unit takes rows of {self.W1.shape[-1]} numbers, not of shape {shape}")
-        return RectifierMap(Dense(self.W1), self.b1, Dense(self.W2), self.b2)
+        return DenseMap(Dense(self.W1), self.b1, Dense(self.W2), self.b2)
 
     def rows(self, x: Tensor) -> tuple[Tensor, RectifierMap]:
         if not self.batched:
@@ -88,15 +87,7 @@ class ResidualUnit(RectifierUnit):
         """
         if self.batched:
             raise ValueError("each unit of a batch has its own certificate: unit[i].certificate()")
-        return certify(self.rectifier_map((self.W1.shape[-1],)))
-
-    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        """Return log|det ∂f/∂x| of every row of x: exact, and differentiable in the parameters.
-
-        At a kink, a preactivation of exactly 0, the piece on its negative side is taken.
-        """
-        rows, rectifier_map = self.rows(x)
-        return rectifier_map.log_abs_det_jacobian(rows).reshape(x.shape[:-1])
+        return super().certificate()
 
     def extra_repr(self) -> str:
         units = f"units={len(self.W1)}, " if self.batched else ""

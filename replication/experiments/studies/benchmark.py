@@ -20,7 +20,7 @@ from torch import Tensor
 from replication.conditions import POSITIVE, is_h_matrix, is_lipschitz, is_monotone, is_p_matrix, p_matrix_test
 from replication.experiments.data.ensembles import Ensemble, normal
 from replication.experiments.studies.lemke_peer import LemkePeer
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers import Exact, Solution, Solver
 from replication.units import RectifierLinear
@@ -140,7 +140,7 @@ def timed(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> tuple[dict
 
 
 def satisfies(A: Tensor, c: Tensor, s: Tensor, tolerance: float) -> Tensor:
-    """Return which rows of s (rows, n) satisfy s + A·relu(s) = c to ‖·‖ ≤ tolerance·‖c‖."""
+    """Return which rows of s (batch, n) satisfy s + A·relu(s) = c to ‖·‖ ≤ tolerance·‖c‖."""
     residual = s + torch.bmm(A, s.relu().unsqueeze(-1)).squeeze(-1) - c
     return row_norm(residual) <= tolerance * row_norm(c)
 

@@ -30,7 +30,7 @@ def inverse_cost(
 
     Args:
         network: in evaluation mode; its dtype and device decide the arithmetic.
-        images: (rows, *image_shape).
+        images: (batch, *image_shape).
         solvers: by name.
         tolerance: relative residual of every unit.
         repetitions: turns that count.
@@ -60,7 +60,7 @@ def inverse_cost(
     forward_seconds = float(np.median(forward))
     for name, solution in solutions.items():
         for record in reversed(solution.layers):
-            if record.solution is not None:
+            if not record.closed_form:
                 layer = str(record.index)
                 evaluations = float(record.solution.evaluations.double().mean())
                 times = spread(seconds[name, layer], forward_seconds)

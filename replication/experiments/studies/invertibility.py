@@ -13,7 +13,7 @@ from torch import Tensor
 
 from replication.conditions import is_lipschitz, is_monotone, is_p_matrix
 from replication.experiments.data.ensembles import DTYPE, Ensemble, normal
-from replication.rectifier import RectifierEquation
+from replication.maps import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers import Solver
 from replication.units import ResidualUnit

@@ -32,7 +32,7 @@ def verdicts(
 ) -> pd.DataFrame:
     """Certify random units for each γ, and count the steps of the methods that bring x back.
 
-    Source: assumptions A1 to A5; certificates as `replication.certificates.certify`.
+    Source: assumptions A1 to A5; certificates as `replication.certificate.certify`.
 
     Args: as `replication.experiments.studies.invertibility.sweep`.
 

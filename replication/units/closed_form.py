@@ -2,36 +2,87 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
-from replication.checks import check_counts, check_images, check_precision
-from replication.units.kept import Kept
+from replication.certificate import Certificate, Verdict
+from replication.checks import check_counts, check_images, check_precision, check_rows
+from replication.parametrizations import without_graph
+from replication.rows import residual_scale, row_norm
+from replication.solvers import Solution, Solver, get_solver
+from replication.solvers.solution import codes_of_residual, resolve_tolerance
+from replication.units.layer import Layer, amplified
+
+FORMULA = "formula"  # the name of the method, and of the condition
 
 
-class PlainLayer(Kept, nn.Module, ABC):
+class ClosedFormLayer(Layer):
     """A layer whose inverse is a formula."""
 
-    title: str
+    closed_form = True
+    differentiable = True
 
     @abstractmethod
-    def inverse(self, y: Tensor) -> Tensor:
-        """Return the input x with forward(x) = y."""
+    def undo(self, y: Tensor) -> Tensor:
+        """Return the input x with forward(x) = y, by the formula, which autograd differentiates."""
 
-    def inverse_lipschitz(self) -> float:
+    @without_graph()
+    def inverse(
+        self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
+    ) -> Solution:
+        """Recover x from y = f(x) by the formula.
+
+        Args:
+            y: outputs.
+            solver, options: checked but not used, since a formula asks no solver; they are for the units of a network.
+            tolerance: bound of ‖f(x) − y‖/‖y‖ that counts as converged; by default 1e-10 in float64, 1e-5 in float32.
+
+        Returns:
+            A solution without iterations; a row has not converged if it is no output of the layer, or if rounding
+            shows beyond the tolerance.
+
+        Raises:
+            TypeError: if y is not a tensor of the layer's dtype, float32 or float64, or an option is unknown.
+            ValueError: if y is not finite or has the wrong shape, or the solver or the tolerance is wrong.
+        """
+        get_solver(solver, **options)
+        check_rows(y, like=next(self.parameters(), y))
+        check_precision(y)
+        value = self.undo(y)
+        scale = residual_scale(y)
+        residual = row_norm(self(value) - y) / scale
+        codes = codes_of_residual(residual, resolve_tolerance(tolerance, y.dtype))
+        none, constant = torch.zeros_like(codes), self.inverse_lipschitz().to(y)
+        bound = (constant * (residual * scale)).nan_to_num(nan=torch.inf) if torch.isfinite(constant) else None
+        residual = residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
+        return Solution(value, codes, none, residual, none, bound, FORMULA)
+
+    def differentiable_inverse(
+        self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None
+    ) -> Tensor:
+        return self.undo(y)
+
+    def composed_bound(self, solution: Solution, y: Tensor, bound: Tensor) -> Tensor:
+        return amplified(self.inverse_lipschitz(), bound)  # what the formula rounds is not counted
+
+    def certificate(self) -> Certificate:
+        self.inverse_lipschitz()  # which refuses what has no formula
+        return Certificate(Verdict.INVERTIBLE, FORMULA, "It is undone by a formula.")
+
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         """Bound the Lipschitz constant of the inverse: 1 but for layers that shrink."""
-        return 1.0
+        return torch.ones(())
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        """Return log|det ∂f/∂x| of every row (rows,): 0 for layers that move numbers or turn vectors."""
+        """Return log|det ∂f/∂x| of every row (batch,): 0 for layers that move numbers or turn vectors."""
         return x.new_zeros(len(x))
 
 
-class ZeroChannels(PlainLayer):
+class ZeroChannels(ClosedFormLayer):
     """Append channels of zeros: injective, undone by dropping them.
 
     Args:
@@ -54,18 +105,18 @@ class ZeroChannels(PlainLayer):
         check_images(x, self.channels)
         return F.pad(x, (0, 0, 0, 0, 0, self.total - self.channels))
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def undo(self, y: Tensor) -> Tensor:
         check_images(y, self.total)
         return y[:, : self.channels]
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        raise TypeError("zero channels change the dimension, so they have no determinant; leave them out of flows")
+        return Layer.log_abs_det_jacobian(self, x)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, {self.total}"
 
 
-class SpaceToDepth(PlainLayer):
+class SpaceToDepth(ClosedFormLayer):
     """Move every 2×2 block of pixels into channels, in place of a stride."""
 
     title = "space to depth"
@@ -78,7 +129,7 @@ class SpaceToDepth(PlainLayer):
             return x.new_zeros(0, 4 * channels, height // 2, width // 2)
         return F.pixel_unshuffle(x, 2)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def undo(self, y: Tensor) -> Tensor:
         if y.ndim != 4 or y.shape[1] % 4:
             raise ValueError(f"space to depth is undone for channels in fours, not for the shape {tuple(y.shape)}")
         rows, channels, height, width = y.shape
@@ -87,7 +138,7 @@ class SpaceToDepth(PlainLayer):
         return F.pixel_shuffle(y, 2)
 
 
-class Flip(PlainLayer):
+class Flip(ClosedFormLayer):
     """Turn the image by half a turn, so that units that see one side of a pixel only see the other side next."""
 
     title = "flip"
@@ -97,11 +148,11 @@ class Flip(PlainLayer):
             raise ValueError(f"half a turn takes images (rows, …, height, width), not of shape {tuple(x.shape)}")
         return x.flip(-2, -1)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def undo(self, y: Tensor) -> Tensor:
         return self.forward(y)
 
 
-class Affine(PlainLayer):
+class Affine(ClosedFormLayer):
     """Scale and shift every number of an image by its own, y = exp(a)·x + b: from the identity on, never singular.
 
     Args:
@@ -117,11 +168,11 @@ class Affine(PlainLayer):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.log_scale.exp() + self.shift
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def undo(self, y: Tensor) -> Tensor:
         return (y - self.shift) * (-self.log_scale).exp()
 
-    def inverse_lipschitz(self) -> float:
-        return float((-self.log_scale.detach()).exp().max())
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
+        return (-self.log_scale.detach()).exp().max()
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
         return self.log_scale.sum().expand(len(x))
@@ -130,7 +181,7 @@ class Affine(PlainLayer):
         return "×".join(map(str, self.shift.shape))
 
 
-class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
+class ChannelNormalisation(nn.BatchNorm2d, ClosedFormLayer):
     """Batch normalisation: in evaluation an affine map per channel, undone by its formula.
 
     Raises:
@@ -145,15 +196,15 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
         check_images(x, self.num_features)
         return super().forward(x)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def undo(self, y: Tensor) -> Tensor:
         check_images(y, self.num_features)
         deviation, mean = self.deviation(), self.running_mean
         shifted = y if self.bias is None else y - self.bias[:, None, None]
         assert mean is not None  # as `deviation` checks
         return shifted * deviation[:, None, None] + mean[:, None, None]
 
-    def inverse_lipschitz(self) -> float:
-        return float(self.deviation().detach().abs().max())
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
+        return self.deviation().detach().abs().max()
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
         return (-self.deviation().abs().log().sum() * x.shape[2:].numel()).expand(len(x))
@@ -172,7 +223,7 @@ class ChannelNormalisation(nn.BatchNorm2d, PlainLayer):
         return deviation / self.weight
 
 
-class Orthogonal1x1(PlainLayer):
+class Orthogonal1x1(ClosedFormLayer):
     """Mix the channels of every pixel by an orthogonal matrix, kept orthogonal in training.
 
     Args:
@@ -194,7 +245,7 @@ class Orthogonal1x1(PlainLayer):
         check_images(x, self.channels)
         return F.conv2d(x, self.matrix()[:, :, None, None])
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def undo(self, y: Tensor) -> Tensor:
         check_images(y, self.channels)
         return F.conv2d(y, self.matrix().mT[:, :, None, None])
 

@@ -7,11 +7,13 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import saved_tensors_hooks
 from torch.linalg import vector_norm
 
-from replication.units.replay import Circumstances, random_states
-from replication.units.reversible import EVALUATION, BlockSequence, Coupling, Pair
+from replication.units.reversible.couplings import EVALUATION, Coupling, Pair
+from replication.units.reversible.replay import Circumstances, random_states
+from replication.units.reversible.sequence import BlockSequence
 
 Handle = tuple[int, int]  # the place of an evaluation among all, and of a tensor among those that it saves
 
@@ -36,7 +38,8 @@ class ReversibleSequence(BlockSequence):
         transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, without saved tensors
         if transformed or not torch.is_grad_enabled():
             return super().forward(first, second)
-        return self.recorded(first, second)
+        pair: Pair = self.recorded(first, second)
+        return pair
 
     @torch.compiler.disable
     def recorded(self, first: Tensor, second: Tensor) -> Pair:
@@ -74,7 +77,7 @@ class Evaluation:
             self.saved.append((tensor.shape, tensor.dtype))
             return place, len(self.saved) - 1
 
-        start, version = torch.autograd._get_sequence_nr(), b._version
+        start, version = _get_sequence_nr(), b._version
         with saved_tensors_hooks(drop, recording.recompute):
             branch = self.coupling.evaluate(b)
         if b._version != version:
@@ -210,7 +213,7 @@ def leaves(output: Tensor, start: int) -> list[Tensor]:
 
 @torch.no_grad()
 def fingerprint(x: Tensor) -> Tensor:
-    """Return one number a row (rows,) that another x of the same size would hardly have."""
+    """Return one number a row (batch,) that another x of the same size would hardly have."""
     rows = x.reshape(len(x), -1) if x.numel() else x.new_zeros(1, 1)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     with torch.autocast(x.device.type, enabled=False):

@@ -1,0 +1,94 @@
+"""Whether a rectifier unit is invertible, by the kind of its map: the cheapest condition that decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from replication.certificate import Certificate, Verdict, coincide
+from replication.certification.collisions import collision
+from replication.certification.decisions import below_one, decide, product_error
+from replication.maps import CausalMap, DenseMap, RectifierMap
+from replication.operators import Product
+
+
+@torch.no_grad()
+def certify(rectifier_map: RectifierMap) -> Certificate:
+    """Certify one unit, by the cheapest condition that decides.
+
+    A unit is invertible if M = I + W₁W₂ is a P-matrix; where W₁ has full row rank this is necessary too, and a negative
+    principal minor gives two inputs with the same output. Other units are searched for such inputs. Norms are exact to
+    rounding or upper bounds; a minor within its rounding error of zero decides nothing.
+
+    Source: paper A, abstract (conditions for invertible hidden layers); paper B, abstract (necessary and sufficient
+    condition); Samelson, Thrall and Wesler, Proc. AMS 9 (1958) 805–807.
+
+    Raises:
+        TypeError: if a weight is of another dtype than float32 or float64.
+        ValueError: if a weight is not finite.
+    """
+    rectifier_map.check()
+    if rectifier_map.gram:
+        return Certificate(
+            Verdict.INVERTIBLE,
+            "monotone",
+            "A = W₁W₁ᵀ is positive semi-definite by construction, so f is strongly monotone with constant 1.",
+        )
+    bound = float(Product(rectifier_map.W2, rectifier_map.W1).norm_bound())
+    if bound < 1:
+        return Certificate(
+            Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {below_one(bound)}, so the residual branch is a contraction."
+        )
+    return certify_kind(rectifier_map, bound)
+
+
+@singledispatch
+def certify_kind(rectifier_map: RectifierMap, bound: float) -> Certificate:
+    """Certify a map by what its kind allows, beyond ‖W₁‖·‖W₂‖ ≤ bound."""
+    return Certificate(
+        Verdict.UNKNOWN, None, f"‖W₁‖·‖W₂‖ ≤ {bound:.6g} is not below 1, and no other condition was decided."
+    )
+
+
+@certify_kind.register
+def _(rectifier_map: DenseMap, bound: float) -> Certificate:
+    """Certify a dense map by its matrix, or by two inputs that collide."""
+    decision = decide(rectifier_map.matrix(), product_error(rectifier_map.W1, rectifier_map.W2))
+    if decision.condition is not None:
+        return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason)
+    return collision(rectifier_map, decision)
+
+
+@certify_kind.register
+def _(rectifier_map: CausalMap, bound: float) -> Certificate:
+    """Certify a causal unit, for images of every size, by what it does to one pixel.
+
+    M = I + A is block lower triangular, and its diagonal blocks are all I + A₀, A₀ = W₁⁰W₂⁰; so it is a P-matrix iff
+    they are. Two values of one pixel that collide, at the last pixel of an otherwise black image, which no other pixel
+    sees, are two images that collide, in exact arithmetic.
+
+    Source: paper B, abstract (blocks that are invertible under weak conditions; reconstructed, assumption A7).
+    """
+    pixel = certify(rectifier_map.pixel())
+    order = rectifier_map.pixel().order
+    shape = f"M = I + A is block triangular, and its diagonal blocks are all the same I + A₀ of order {order}"
+    if pixel.verdict is Verdict.INVERTIBLE:
+        return Certificate(Verdict.INVERTIBLE, "triangular", f"{shape}: {pixel.reason.replace('A =', 'A₀ =', 1)}")
+    reason = f"{shape}, which decide: {pixel.reason}"
+    if pixel.witness is None:
+        return replace(pixel, reason=reason)
+    x1, x2 = (last_pixel(rectifier_map, value) for value in pixel.witness)
+    if not coincide(rectifier_map(x1[None]), rectifier_map(x2[None]), x1, x2):
+        return Certificate(Verdict.UNKNOWN, None, f"{reason} On whole images they do not collide in floating point.")
+    return Certificate(Verdict.NOT_INVERTIBLE, "collision", reason, (x1, x2))
+
+
+def last_pixel(rectifier_map: CausalMap, value: Tensor) -> Tensor:
+    """Return an image that is zero but for its last pixel, across from the corner where a causal map is padded."""
+    image = value.new_zeros(rectifier_map.W1.domain)
+    corner = rectifier_map.corner
+    image[:, -1 if "top" in corner else 0, -1 if "left" in corner else 0] = value
+    return image

@@ -1,0 +1,78 @@
+"""Rectifier maps of convolutions, which the whole batch shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from replication.maps.dense import DenseMap, log_abs_det
+from replication.maps.rectifier import MATRIX_LIMIT, RectifierMap
+from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product
+from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
+
+
+@dataclass(frozen=True)
+class ConvolutionalMap(RectifierMap):
+    """f(x) = x + conv₂(relu(conv₁(x) + b₁)) + b₂ on images (batch, channels, height, width)."""
+
+    W1: Convolution
+    W2: Convolution
+
+    def log_abs_det_of_piece(self, D: Tensor) -> Tensor:
+        if not self.has_matrix:
+            raise self.too_large()
+        return log_abs_det(D.flatten(1)[:, :, None] * Product(self.W1, self.W2).matrix(D))
+
+    def matrix(self) -> Tensor:
+        if not self.has_matrix:
+            raise self.too_large()
+        return Product(self.W1, self.W2).matrix(self.b1).double()
+
+    def too_large(self) -> ValueError:
+        """Return the refusal of what needs a matrix."""
+        return ValueError(
+            f"a unit with {self.order} hidden numbers is too large for methods and certificates that take its "
+            f"matrix apart (at most {MATRIX_LIMIT}); use another solver, or smaller images"
+        )
+
+    def resolvent(self, shift: float, like: Tensor) -> Resolvent:
+        inner: Operator = Gram(self.W1) if self.gram else Product(self.W2, self.W1)
+        return WoodburyResolvent(self.W1, self.W2, resolvent(inner, shift, like))
+
+    @cached_property
+    def norm_bound(self) -> Tensor:
+        """‖W₁‖·‖W₂‖, both bounded from above."""
+        return (Gram(self.W1) if self.gram else Product(self.W1, self.W2)).norm_bound()
+
+
+@dataclass(frozen=True)
+class CausalMap(ConvolutionalMap):
+    """A convolutional map padded at one corner only, by both convolutions.
+
+    From that corner on, row by row, A is block lower triangular, with equal diagonal blocks: those of `pixel`.
+
+    Source: paper B, abstract (convolutional blocks with certain zero padding; assumption A7).
+    """
+
+    @property
+    def corner(self) -> str:
+        """Where the zeros are."""
+        return self.W1.padding
+
+    def pixel(self) -> DenseMap:
+        """Return what the map does to one pixel where those that it sees are zero, for pixels (batch, channels)."""
+        W1, W2 = self.W1.aligned, self.W2.aligned
+        return DenseMap(Dense(W1), self.b1.flatten(), Dense(W2), self.b2.flatten(), bool((W1.mT == W2).all()))
+
+    def log_abs_det_of_piece(self, D: Tensor) -> Tensor:
+        """Return log|det(I + W₂DW₁)| (batch,) of images of any size, a sum over pixels."""
+        of_pixels = self.pixel().log_abs_det_of_piece(D.movedim(1, -1).flatten(0, 2))
+        return of_pixels.reshape(len(D), *D.shape[2:]).sum((1, 2))
+
+
+def convolutional_map(W1: Convolution, b1: Tensor, W2: Convolution, b2: Tensor, gram: bool = False) -> ConvolutionalMap:
+    """Return the map of two convolutions, causal if both are padded at one and the same corner."""
+    causal = W1.padding == W2.padding and W1.padding in CORNERS
+    return (CausalMap if causal else ConvolutionalMap)(W1, b1, W2, b2, gram)

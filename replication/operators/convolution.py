@@ -1,0 +1,95 @@
+"""Convolutions of stride 1 that keep the image size."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from replication.operators.norms import convolution_norm_bound, spectrum
+from replication.operators.operator import Weighted
+from replication.operators.paddings import OPPOSITE, aligned_tap, check_padding
+
+
+class Convolution(Weighted):
+    """A convolution of stride 1 that keeps the image size.
+
+    Source: design of the network, assumption A6; with padding at one corner paper B, abstract, assumption A7.
+
+    Args:
+        weight: kernel (out, in, k, k).
+        image_size: (height, width) of the images it acts on.
+        padding: "zeros" or "circular", k//2 points on every side; or a corner, "top-left", say: k − 1 zeros on those
+            two sides only.
+
+    Raises:
+        ValueError: if the padding is none of these or does not fit the kernel and the image (`check_padding`).
+    """
+
+    def __init__(self, weight: Tensor, image_size: tuple[int, int], padding: str = "zeros") -> None:
+        check_padding(padding, weight.shape[-1], image_size)
+        self.weight, self.image_size, self.padding = weight, image_size, padding
+        self.terms = weight[0].numel()
+        self.codomain, self.domain = (weight.shape[0], *image_size), (weight.shape[1], *image_size)
+
+    @property
+    def circular(self) -> bool:
+        return self.padding == "circular"
+
+    def symbols(self) -> Tensor:
+        if not self.circular:
+            return super().symbols()
+        height, width = self.image_size
+        radius = self.weight.shape[-1] // 2
+        like = {"dtype": self.weight.dtype, "device": self.weight.device}
+        turns = torch.fft.fftfreq(height, **like)[:, None] + torch.fft.rfftfreq(width, **like)
+        # torch's convolutions are correlations, centred on the middle tap
+        phase = torch.polar(torch.ones_like(turns), -2 * math.pi * radius * turns)
+        return spectrum(self.weight, self.image_size).conj() * phase[..., None, None]
+
+    @property
+    def aligned(self) -> Tensor:
+        """The tap (out, in) that takes each pixel to itself."""
+        row, column = aligned_tap(self.padding, self.weight.shape[-1])
+        return self.weight[:, :, row, column]
+
+    def without_aligned(self) -> Convolution:
+        """Return the convolution of the other pixels alone."""
+        weight = self.weight.clone()
+        row, column = aligned_tap(self.padding, self.weight.shape[-1])
+        weight[:, :, row, column] = 0
+        return Convolution(weight, self.image_size, self.padding)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self.convolve(v, None)
+
+    def affine(self, v: Tensor, bias: Tensor) -> Tensor:
+        return self.convolve(v, bias.expand(len(self.weight), 1, 1).flatten())
+
+    def convolve(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve, and add a bias to each channel (out,)."""
+        kernel_size = self.weight.shape[-1]
+        if self.padding == "zeros":
+            return F.conv2d(v, self.weight, bias, padding=kernel_size // 2)
+        top, left = aligned_tap(self.padding, kernel_size)
+        sides = (left, kernel_size - 1 - left, top, kernel_size - 1 - top)
+        mode = "circular" if self.padding == "circular" else "constant"
+        return F.conv2d(F.pad(v, sides, mode=mode), self.weight, bias)
+
+    def adjoint(self) -> Convolution:
+        padding = OPPOSITE.get(self.padding, self.padding)
+        return Convolution(adjoint_kernel(self.weight), self.image_size, padding)
+
+    def norm_bound(self) -> Tensor:
+        return convolution_norm_bound(self.weight, self.image_size, self.padding)
+
+    def absolute_bound(self) -> Tensor:
+        size = self.weight.abs()
+        return size.sum((1, 2, 3)).amax().sqrt() * size.sum((0, 2, 3)).amax().sqrt()
+
+
+def adjoint_kernel(weight: Tensor) -> Tensor:
+    """Return the kernel (in, out, k, k) of the adjoint of a convolution with kernel (out, in, k, k)."""
+    return weight.transpose(0, 1).flip(-2, -1)

@@ -1,0 +1,85 @@
+"""Products of linear maps, and how large a norm is, estimated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, svds
+from torch import Tensor
+
+from replication.operators.operator import Operator
+
+
+class Product(Operator):
+    """The map v ↦ outer(inner(v)).
+
+    Args:
+        outer, inner: maps that all rows share.
+    """
+
+    def __init__(self, outer: Operator, inner: Operator) -> None:
+        self.outer, self.inner = outer, inner
+        self.domain, self.codomain = inner.domain, outer.codomain
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self.outer(self.inner(v))
+
+    @property
+    def circular(self) -> bool:
+        return self.outer.circular and self.inner.circular
+
+    def symbols(self) -> Tensor:
+        return self.outer.symbols() @ self.inner.symbols()
+
+    def adjoint(self) -> Product:
+        return Product(self.inner.adjoint(), self.outer.adjoint())
+
+    def norm_bound(self) -> Tensor:
+        product = self.outer.norm_bound() * self.inner.norm_bound()
+        return product.clamp_min(torch.finfo(product.dtype).tiny)  # what underflows is below it
+
+
+class Gram(Product):
+    """The symmetric, positive semi-definite map v ↦ Wᵀ(Wv).
+
+    Args:
+        W: a map that all rows share.
+    """
+
+    symmetric = True
+
+    def __init__(self, W: Operator) -> None:
+        super().__init__(W.adjoint(), W)
+
+    def adjoint(self) -> Gram:
+        return self
+
+    def norm_bound(self) -> Tensor:
+        norm = self.inner.norm_bound()
+        return (norm**2).clamp_min(torch.finfo(norm.dtype).tiny)
+
+
+def norm_estimate(linear: Operator) -> float:
+    """Estimate the spectral norm of a float64 map by Lanczos iteration.
+
+    Converged from below to about six digits: an estimate to report, never a certificate.
+    """
+
+    def numbers(apply: Operator, v: np.ndarray) -> np.ndarray:
+        return apply(torch.as_tensor(v.reshape(1, *apply.domain))).detach().numpy().reshape(-1)
+
+    domain = math.prod(linear.domain)
+    if min(domain, math.prod(linear.codomain)) == 1:  # which Lanczos iteration cannot take
+        return float(torch.linalg.matrix_norm(linear.matrix(torch.zeros((), dtype=torch.float64)).detach(), 2))
+    if not numbers(linear, np.random.default_rng(1).standard_normal(domain)).any():
+        return 0.0
+    adjoint = linear.adjoint()
+    operator = LinearOperator(
+        (math.prod(linear.codomain), domain),
+        matvec=lambda v: numbers(linear, v),
+        rmatvec=lambda v: numbers(adjoint, v),
+        dtype=np.float64,
+    )
+    return float(svds(operator, k=1, return_singular_vectors=False, rng=np.random.default_rng(0))[0])
