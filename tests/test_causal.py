@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from builders import causal_unit, cycling, monotone_causal_unit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import convolution_matrix, exact_minors, forward, preimages
 from torch import Tensor
@@ -99,6 +99,7 @@ def test_images_of_certified_units_have_one_preimage_and_of_others_several(case:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @solvers
 @corners
+@settings(max_examples=10)  # in each of 24 cases
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 4), height=st.integers(1, 6), width=st.integers(1, 6))
 def test_every_inverse_brings_every_image_back(
     corner: str, solver: str, dtype: torch.dtype, seed: int, k: int, height: int, width: int
@@ -134,13 +135,6 @@ def test_exact_newton_and_auto_come_down_to_the_causal_methods() -> None:
     y = unit(torch.randn(2, 2, 5, 5)).detach()
     taken = {solver: unit.inverse(y, solver).solver for solver in ("exact", "auto", "newton")}
     assert taken == {"exact": "substitution", "auto": "substitution", "newton": "newton_substitution"}
-
-
-@solvers
-def test_other_units_are_refused(solver: str) -> None:
-    unit = StandardConvUnit(2, 3, image_size=(5, 5))
-    with pytest.raises(ValueError, match="needs a causal unit"):
-        unit.inverse(torch.zeros(1, 2, 5, 5), solver)
 
 
 def test_wrong_corners_and_sizes_are_refused() -> None:

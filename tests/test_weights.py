@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import every_layer, outputs_of
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_units import every_layer, outputs_of
 from torch import nn
 
 from replication import (
