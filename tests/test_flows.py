@@ -72,7 +72,7 @@ def test_plain_layers_have_the_log_determinant_of_their_jacobian(layer: nn.Modul
 
 
 def test_layers_that_change_the_dimension_have_no_determinant() -> None:
-    with pytest.raises(TypeError, match="zero channels change the dimension"):
+    with pytest.raises(TypeError, match="zero channels layers change the dimension"):
         ZeroChannels(1, 4).log_abs_det_jacobian(torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match="5×4 images cannot be halved 1 times"):
         CausalFlow((1, 5, 4), MonotoneCausalConvUnit, (3,), 1)

@@ -37,6 +37,7 @@ from replication.units import Unit
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
 NUMBERS = [0.0, 1.0, -2.5, 5e-324, 1e-310, 1e-38, -1e-12, 1e12, 1e38, 1e300, math.nan, math.inf, -math.inf]
 fuzz = settings(max_examples=60)
+fuzz_each = settings(max_examples=25)  # of eleven units
 
 
 def checked(call: Callable[[], object]) -> object | None:
@@ -114,7 +115,7 @@ def expected_shape(given: Tensor, before: tuple[int, ...], after: tuple[int, ...
 
 
 @every_unit
-@fuzz
+@fuzz_each
 @given(data=st.data())
 def test_forward_takes_its_inputs_or_says_why_not(name: str, data: st.DataObject) -> None:
     x = data.draw(st.one_of(tensors(shapes=around(*shape_of(name))), no_tensor))
@@ -126,7 +127,7 @@ def test_forward_takes_its_inputs_or_says_why_not(name: str, data: st.DataObject
 
 
 @every_unit
-@fuzz
+@fuzz_each
 @given(data=st.data())
 def test_inverse_solves_or_says_why_not(name: str, data: st.DataObject) -> None:
     unit = MADE[name]
@@ -167,7 +168,7 @@ options = st.dictionaries(
 
 
 @every_unit
-@fuzz
+@fuzz_each
 @given(solver=solver_names, tolerance=tolerances, chosen=options)
 def test_solvers_tolerances_and_options_are_taken_or_refused(
     name: str, solver: object, tolerance: object, chosen: dict[str, object]
@@ -178,7 +179,7 @@ def test_solvers_tolerances_and_options_are_taken_or_refused(
 
 
 @every_unit
-@fuzz
+@fuzz_each
 @given(data=st.data(), layout=layouts, rows=st.integers(0, 3))
 def test_every_layout_gives_the_same(name: str, data: st.DataObject, layout: str, rows: int) -> None:
     unit = MADE[name]
@@ -274,7 +275,7 @@ def test_own_modules_are_read_or_refused(block: nn.Module, shape: tuple[int, ...
 
 
 @every_unit
-@fuzz
+@fuzz_each
 @given(data=st.data())
 def test_inverse_layers_are_differentiable_or_say_why_not(name: str, data: st.DataObject) -> None:
     y = data.draw(st.one_of(tensors(shapes=around(*output_shape(name))), no_tensor))
