@@ -1,6 +1,4 @@
-# Every figure by one command. `make help` lists them.
-.DEFAULT_GOAL := help
-MAKEFLAGS += --no-print-directory
+# Every figure by one command; `make help` lists all targets. Durations in braces are filled in from the records.
 
 FIGURES := $(basename $(notdir $(wildcard scripts/fig*.py scripts/table*.py)))
 BENCHES := $(basename $(notdir $(wildcard scripts/bench_*.py)))
@@ -14,39 +12,36 @@ RUN := $(VENV)/bin/python
 FLAG := $(if $(FAST),--fast)
 OUT := $(if $(FAST),outputs/fast,figures)
 
-.PHONY: help figures $(FIGURES) $(BENCHES) bench claims pictures verify reproduce reproduce-min report docs docs-serve train train-all test coverage lint setup lock audit clean
+.PHONY: help figures $(FIGURES) $(BENCHES) bench claims train train-all verify reproduce reproduce-min report pictures \
+	docs docs-serve test coverage lint setup lock audit clean
 
 help: ## list the targets
-	@echo "make TARGET [FAST=1] [REPLICATION_DATA=folder with MNIST/raw]     (durations: two CPU cores)"
-	@grep -hE '^[a-zA-Z0-9-]+:.*## ' Makefile | sed -E 's/^([a-zA-Z0-9-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
-	@for f in $(FIGURES) $(BENCHES); do \
-		t=$$(sed -n 's/^  "seconds": \([0-9.]*\).*/\1/p' figures/$$f.json 2>/dev/null); \
-		printf '  %-13s %s%s\n' $$f "$$(sed -n 's/^shows: //p' conf/$$f.yaml)" "$${t:+: $$t s}"; done
+	@$(or $(PYTHON),python3) scripts/help.py
 
-figures: | $(VENV)/.installed ## set up and make every figure with its table and record: 80 to 110 min, install aside
+figures: | $(VENV)/.installed ## set up and make every figure with its table and record: {figures}
 	@$(RUN) scripts/make.py $(FLAG)
 	@$(RUN) scripts/summary.py $(OUT)
 
 $(FIGURES) $(BENCHES): | $(VENV)/.installed
 	@$(RUN) scripts/make.py $(FLAG) $@
 
-bench: | $(VENV)/.installed ## time the solvers beside QuantEcon's lcp_lemke, the network's inverse, and large sweeps: 25 min
+bench: | $(VENV)/.installed ## time the solvers beside QuantEcon's lcp_lemke, the network's inverse, and large sweeps: {bench}
 	@$(RUN) scripts/make.py $(FLAG) $(BENCHES)
 
 claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/claims.csv, claims.md and the README: 2 s
-	@$(RUN) scripts/claims.py $(if $(FAST),$(OUT))
+	@$(if $(FAST),echo "small tables say nothing about claims; run: make claims",$(RUN) scripts/claims.py)
 
-train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: 15 min
+train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: {train}
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of conf/trainings.yaml, for table1, fig8, figB3 and tableC: 6 to 9 h
+train-all: | $(VENV)/.installed ## train every network of conf/trainings.yaml, for table1, fig8, figB3 and tableC: {trainings}
 	@sed -n 's/^  - //p' conf/trainings.yaml | while read -r run; do $(RUN) scripts/train.py $$run || exit 1; done
 
-verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: 1 h, FAST=1: 2 min
-	@$(RUN) scripts/verify.py $(if $(FAST),--fast)
+verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: {verify}, FAST=1: 2 min
+	@$(RUN) scripts/verify.py $(FLAG)
 
-reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; stopped, it goes on: 10 h, FAST=1: 6 to 13 min
-	@$(RUN) scripts/reproduce.py $(if $(FAST),--fast)
+reproduce: | $(VENV)/.installed ## everything from nothing, trainings included; stopped, it goes on: {all}, FAST=1: 6 to 13 min
+	@$(RUN) scripts/reproduce.py $(FLAG)
 
 reproduce-min: | $(VENV)/.installed ## what a referee runs: every figure in small, and the quick tables recomputed in full: 10 min
 	@$(RUN) scripts/make.py --fast
@@ -58,9 +53,7 @@ report: | $(VENV)/.installed ## one page with all figures, claims, numbers and r
 pictures: | $(VENV)/.installed ## draw all pictures anew from their tables, computing nothing: 1 min
 	@$(RUN) scripts/redraw.py $(if $(FAST),--folder $(OUT))
 
-# Not --quiet: the warnings that it hides would not end a strict build.
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1
-
 docs: | $(VENV)/.installed-docs ## build the documentation into site/, its numbers from the tables, its code run: 40 s
 	@$(VENV)/bin/mkdocs build
 
@@ -98,12 +91,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(call install,.[figures$(comma)bench])
 	@touch $@
 
-$(VENV)/.installed-docs: $(VENV)/.installed
-	$(call install,.[docs])
-	@touch $@
-
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(call install,.[dev])
+$(VENV)/.installed-docs $(VENV)/.installed-dev: $(VENV)/.installed-%: $(VENV)/.installed
+	$(call install,.[$*])
 	@touch $@
 
 clean: ## forget which figures are made, and remove Hydra's and Lightning's own output

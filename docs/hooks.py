@@ -14,9 +14,9 @@ from mkdocs.utils import get_relative_url
 
 import replication
 from replication.experiments.pipeline import figure_names
+from replication.experiments.places import FIGURES, ROOT
 from replication.experiments.report import page as report
-from replication.experiments.results import ROOT
-from replication.experiments.texts import FIGURES, executed, filled, words_on_figures
+from replication.experiments.texts import executed, filled, words_on_figures
 
 PAGES = {"claims.md": FIGURES / "claims.md", "contributing.md": ROOT / "CONTRIBUTING.md"}
 SHOWN = (".png", ".pdf", ".csv", ".json")

@@ -11,6 +11,8 @@ from replication.networks import (
     preset,
 )
 from replication.reading import as_unit, invert
+from replication.relu_layers.spanning import directed_spanning_test
+from replication.relu_layers.stability import stability
 from replication.solvers import (
     Anderson,
     Auto,
@@ -27,8 +29,6 @@ from replication.solvers import (
     Status,
     Substitution,
 )
-from replication.spanning import directed_spanning_test
-from replication.stability import stability
 from replication.units import (
     CausalConvUnit,
     HamiltonianBlock,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -32,12 +33,26 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+FOLDER = Path(__file__).parent
+LOOPS = sorted([*FOLDER.glob("compiled.py"), *FOLDER.glob("kernels/*.py")])
+# Numba forgets what it kept of a loop when the loop's file changes; parts of other files are compiled into it too.
+STAMP = [(file.stat().st_mtime, file.stat().st_size) for file in LOOPS]
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop when it is first called, and keep the result on the disk, where something can be written there."""
     try:
-        return cast("Callable[..., Any]", njit(cache=True, **OPTIONS)(function))
+        dispatcher = njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # neither beside the package nor in the user's cache, and NUMBA_CACHE_DIR is not set
         return cast("Callable[..., Any]", njit(**OPTIONS)(function))
+    kept = dispatcher._cache._cache_file
+    kept._source_stamp = kept._source_stamp, STAMP
+    return cast("Callable[..., Any]", dispatcher)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of a loop into what calls it, where the call would cost more than the part."""
+    return cast("Callable[..., Any]", njit(forceinline=True, **OPTIONS)(function))
 
 
 class Announcement(event.Listener):

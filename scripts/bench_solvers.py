@@ -1,4 +1,4 @@
-"""bench_solvers: time and success of the solvers beside QuantEcon's lcp_lemke: python scripts/bench_solvers.py."""
+"""Make bench_solvers: python scripts/bench_solvers.py."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(benchmark(**instantiate(config.bench))),
         draw=bench_solvers.draw,
-        dataset="random units",
     )
 
 

@@ -1,4 +1,4 @@
-"""bench_sweep: throughput and memory of γ sweeps of up to a million cases: python scripts/bench_sweep.py."""
+"""Make bench_sweep: python scripts/bench_sweep.py."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(sweep_benchmark(**instantiate(config.bench))),
         draw=bench_sweep.draw,
-        dataset="random units",
     )
 
 

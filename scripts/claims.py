@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 from replication.experiments.entry import ending_in_one_sentence
-from replication.experiments.results import ROOT, write_atomically
+from replication.experiments.files import write_atomically
+from replication.experiments.places import FIGURES, ROOT
 from replication.experiments.studies.claims import between_marks, judge_all, long_table, summary_table
 from replication.experiments.studies.papers import CLAIMS, PAPERS
 
-FIGURES, README = ROOT / "figures", ROOT / "README.md"
+README = ROOT / "README.md"
 
 
 def main(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""fig1: the architecture, drawn from the network object: python scripts/fig1.py [unit=monotone]."""
+"""Make fig1: python scripts/fig1.py [unit=monotone]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(architecture(network)),
         draw=fig1.draw,
-        dataset=f"the shape of {data.title}",
+        data=data,
     )
 
 

@@ -1,4 +1,4 @@
-"""fig2: the γ sweep of the rectifier linear transform: python scripts/fig2.py [seed=0] [ensemble=all]."""
+"""Make fig2: python scripts/fig2.py [seed=0] [ensemble=all]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(sweep(**instantiate(config.sweep))),
         draw=fig2.draw,
-        dataset="random units",
     )
 
 

@@ -1,4 +1,4 @@
-"""fig3: the γ sweep of the fully-connected residual unit: python scripts/fig3.py [seed=0] [ensemble=all]."""
+"""Make fig3: python scripts/fig3.py [seed=0] [ensemble=all]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(sweep(**instantiate(config.sweep))),
         draw=fig3.draw,
-        dataset="random units",
     )
 
 

@@ -1,4 +1,4 @@
-"""fig4: ten digits recovered from the last hidden layer: python scripts/fig4.py [seed=0] [unit=monotone]."""
+"""Make fig4: python scripts/fig4.py [seed=0] [unit=monotone]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -6,30 +6,20 @@ from omegaconf import DictConfig
 
 from replication.experiments.entry import command, make_figure, trained
 from replication.experiments.plots import fig4
-from replication.experiments.results import Result
-from replication.experiments.studies.recovery import recovery_table, undo
+from replication.experiments.studies.recovery import recovered_digits
 
 
 @hydra.main(config_path="../conf", config_name="fig4", version_base="1.3")
 @command
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
-    images, labels, indices = data.balanced_test(config.per_class)
-    network = trained(config, data)
-
-    def study() -> Result:
-        solutions = undo(network, images.double(), instantiate(config.solvers), config.tolerance)
-        pixels = {method: solution.value[:, 0].numpy() for method, solution in solutions.items()}
-        table = recovery_table(solutions, images.double(), labels, indices)
-        return Result(table, {"original": images.double()[:, 0].numpy()} | pixels)
-
+    test, network = data.balanced_test(config.per_class), trained(config, data)
     make_figure(
         "fig4",
         config,
-        study,
+        study=lambda: recovered_digits(network, test, instantiate(config.solvers), config.tolerance),
         draw=fig4.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

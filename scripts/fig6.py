@@ -1,4 +1,4 @@
-"""fig6: verdicts and steps of one ensemble against γ: python scripts/fig6.py [seed=0] [ensemble=gaussian]."""
+"""Make fig6: python scripts/fig6.py [seed=0] [ensemble=gaussian]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(verdicts(**instantiate(config.sweep))),
         draw=fig6.draw,
-        dataset="random units",
     )
 
 

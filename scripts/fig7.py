@@ -1,4 +1,4 @@
-"""fig7: a collision made visible: python scripts/fig7.py [points=25]."""
+"""Make fig7: python scripts/fig7.py [points=25]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(grid_images(instantiate(config.units, _convert_="all"), config.extent, config.points)),
         draw=fig7.draw,
-        dataset="two units of the plane",
     )
 
 

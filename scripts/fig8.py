@@ -1,15 +1,17 @@
-"""fig8: accuracy against the cost of the inverse, as the cap on ‖A‖ goes: python scripts/fig8.py [repetitions=2]."""
+"""Make fig8: python scripts/fig8.py [repetitions=2]."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import hydra
-import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.experiments.entry import command, folders, make_figure, trained
+from replication.experiments.entry import command, make_figure, trained_with_record, variant
 from replication.experiments.plots import fig8
 from replication.experiments.results import Result
-from replication.experiments.studies.caps import cap_row
-from replication.experiments.training import load_record, run_name
+from replication.experiments.studies.caps import cap_table
+from replication.networks import RectifierNetwork
 
 
 @hydra.main(config_path="../conf", config_name="fig8", version_base="1.3")
@@ -17,26 +19,20 @@ from replication.experiments.training import load_record, run_name
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
 
-    def rows(family: str, norm_cap: float | None, seed: int) -> list[dict[str, object]]:
-        run = config.copy()
-        run.unit.family, run.unit.make.norm_cap, run.seed = family, norm_cap, seed
-        network = trained(run, data)
-        record = load_record(folders(run).weights / run_name(run, data))
-        print(f"fig8: {family}, seed {seed}", flush=True)
-        images = {name: data.balanced_test(precision.per_class)[0] for name, precision in config.precisions.items()}
-        solver, repetitions, test_images = instantiate(config.solver), config.repetitions, len(data.test)
-        return [
-            cap_row(network, record, test_images, images[name], solver, name, precision.tolerance, repetitions)
-            for name, precision in config.precisions.items()
-        ]
+    def networks() -> Iterator[tuple[RectifierNetwork, dict[str, Any]]]:
+        for run in config.runs:
+            print(f"fig8: {run.family}, seed {run.seed}", flush=True)
+            changes = {"unit.family": run.family, "unit.make.norm_cap": run.norm_cap, "seed": run.seed}
+            yield trained_with_record(variant(config, changes), data)
 
     make_figure(
         "fig8",
         config,
-        study=lambda: Result(pd.DataFrame([row for run in config.runs for row in rows(**run)])),
+        study=lambda: Result(
+            cap_table(networks(), data, config.precisions, instantiate(config.solver), config.repetitions)
+        ),
         draw=fig8.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

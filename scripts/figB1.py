@@ -1,4 +1,4 @@
-"""figB1: random convolutional blocks by padding: python scripts/figB1.py [seed=0] [sweep.cases=500]."""
+"""Make figB1: python scripts/figB1.py [seed=0] [sweep.cases=500]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(padding_sweep(**instantiate(config.sweep))),
         draw=figB1.draw,
-        dataset="random convolutional blocks",
     )
 
 

@@ -1,4 +1,4 @@
-"""figB2: inverses of causal units against image size and kernel scale: python scripts/figB2.py [seed=0]."""
+"""Make figB2: python scripts/figB2.py [seed=0]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(causal_inverses(**instantiate(config.study))),
         draw=figB2.draw,
-        dataset="random causal units and images",
     )
 
 

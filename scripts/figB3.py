@@ -1,49 +1,34 @@
-"""figB3: digits through trained causal networks and back: python scripts/figB3.py [seed=0] [per_class=100]."""
+"""Make figB3: python scripts/figB3.py [seed=0] [per_class=100]."""
 
 from collections.abc import Iterator
 
 import hydra
-import numpy as np
-import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.experiments.entry import command, make_figure, trained
+from replication.experiments.entry import command, make_figure, trained, variant
 from replication.experiments.plots import figB3
-from replication.experiments.results import Result
-from replication.experiments.studies.recovery import in_percent, recovery_table, undo
+from replication.experiments.studies.recovery import recovery_by_network
+from replication.networks import RectifierNetwork
 
 
 @hydra.main(config_path="../conf", config_name="figB3", version_base="1.3")
 @command
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
-    images, labels, indices = data.balanced_test(config.per_class)
-    images = images.double()
+    test, solvers = data.balanced_test(config.per_class), instantiate(config.solvers)
 
-    def recoveries() -> Iterator[tuple[pd.DataFrame, dict[str, np.ndarray]]]:
+    def networks() -> Iterator[tuple[str, RectifierNetwork]]:
         for run in config.runs:
-            own = config.copy()
-            own.unit.family, own.unit.make.norm_cap = run.family, run.norm_cap
-            solutions = undo(trained(own, data), images, instantiate(config.solvers), config.tolerance)
-            table = recovery_table(solutions, images, labels, indices)
-            first = {f"{run.family}, {name}": kept.value[:: config.per_class, 0] for name, kept in solutions.items()}
-            yield table.assign(network=run.family), {name: value.numpy() for name, value in first.items()}
-
-    def study() -> Result:
-        tables, pixels = zip(*recoveries(), strict=True)
-        shown = {"original": images[:: config.per_class, 0].numpy()}
-        for part in pixels:
-            shown |= part
-        return Result(in_percent(pd.concat(tables, ignore_index=True)), shown)
+            changes = {"unit.family": run.family, "unit.make.norm_cap": run.norm_cap}
+            yield run.family, trained(variant(config, changes), data)
 
     make_figure(
         "figB3",
         config,
-        study,
+        study=lambda: recovery_by_network(networks(), test, config.per_class, solvers, config.tolerance),
         draw=figB3.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

@@ -1,4 +1,4 @@
-"""figB4: flows of causal units on the 8×8 digits: python scripts/figB4.py [study.seeds=[0,1,2]] [study.epochs=120]."""
+"""Make figB4: python scripts/figB4.py [study.seeds=[0,1,2]] [study.epochs=120]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,8 +18,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: flow_study(**study),
         draw=figB4.draw,
-        dataset=study["data"].title,
-        checksum=study["data"].checksum(),
+        data=study["data"],
     )
 
 

@@ -1,4 +1,4 @@
-"""figC1: error of recomputed states against depth: python scripts/figC1.py [study.depths=[4,40,400]]."""
+"""Make figC1: python scripts/figC1.py [study.depths=[4,40,400]]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(reconstruction(**instantiate(config.study))),
         draw=figC1.draw,
-        dataset="standard normal features",
     )
 
 

@@ -1,4 +1,4 @@
-"""figC2: peak memory and time of a training step against depth: python scripts/figC2.py [study.repetitions=3]."""
+"""Make figC2: python scripts/figC2.py [study.repetitions=3]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(memory(**instantiate(config.study))),
         draw=figC2.draw,
-        dataset="random images",
     )
 
 

@@ -1,10 +1,12 @@
-"""figC3: test accuracy against the share of training data: python scripts/figC3.py [trainer.max_steps=400]."""
+"""Make figC3: python scripts/figC3.py [trainer.max_steps=400]."""
+
+from typing import Any
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from replication.experiments.entry import command, folders, make_figure
+from replication.experiments.entry import command, folders, make_figure, variant
 from replication.experiments.plots import figC3
 from replication.experiments.results import Result
 from replication.experiments.studies.data_share import data_share
@@ -17,22 +19,25 @@ def main(config: DictConfig) -> None:
     data = instantiate(config.data)
     runs, subset = folders(config).runs / "figC3", config.subsets[data.name]
 
-    def record(network: str, share: float, seed: int) -> dict[str, object]:
-        run = config.copy()
-        with open_dict(run):
-            run.data = config.data.get(data.name, config.data)  # found once for all runs
-            run.data.share, run.data.batch_size = share * subset.share, subset.batch_size
-            run.seed, run.unit = seed, {"family": network}
-            run.network, run.training.penalty = config.networks[network].network, config.networks[network].penalty
-        return trained_record(run, runs, runs)
+    def record(network: str, share: float, seed: int) -> dict[str, Any]:
+        own = config.networks[network]
+        changes = {
+            "data": config.data.get(data.name, config.data),  # found once for all runs
+            "data.share": share * subset.share,
+            "data.batch_size": subset.batch_size,
+            "seed": seed,
+            "unit": {"family": network},
+            "network": own.network,
+            "training.penalty": own.penalty,
+        }
+        return trained_record(variant(config, changes), runs, runs)
 
     make_figure(
         "figC3",
         config,
         study=lambda: Result(data_share(record, list(config.networks), config.shares, config.seeds)),
         draw=figC3.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

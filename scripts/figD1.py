@@ -1,4 +1,4 @@
-"""figD1: probability of injectivity of Gaussian layers: python scripts/figD1.py [seed=0] [study.cases=200]."""
+"""Make figD1: python scripts/figD1.py [seed=0] [study.cases=200]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(injectivity(**instantiate(config.study, _convert_="all"))),
         draw=figD1.draw,
-        dataset="random Gaussian layers",
     )
 
 

@@ -1,4 +1,4 @@
-"""figD2: rows active at the adversarial direction: python scripts/figD2.py [seed=0] [study.trials=100]."""
+"""Make figD2: python scripts/figD2.py [seed=0] [study.trials=100]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(adversarial(**instantiate(config.study, _convert_="all"))),
         draw=figD2.draw,
-        dataset="random Gaussian layers",
     )
 
 

@@ -1,4 +1,4 @@
-"""figD3: digits that a Gaussian layer cannot tell apart: python scripts/figD3.py [seed=0] [study.expansivity=2.1]."""
+"""Make figD3: python scripts/figD3.py [seed=0] [study.expansivity=2.1]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,8 +18,7 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: wedges(data, **instantiate(config.study, _convert_="all")),
         draw=figD3.draw,
-        dataset=data.title,
-        checksum=data.checksum(),
+        data=data,
     )
 
 

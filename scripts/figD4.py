@@ -1,4 +1,4 @@
-"""figD4: stability of the inverse of ReLU layers against expansivity: python scripts/figD4.py [study.noise=0.01]."""
+"""Make figD4: python scripts/figD4.py [study.noise=0.01]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(noisy_inverses(**instantiate(config.study, _convert_="all"))),
         draw=figD4.draw,
-        dataset="random Gaussian layers and orthogonal frames",
     )
 
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from replication.experiments.entry import ending_in_one_sentence
-from replication.experiments.results import write_atomically
+from replication.experiments.files import write_atomically
 from replication.experiments.studies.gather import gather
 
 

@@ -9,7 +9,8 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from replication.experiments.results import ROOT, write_atomically
+from replication.experiments.files import write_atomically
+from replication.experiments.places import ROOT
 
 NEVER = {"replication-rectifier", "tensorboard"}  # itself, and what the reference run does not use
 

@@ -3,23 +3,21 @@
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import (
     FAST_STAGE,
-    SIDE_BY_SIDE,
-    Stage,
+    checked,
     figure_names,
+    figure_stage,
     plan,
-    run_all,
     stale,
-    usual_seconds,
     write_stamp,
 )
-from replication.experiments.results import ROOT
+from replication.experiments.places import FIGURES, ROOT
+from replication.experiments.running import SIDE_BY_SIDE, run_all
 
 OUTPUTS = ROOT / "outputs"
 console = Console(highlight=False, soft_wrap=True)
@@ -33,31 +31,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(names: list[str]) -> list[str]:
-    """Return the figures of these names, or all but the benchmarks."""
-    if unknown := sorted(set(names) - set(figure_names())):
-        raise ValueError(f"there is no figure {', '.join(unknown)}; there are {', '.join(figure_names())}")
-    return names or [name for name in figure_names() if not name.startswith("bench")]
-
-
-def stage(name: str, options: tuple[str, ...], folder: Path, fast: bool) -> Stage:
-    """Return the command that makes a figure; the committed one says how long it usually takes."""
-    where = (f"paths.figures_dir={folder}",) if fast else ()
-    usual = FAST_STAGE if fast else usual_seconds(ROOT / "figures" / f"{name}.json")
-    return Stage(name, (f"scripts/{name}.py", *where, *options), folder / f"{name}.json", usual)
-
-
 def main() -> None:
     asked = arguments()
-    folder = OUTPUTS / "fast" if asked.fast else ROOT / "figures"
+    folder = OUTPUTS / "fast" if asked.fast else FIGURES
     stamps, logs = (OUTPUTS / f"{kind}{'-fast' if asked.fast else ''}" for kind in ("made", "logs"))
     options = dict(plan(asked.fast))
-    reasons = {name: stale(name, options[name], folder, stamps) for name in chosen(asked.figures)}
+    names = checked(asked.figures) or [name for name in figure_names() if not name.startswith("bench")]
+    reasons = {name: stale(name, options[name], folder, stamps) for name in names}
     if asked.list:
         for name, reason in reasons.items():
             print(f"{name}: {reason or 'made'}")
         return
-    todo = [stage(name, options[name], folder, asked.fast) for name, reason in reasons.items() if reason]
+    place, usual = ([f"paths.figures_dir={folder}"], FAST_STAGE) if asked.fast else ([], None)
+    todo = [figure_stage(name, [*place, *options[name]], folder, usual) for name, why in reasons.items() if why]
     if len(todo) == 1:  # it says itself how far it is
         if subprocess.run([sys.executable, *todo[0].command], cwd=ROOT, check=False).returncode:
             sys.exit(1)

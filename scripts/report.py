@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from replication.experiments.entry import ending_in_one_sentence
+from replication.experiments.files import write_atomically
 from replication.experiments.pipeline import figure_names
+from replication.experiments.places import FIGURES
 from replication.experiments.report import page
-from replication.experiments.results import write_atomically
-from replication.experiments.texts import FIGURES, words_on_figures
+from replication.experiments.texts import words_on_figures
 
 
 def main(folder: Path) -> None:

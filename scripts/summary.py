@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from replication.experiments.configuration import title_of
 from replication.experiments.entry import ending_in_one_sentence
-from replication.experiments.results import ROOT
+from replication.experiments.places import FIGURES
 
 
 def main(folder: Path) -> None:
@@ -18,10 +19,10 @@ def main(folder: Path) -> None:
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         picture = path.with_suffix(".png").name
-        table.add_row(record["figure"], picture, record["shows"], record["dataset"], f"{record['seconds']:.1f}")
+        table.add_row(path.stem, picture, title_of(path.stem), record["dataset"], f"{record['seconds']:.1f}")
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 if __name__ == "__main__":
     with ending_in_one_sentence():
-        main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "figures")
+        main(Path(sys.argv[1]) if len(sys.argv) > 1 else FIGURES)

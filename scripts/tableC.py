@@ -1,4 +1,4 @@
-"""tableC: the networks of paper C and the trainings there are: python scripts/tableC.py [study.images=4]."""
+"""Make tableC: python scripts/tableC.py [study.images=4]."""
 
 import hydra
 from hydra.utils import instantiate
@@ -19,7 +19,6 @@ def main(config: DictConfig) -> None:
         config,
         study=lambda: Result(preset_table(weights, **instantiate(config.study))),
         draw=tableC.draw,
-        dataset="random images; trainings as listed",
     )
 
 

@@ -4,8 +4,10 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from replication.experiments.entry import command, folders, in_multirun
-from replication.experiments.training import is_trained, refuse_other_weights, train, weights_path
+from replication.experiments.entry import command, folders
+from replication.experiments.records import in_multirun
+from replication.experiments.training import train
+from replication.experiments.weights import is_trained, refuse_other_weights, weights_path
 
 
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")

@@ -9,28 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from replication.experiments.entry import ending_in_one_sentence
-from replication.experiments.pipeline import SIDE_BY_SIDE, Stage, figure_names, run_all, usual_seconds
-from replication.experiments.results import ROOT
+from replication.experiments.pipeline import checked, figure_names, figure_stage
+from replication.experiments.places import CONF, FIGURES
+from replication.experiments.running import SIDE_BY_SIDE, run_all
 from replication.experiments.studies.verification import Rules, verify
 
-FIGURES, RULES = ROOT / "figures", ROOT / "conf" / "verify.yaml"
+RULES = CONF / "verify.yaml"
 SHOWN = 10  # differences of a figure that are printed
 console = Console(highlight=False, soft_wrap=True)
-
-
-def recomputation(name: str, folder: Path) -> Stage:
-    """Return the stage that makes a figure, as it was committed, in another folder."""
-    words = (f"scripts/{name}.py", f"paths.figures_dir={folder}", f"paths.outputs_dir={folder}/outputs")
-    return Stage(name, words, folder / f"{name}.json", usual_seconds(FIGURES / f"{name}.json"))
-
-
-def chosen(names: list[str], fast: bool, rules: Rules) -> list[str]:
-    """Return the figures to verify: those named, else the quick ones, else all."""
-    all_names = figure_names()
-    unknown = {*names, *rules.fast, *rules.tables} - set(all_names)
-    if unknown:
-        raise ValueError(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(all_names)}")
-    return names or (list(rules.fast) if fast else all_names)
 
 
 def report(name: str, found: list[str], progress: str) -> None:
@@ -50,10 +36,14 @@ def main() -> int:
     parser.add_argument("--against", type=Path, default=FIGURES, help="folder of the tables; default: figures")
     options = parser.parse_args()
     rules, differing = Rules.read(RULES), 0
-    with tempfile.TemporaryDirectory() as folder:
-        todo = [recomputation(name, Path(folder)) for name in chosen(options.figures, options.fast, rules)]
-        for stage, progress in run_all(todo, Path(folder) / "logs", at_once=SIDE_BY_SIDE if options.fast else 1):
-            found = verify(stage.name, options.against, Path(folder), rules)
+    checked([*rules.fast, *rules.tables])
+    names = checked(options.figures) or (rules.fast if options.fast else figure_names())
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        words = [f"paths.figures_dir={folder}", f"paths.outputs_dir={folder / 'outputs'}"]
+        todo = [figure_stage(name, words, folder) for name in names]
+        for stage, progress in run_all(todo, folder / "logs", at_once=SIDE_BY_SIDE if options.fast else 1):
+            found = verify(stage.name, options.against, folder, rules)
             report(stage.name, found, progress)
             differing += bool(found)
     console.print(f"{len(todo) - differing} of {len(todo)} tables agree with the committed ones")

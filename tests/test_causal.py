@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from builders import causal_unit, cycling, monotone_causal_unit
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import convolution_matrix, exact_minors, forward, preimages
@@ -35,18 +36,6 @@ corners = pytest.mark.parametrize("corner", CORNERS)
 solvers = pytest.mark.parametrize("solver", SOLVERS)
 
 
-def unit_of(
-    g: torch.Generator, channels: int, hidden: int, k: int, size: tuple[int, int], corner: str, scale: float = 1.0
-) -> CausalConvUnit:
-    """A causal unit with normal taps, whose standard deviation is `scale`, and normal biases, in float64."""
-    unit = CausalConvUnit(channels, hidden, k, size, corner).double()
-    with torch.no_grad():
-        for name, parameter in unit.named_parameters():
-            factor = scale if name.startswith("weight") else 1.0
-            parameter.copy_(factor * torch.randn(parameter.shape, generator=g, dtype=torch.float64))
-    return unit
-
-
 def as_matrices(unit: CausalConvUnit, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
     """W₁, b₁, W₂, b₂ of the unit on images of a size, by the oracle."""
     weight1, weight2 = (kernel.detach().numpy() for kernel in unit.kernels())
@@ -69,7 +58,7 @@ def test_the_test_of_one_pixel_is_that_of_the_whole_matrix_and_its_collisions_co
     for case in range(500):
         channels, k, size = draw(1, 2), draw(1, 3), (draw(1, 3), draw(2, 3))
         hidden = draw(1, channels)
-        unit = unit_of(g, channels, hidden, k, size, CORNERS[case % 4])
+        unit = causal_unit(g, channels, hidden, k, size, CORNERS[case % 4])
         W1, b1, W2, b2 = as_matrices(unit, size)
         whole = bool(p_matrix_test(torch.as_tensor(W1 @ W2)).signs == POSITIVE)
         row, column = (k - 1 if "top" in unit.padding else 0), (k - 1 if "left" in unit.padding else 0)
@@ -91,7 +80,7 @@ def test_the_test_of_one_pixel_is_that_of_the_whole_matrix_and_its_collisions_co
 def test_images_of_certified_units_have_one_preimage_and_of_others_several(case: int) -> None:
     g = torch.Generator().manual_seed(case)
     size = (2, 4)
-    unit = unit_of(g, 1, 1, 2, size, CORNERS[case % 4])
+    unit = causal_unit(g, 1, 1, 2, size, CORNERS[case % 4])
     with torch.no_grad():
         unit.weight2 *= (1 if case < 3 else -4) * torch.sign(unit.weight1.sum() * unit.weight2.sum())
     matrices = as_matrices(unit, size)
@@ -125,8 +114,8 @@ def test_every_inverse_brings_every_image_back(
 
 
 def test_pixels_of_order_three_where_newton_cycles_are_left_to_pivoting() -> None:
-    a = 1.5  # M = [[1, 0, a], [a, 1, 0], [0, a, 1]] is a P-matrix on which Newton's method cycles from some starts
-    A = torch.tensor([[0, 0, a], [a, 0, 0], [0, a, 0]], dtype=torch.float64)
+    a = 1.5  # a P-matrix on which Newton's method cycles from some starts
+    A = cycling(a) - torch.eye(3).double()
     unit = CausalConvUnit(3, 3, 2).double()
     with torch.no_grad():
         unit.weight1.mul_(0.2)
@@ -182,7 +171,7 @@ def test_a_row_that_fails_leaves_the_others_alone() -> None:
 
 
 def test_outputs_that_are_no_numbers_are_refused_and_overflow_is_said() -> None:
-    unit = unit_of(torch.Generator().manual_seed(0), 2, 2, 3, (40, 40), "top-left", scale=1e4)
+    unit = causal_unit(torch.Generator().manual_seed(0), 2, 2, 3, (40, 40), "top-left", scale=1e4)
     with torch.no_grad():
         unit.weight2[:, :, -1, -1] = unit.weight1[:, :, -1, -1].T
     with pytest.raises(ValueError, match="not finite"):
@@ -197,10 +186,7 @@ def test_outputs_that_are_no_numbers_are_refused_and_overflow_is_said() -> None:
 @pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_jacobi_ends_after_as_many_steps_as_there_are_diagonals_whatever_the_taps(scale: float) -> None:
     torch.manual_seed(1)
-    unit = MonotoneCausalConvUnit(2, 3, 3).double()
-    with torch.no_grad():
-        unit.weight1 *= scale
-        unit.taps2 *= scale
+    unit = monotone_causal_unit(2, 3, scale)
     x = torch.randn(5, 2, 7, 9, dtype=torch.float64)
     y = unit(x).detach()
     solution = unit.inverse(y, "jacobi", tolerance=1e-12)
@@ -211,7 +197,7 @@ def test_jacobi_ends_after_as_many_steps_as_there_are_diagonals_whatever_the_tap
 
 @corners
 def test_log_determinants_are_those_of_the_whole_jacobian(corner: str) -> None:
-    unit = unit_of(torch.Generator().manual_seed(2), 2, 3, 3, (4, 3), corner, scale=0.5)
+    unit = causal_unit(torch.Generator().manual_seed(2), 2, 3, 3, (4, 3), corner, scale=0.5)
     x = torch.randn(5, 2, 4, 3, dtype=torch.float64)
     for image, found in zip(x, unit.log_abs_det_jacobian(x), strict=True):
         jacobian = torch.autograd.functional.jacobian(lambda v: unit(v[None])[0].flatten(), image).reshape(24, 24)
@@ -281,10 +267,7 @@ def test_monotone_causal_units_are_certified_whatever_their_parameters(corner: s
 @pytest.mark.parametrize("scale", [0.3, 1.0])
 def test_inverse_condition_is_the_norm_of_the_inverse_jacobian(scale: float) -> None:
     torch.manual_seed(4)
-    unit = MonotoneCausalConvUnit(2, 3).double()
-    with torch.no_grad():
-        unit.weight1 *= 3 * scale
-        unit.taps2 *= 3 * scale
+    unit = monotone_causal_unit(2, 3, 3 * scale)
     x = torch.randn(4, 2, 5, 4, dtype=torch.float64)
     y = unit(x).detach()
     for row, estimate in enumerate(unit.inverse_condition(x, iterations=200)):

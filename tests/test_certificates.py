@@ -8,6 +8,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from builders import (
+    KINDS,
+    arrays_of,
+    cycling,
+    normal_parameters,
+    triangular,
+    unit_of_kind,
+    unit_of_matrix,
+    without_biases,
+)
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from oracles import ExactUnit, exact_minors, preimages, rational, smallest_singular_value, squared_distance
@@ -32,28 +42,6 @@ from replication.certification import inverse_lipschitz
 from replication.certification.collisions import collision_ratio, piece_signs
 from replication.conditions import P_MATRIX_LIMIT
 
-KINDS = ["normal", "integer", "zero column", "repeated row", "rectangular block"]
-
-
-def random_unit(kind: str, h: int, d: int, scale: float, seed: int) -> ResidualUnit:
-    """A unit of random matrices, or of degenerate ones: with singular minors, zero columns or repeated rows."""
-    rng = np.random.default_rng(seed)
-    W1, W2 = rng.normal(size=(h, d)), scale * rng.normal(size=(d, h)) / math.sqrt(h * d)
-    b1, b2 = rng.normal(size=h), rng.normal(size=d)
-    if kind == "integer":
-        W1, W2, b1, b2 = (rng.integers(-2, 3, array.shape).astype(float) for array in (W1, W2, b1, b2))
-    elif kind == "zero column":
-        W2[:, 0] = 0
-    elif kind == "repeated row":
-        W1[-1], b1[-1] = W1[0], b1[0]
-    elif kind == "rectangular block":
-        W1, W2 = np.triu(W1), np.triu(W2)
-    return ResidualUnit(*(torch.as_tensor(array) for array in (W1, b1, W2, b2)))
-
-
-def arrays(unit: ResidualUnit) -> list[np.ndarray]:
-    return [parameter.detach().numpy() for parameter in (unit.W1, unit.b1, unit.W2, unit.b2)]
-
 
 def assert_collides(unit: ResidualUnit, witness: tuple[Tensor, Tensor]) -> None:
     x1, x2 = witness
@@ -64,8 +52,8 @@ def assert_collides(unit: ResidualUnit, witness: tuple[Tensor, Tensor]) -> None:
 
 @given(st.sampled_from(KINDS), st.integers(1, 7), st.integers(1, 7), st.floats(0.3, 8), st.integers(0, 10_000))
 def test_verdicts_agree_with_all_principal_minors(kind: str, h: int, d: int, scale: float, seed: int) -> None:
-    unit = random_unit(kind, h, d, scale, seed)
-    W1, _, W2, _ = arrays(unit)
+    unit = unit_of_kind(kind, h, d, scale, seed)
+    W1, _, W2, _ = arrays_of(unit)
     minors = exact_minors(W1, W2)
     certificate = unit.certificate()
     assert certificate.reason.endswith(".")
@@ -85,9 +73,9 @@ def test_verdicts_agree_with_all_principal_minors(kind: str, h: int, d: int, sca
 
 @given(st.sampled_from(KINDS), st.integers(1, 6), st.integers(1, 6), st.floats(0.3, 6), st.integers(0, 10_000))
 def test_exact_recovers_every_input_of_an_invertible_unit(kind: str, h: int, d: int, scale: float, seed: int) -> None:
-    unit = random_unit(kind, h, d, scale, seed)
+    unit = unit_of_kind(kind, h, d, scale, seed)
     assume(unit.certificate().verdict is Verdict.INVERTIBLE)
-    W1, b1, W2, b2 = arrays(unit)
+    W1, b1, W2, b2 = arrays_of(unit)
     x = torch.as_tensor(np.random.default_rng(seed).integers(-3, 4, (4, d)), dtype=torch.float64)
     with torch.no_grad():
         unit.b1[0] = -unit.W1[0] @ x[0]  # a preactivation of zero
@@ -103,12 +91,12 @@ def test_exact_recovers_every_input_of_an_invertible_unit(kind: str, h: int, d: 
 
 @given(st.integers(2, 5), st.floats(1.5, 8), st.integers(0, 10_000))
 def test_units_that_are_not_invertible_have_two_preimages_of_one_output(n: int, scale: float, seed: int) -> None:
-    unit = random_unit("normal", n, n, scale, seed)
+    unit = unit_of_kind("normal", n, n, scale, seed)
     certificate = unit.certificate()
     assume(certificate.verdict is Verdict.NOT_INVERTIBLE)
-    assume(smallest_singular_value(*(arrays(unit)[i] for i in (0, 2))) > 1e-4)
+    assume(smallest_singular_value(*(arrays_of(unit)[i] for i in (0, 2))) > 1e-4)
     y = unit(certificate.witness[0][None])[0].detach().numpy()
-    found = preimages(y, *arrays(unit), slack=1e-7)
+    found = preimages(y, *arrays_of(unit), slack=1e-7)
     for x in certificate.witness:
         assert min(np.linalg.norm(x.numpy() - other) for other in found) < 1e-5 * (1 + np.linalg.norm(x.numpy()))
     assert len(found) >= 2
@@ -116,30 +104,13 @@ def test_units_that_are_not_invertible_have_two_preimages_of_one_output(n: int, 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.floats(0.1, 4), st.integers(0, 10_000))
 def test_certified_units_have_one_preimage(h: int, d: int, scale: float, seed: int) -> None:
-    g = torch.Generator().manual_seed(seed)
-    W1, b1, W2, b2 = (torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((h, d), (h,), (d, h), (d,)))
+    W1, b1, W2, b2 = normal_parameters(h, d, seed)
     unit = ResidualUnit(scale * W1 / d, b1, W2 / h, b2)
     certificate = unit.certificate()
     assert certificate.reason.endswith(".")
     if certificate.verdict is Verdict.INVERTIBLE:
-        y = torch.randn(d, dtype=torch.float64, generator=g)
-        arrays = [tensor.detach().numpy() for tensor in (unit.W1, unit.b1, unit.W2, unit.b2)]
-        assert len(preimages(y.numpy(), *arrays)) == 1
-
-
-def triangular(n: int) -> Tensor:
-    """Murty's matrix M, ones on the diagonal and twos below: all its minors are 1, and Murty's method may be slow."""
-    return torch.tril(torch.full((n, n), 2.0, dtype=torch.float64), -1) + torch.eye(n, dtype=torch.float64)
-
-
-def unit_of(M: Tensor) -> ResidualUnit:
-    """The unit with A = M − I and W₁ = I."""
-    eye, zero = torch.eye(len(M), dtype=M.dtype), torch.zeros(len(M), dtype=M.dtype)
-    return ResidualUnit(eye, zero, M - eye, zero)
-
-
-def cycling(a: float) -> Tensor:
-    return torch.tensor([[1, 0, a], [a, 1, 0], [0, a, 1]], dtype=torch.float64)
+        y = torch.randn(d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
+        assert len(preimages(y.numpy(), *arrays_of(unit))) == 1
 
 
 @pytest.mark.parametrize(
@@ -156,7 +127,7 @@ def cycling(a: float) -> Tensor:
     ],
 )
 def test_each_condition_is_found_and_named(M: Tensor, condition: str | None) -> None:
-    certificate = unit_of(M.double()).certificate()
+    certificate = unit_of_matrix(M.double()).certificate()
     assert certificate.condition == condition
     expected = {"collision": Verdict.NOT_INVERTIBLE, None: Verdict.UNKNOWN}.get(condition, Verdict.INVERTIBLE)
     assert certificate.verdict is expected
@@ -165,7 +136,7 @@ def test_each_condition_is_found_and_named(M: Tensor, condition: str | None) -> 
 def test_collisions_keep_the_units_dtype_and_survive_large_biases() -> None:
     M = torch.tensor([[1.0, 3.0], [3.0, 1.0]])
     for dtype in (torch.float32, torch.float64):
-        unit = unit_of(M.to(dtype))
+        unit = unit_of_matrix(M.to(dtype))
         with torch.no_grad():
             unit.b1.fill_(1e4)
         certificate = unit.certificate()
@@ -187,7 +158,7 @@ def test_witnesses_collide_in_exact_arithmetic(seed: int, dtype: torch.dtype, pa
     witness = unit.certificate().witness
     if witness is not None:
         assert_collides(unit, witness)
-        exact = ExactUnit(*(array.astype(float) for array in arrays(unit)))
+        exact = ExactUnit(*(array.astype(float) for array in arrays_of(unit)))
         x1, x2 = (rational(x.double().numpy()) for x in witness)
         assert squared_distance(exact(x1), exact(x2)) <= Fraction(torch.finfo(dtype).eps) * squared_distance(x1, x2)
 
@@ -222,13 +193,12 @@ def test_a_slope_summed_up_from_many_terms_has_the_right_sign_or_none(h: int, si
 
 
 def test_products_that_overflow_decide_nothing() -> None:
-    zero = torch.zeros(2, dtype=torch.float64)
     for sign in (1, -1):
         large = torch.diag(torch.tensor([1e155, 1.0], dtype=torch.float64))
-        certificate = ResidualUnit(large, zero, sign * large, zero).certificate()  # A has an entry of ±1e310
+        unit = without_biases(large, sign * large)  # A has an entry of ±1e310
+        certificate = unit.certificate()
         assert certificate.verdict is Verdict.UNKNOWN
         assert "overflows in float64" in certificate.reason
-        unit = ResidualUnit(large, zero, sign * large, zero)
         assert torch.isinf(inverse_lipschitz(unit.rectifier_map((2,))))
         for solver in ("exact", "pivoting", "modulus", "banach"):
             solution = unit.inverse(torch.ones(1, 2, dtype=torch.float64), solver)
@@ -266,14 +236,13 @@ def test_witnesses_of_causal_units_collide_on_whole_images(corner: str) -> None:
 
 def test_extreme_scales_are_decided_or_left_open() -> None:
     D = torch.float64
-    zero = torch.zeros(3, dtype=D)
     W2 = torch.tensor([[0, -1e-170, 0], [0, 0, 1e200], [1e200, 0, 0]], dtype=D)
-    hidden = ResidualUnit(torch.diag(torch.tensor([1e-170, 1, 1], dtype=D)), zero, W2, zero)
+    hidden = without_biases(torch.diag(torch.tensor([1e-170, 1, 1], dtype=D)), W2)
     assert hidden.certificate().verdict is not Verdict.INVERTIBLE  # det M = 1 − 1e60, behind an entry that underflows
     scales = torch.tensor([1e8, 1e-8, 1], dtype=D)
-    folded = ResidualUnit(torch.diag(scales), zero, -2 * torch.diag(1 / scales), zero).certificate()  # M = −I
+    folded = without_biases(torch.diag(scales), -2 * torch.diag(1 / scales)).certificate()  # M = −I
     assert folded.verdict is Verdict.NOT_INVERTIBLE
-    barely = ResidualUnit(torch.eye(3, dtype=D), zero, (1e-9 - 1) * torch.eye(3, dtype=D), zero).certificate()
+    barely = without_biases(torch.eye(3, dtype=D), (1e-9 - 1) * torch.eye(3, dtype=D)).certificate()
     assert "1 - 1e-09 < 1" in barely.reason
 
 
@@ -281,30 +250,29 @@ def test_past_the_limit_large_units_are_decided_by_blocks_or_small_minors_or_not
     n = P_MATRIX_LIMIT + 6
     g = torch.Generator().manual_seed(0)
     noise = torch.randn(n, n, dtype=torch.float64, generator=g)
-    spread = unit_of(torch.eye(n).double() + noise / 6)
+    spread = unit_of_matrix(torch.eye(n).double() + noise / 6)
     assert spread.certificate().verdict is Verdict.UNKNOWN
     assert f"past the limit {P_MATRIX_LIMIT}" in spread.certificate().reason
     blocks = torch.triu(9 * noise, 3) + torch.block_diag(*[cycling(3.0)] * (n // 3))
-    assert unit_of(blocks).certificate().condition == "triangular"
+    assert unit_of_matrix(blocks).certificate().condition == "triangular"
     folded = torch.eye(n).double() + noise / 4
     folded[3, 20] = folded[20, 3] = 2
-    certificate = unit_of(folded).certificate()
+    certificate = unit_of_matrix(folded).certificate()
     assert certificate.verdict is Verdict.NOT_INVERTIBLE
-    assert_collides(unit_of(folded), certificate.witness)
+    assert_collides(unit_of_matrix(folded), certificate.witness)
 
 
 def test_units_with_more_hidden_than_input_coordinates_are_never_guessed() -> None:
     # f(x) = −4x, with a negative determinant everywhere: M is no P-matrix, and f is invertible all the same
     W1 = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     W2 = torch.tensor([[-5.0, 5.0]], dtype=torch.float64)
-    zero = torch.zeros(2, dtype=torch.float64)
-    unit = ResidualUnit(W1, zero, W2, zero[:1])
+    unit = without_biases(W1, W2)
     torch.testing.assert_close(unit(torch.tensor([[2.0], [-3.0]]).double()), torch.tensor([[-8.0], [12.0]]).double())
     certificate = unit.certificate()
     assert certificate.verdict is Verdict.UNKNOWN
     assert "h = 2 > d = 1" in certificate.reason
     # f(x) = x − 5·relu(x) + relu(−x)/2 folds
-    folded = ResidualUnit(W1, zero, torch.tensor([[-5.0, 0.5]], dtype=torch.float64), zero[:1]).certificate()
+    folded = without_biases(W1, torch.tensor([[-5.0, 0.5]], dtype=torch.float64)).certificate()
     assert folded.verdict is Verdict.NOT_INVERTIBLE
 
 
@@ -323,9 +291,7 @@ def test_a_certificate_without_image_size_says_what_to_do() -> None:
 
 
 def test_a_batch_has_a_certificate_for_each_unit() -> None:
-    batch = ResidualUnit(
-        torch.eye(2).repeat(3, 1, 1) / 2, torch.zeros(3, 2), torch.eye(2).repeat(3, 1, 1), torch.zeros(3, 2)
-    )
+    batch = unit_of_matrix(1.5 * torch.eye(2).repeat(3, 1, 1))
     with pytest.raises(ValueError, match=r"unit\[i\]\.certificate"):
         batch.certificate()
     assert batch[2].certificate().condition == "lipschitz"
@@ -369,16 +335,14 @@ def test_error_bound_holds_down_to_rounding(solver: str, dtype: torch.dtype) -> 
 
 
 def test_error_bound_is_none_where_no_constant_is_known() -> None:
-    unit = unit_of(cycling(3.0))
+    unit = unit_of_matrix(cycling(3.0))
     solution = unit.inverse(torch.ones(1, 3).double(), "exact")
     assert solution.status[0] is Status.CONVERGED
     assert solution.error_bound is None
 
 
 def test_error_bounds_of_a_batch_are_those_of_its_units() -> None:
-    matrices = torch.stack([1.5 * torch.eye(3).double(), triangular(3), cycling(3.0)]) - torch.eye(3).double()
-    zero = torch.zeros(3, 3, dtype=torch.float64)
-    batch = ResidualUnit(torch.eye(3).double().repeat(3, 1, 1), zero, matrices, zero)
+    batch = unit_of_matrix(torch.stack([1.5 * torch.eye(3).double(), triangular(3), cycling(3.0)]))
     y = torch.ones(3, 3, dtype=torch.float64)
     together = batch.inverse(y, "banach", max_iterations=3).error_bound
     alone = [batch[unit].inverse(y[unit : unit + 1], "banach", max_iterations=3).error_bound for unit in range(3)]
@@ -389,8 +353,7 @@ def test_error_bounds_of_a_batch_are_those_of_its_units() -> None:
 
 def statements() -> list[object]:
     """One of each kind of statement, of both truths where there are two."""
-    certificates = [ResidualUnit(torch.eye(2), torch.zeros(2), s * torch.eye(2), torch.zeros(2)).certificate()
-                    for s in (0.5, -3.0)]  # fmt: skip
+    certificates = [without_biases(torch.eye(2), s * torch.eye(2)).certificate() for s in (0.5, -3.0)]
     network = LayerwiseNetwork(StandardConvUnit(1, 1, image_size=(2, 2))).certificate()
     tests = [directed_spanning_test(torch.tensor(rows)) for rows in ([[1.0], [-1.0]], [[1.0], [2.0]])]
     assert [certificate.verdict.value for certificate in certificates] == ["invertible", "not invertible"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import composed
 from conftest import ROOT
-from test_config import composed
 
-from replication.experiments.results import as_read, changed_settings, configuration_of
+from replication.experiments.configuration import as_read, changed_settings, configuration_of
 from replication.experiments.studies.claims import (
     Check,
     Claim,

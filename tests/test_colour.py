@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
-from replication.experiments.data import images as module
+from replication.experiments.data import downloads as module
 from replication.experiments.data.augmentation import RandomCropFlip
+from replication.experiments.data.batches import balanced_share
 from replication.experiments.data.colour import CIFAR10, STL10, cifar10_or_digits
-from replication.experiments.data.images import DataUnavailableError, Digits, balanced_share
+from replication.experiments.data.downloads import DataUnavailableError
+from replication.experiments.data.images import Digits
 
 OPTIONS = {"batch_size": 10, "epochs": 1, "seed": 0}
 

@@ -6,66 +6,25 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from builders import CONF, composed, options
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from replication.experiments.pipeline import plan
-from replication.experiments.results import as_read, committed, configuration_of
+from replication.experiments.configuration import committed, configuration_of, declared, title_of
+from replication.experiments.entry import dataset_of, variant
+from replication.experiments.pipeline import figure_names, plan
 from replication.experiments.settings import check_settings, chosen_groups
-from replication.solvers import get_solver
+from replication.solvers import SOLVERS, get_solver
 
-CONF = ROOT / "conf"
-ENTRY_POINTS = [
-    "fig1",
-    "fig2",
-    "fig3",
-    "fig4",
-    "fig5",
-    "fig6",
-    "fig7",
-    "fig8",
-    "figB1",
-    "figB2",
-    "figB3",
-    "figB4",
-    "figC1",
-    "figC2",
-    "figC3",
-    "table1",
-    "tableC",
-    "bench_solvers",
-    "bench_network",
-    "bench_sweep",
-    "train",
-    "figD1",
-    "figD2",
-    "figD3",
-    "figD4",
-]
+ENTRY_POINTS = [*figure_names(), "train"]
 GROUPS = ["data", "unit", "network", "training", "trainer", "logger"]
-
-
-def composed(name: str, *overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=list(overrides))
-
-
-def recorded(name: str, *overrides: str) -> dict[str, object]:
-    """What a record says of data and settings."""
-    return {"dataset": "random images", "configuration": as_read(configuration_of(composed(name, *overrides)))}
-
-
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_every_entry_point_composes_and_resolves(name: str) -> None:
     config = composed(name)
     assert OmegaConf.to_container(config, resolve=True, throw_on_missing=True)["seed"] == 0
-    assert name == "train" or config.shows
+    assert name == "train" or config.title
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
@@ -116,6 +75,38 @@ def test_every_solver_instantiates_as_the_one_of_its_name(option: str) -> None:
     assert made == get_solver(option)
 
 
+def test_every_solver_is_a_choice_and_every_choice_a_solver() -> None:
+    assert options("solver") == sorted(SOLVERS)
+
+
+@pytest.mark.parametrize("name", figure_names())
+def test_a_figure_says_in_one_line_what_it_shows_and_what_it_is_made_from(name: str) -> None:
+    said = declared(name)
+    assert said.title == title_of(name)
+    assert "\n" not in said.title
+    config = composed(name)
+    assert said.get("dataset") or {"data", "study"} & set(config)
+    assert not {"title", "dataset", "fast"} & set(configuration_of(config))  # words, not settings
+
+
+def test_data_are_named_by_their_configuration_or_by_themselves() -> None:
+    digits = instantiate(composed("fig4", "data=digits").data)
+    assert dataset_of(composed("fig2"), None) == ("random units", None)
+    assert dataset_of(composed("fig1", "data=digits"), digits) == (f"the shape of {digits.title}", None)
+    assert dataset_of(composed("fig4", "data=digits"), digits) == (digits.title, digits.checksum())
+    with pytest.raises(ValueError, match="must say what the figure is made from"):
+        dataset_of(composed("fig4"), None)
+
+
+def test_a_variant_has_other_settings_and_leaves_its_original_alone() -> None:
+    config = composed("table1")
+    other = variant(config, {"unit": config.families.causal, "seed": 2, "data.share": 0.5})
+    assert other.unit == config.families.causal
+    assert (other.seed, other.data.share) == (2, 0.5)
+    assert config == composed("table1")
+    assert other.unit != config.unit
+
+
 def test_families_of_table1_are_those_of_the_unit_group() -> None:
     config = composed("table1")
     assert sorted(config.families) == options("unit")
@@ -145,6 +136,7 @@ def test_families_of_table1_are_those_of_the_unit_group() -> None:
         ("figC2", "study.series=[{batch: 1, stages: [[1, 0, 1]]}]", "study.series.stages must be a whole number"),
         ("figD2", "study.expansivity=[abc]", "study.expansivity must be a finite number above 0, not 'abc'"),
         ("figD4", "study.sizes=3", "study.sizes must be a list that is not empty"),
+        ("bench_sweep", "bench.sizes=[0]", "bench.sizes must be a whole number of at least 1, not 0"),
         ("train", "training.optimizer.lr=-1", "training.optimizer.lr must be a finite number above 0, not -1"),
     ],
 )

@@ -10,28 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import digits, mnist
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replication.experiments.data import downloads
 from replication.experiments.data import images as module
 from replication.experiments.data.augmentation import RandomAffine
 from replication.experiments.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform
-from replication.experiments.data.images import MNIST, DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
+from replication.experiments.data.images import DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
 
 ENSEMBLES = [Gaussian(), Uniform(), Entrywise(), Gram(), Monotone(), Skew()]
 
 
-def mnist(folder: Path) -> MNIST:
-    return MNIST(str(folder), batch_size=10, epochs=1, seed=0)
-
-
-def digits() -> Digits:
-    return Digits(batch_size=10, epochs=1, seed=0)
-
-
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "any_answers", lambda mirrors, timeout: False)
+    monkeypatch.setattr(downloads, "any_answers", lambda mirrors, timeout: False)
 
 
 def test_mnist_that_cannot_be_had_is_one_sentence(tmp_path: Path, offline: None) -> None:
@@ -48,12 +42,12 @@ def test_auto_falls_back_to_the_digits_with_a_warning(tmp_path: Path, offline: N
 def test_a_silent_server_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
         start = time.perf_counter()
-        assert not module.any_answers([f"http://127.0.0.1:{server.getsockname()[1]}/"], timeout=0.5)
+        assert not downloads.any_answers([f"http://127.0.0.1:{server.getsockname()[1]}/"], timeout=0.5)
         assert time.perf_counter() - start < 3
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "any_answers", lambda mirrors, timeout: True)
+    monkeypatch.setattr(downloads, "any_answers", lambda mirrors, timeout: True)
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(DataUnavailableError, match="could not be downloaded"):
@@ -65,7 +59,7 @@ def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
         (Path(folder) / "half").write_text("a file")
         raise RuntimeError("connection lost")
 
-    monkeypatch.setattr(module, "any_answers", lambda mirrors, timeout: True)
+    monkeypatch.setattr(downloads, "any_answers", lambda mirrors, timeout: True)
     monkeypatch.setattr(module.TorchvisionMNIST, "__init__", lambda self, folder, download: broken(folder, download))
     with pytest.raises(DataUnavailableError, match="connection lost"):
         mnist(tmp_path).prepare_data()

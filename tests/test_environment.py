@@ -12,10 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from builders import composed
 from conftest import ROOT, Refusal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_config import composed
 
 LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 LOCKED = datetime.fromisoformat(re.search(r"\d{4}-\d\d-\d\d", LINES[0])[0]).replace(tzinfo=timezone.utc)

@@ -19,24 +19,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import composed, mnist, same_tensors
 from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
-from test_config import composed
-from test_data import mnist
 from torch.utils.data import TensorDataset
 
-from replication.experiments import results, training
-from replication.experiments.results import (
-    Result,
-    is_made,
-    only_writer,
-    provenance,
-    read_record,
-    write_atomically,
-    write_result,
-)
+from replication.experiments import training
+from replication.experiments.files import only_writer, write_atomically, write_together
+from replication.experiments.records import is_made, provenance, read_record
+from replication.experiments.results import Result, write_result
 from replication.experiments.training import is_trained, load_network, load_record, train
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
@@ -81,8 +74,7 @@ def hidden(folder: Path) -> list[str]:
 
 
 def same(first: Path, second: Path) -> bool:
-    a, b = load_file(first), load_file(second)
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    return same_tensors(load_file(first), load_file(second))
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +141,7 @@ def test_a_training_that_is_killed_or_interrupted_goes_on_to_the_same_weights(
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     config: DictConfig, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, written = results.os.fsync, []
+    real, written = os.fsync, []
 
     def full(handle: int) -> None:
         if os.fstat(handle).st_size > 100_000 and len(written) == 1:
@@ -158,7 +150,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
         real(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match=r"last.ckpt cannot be written \(No space left on device\); make room"):
             train(config, tmp_path, tmp_path)
     assert written
@@ -249,16 +241,16 @@ def test_files_are_written_together_or_not_at_all(
     content: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {tmp_path / name: value for name, value in content.items()}
-    results.write_together(files)
+    write_together(files)
     count = iter(range(9))
 
     def full(handle: int) -> None:
         if next(count) == 1:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"b.csv cannot be written \(No space left on device\); make room"):
-        results.write_together({path: b"new" for path in files})
+        write_together({path: b"new" for path in files})
     assert {path: path.read_bytes() for path in files} == files
     assert not hidden(tmp_path)
 
@@ -308,7 +300,7 @@ def test_two_runs_of_one_result_in_one_folder_are_refused_and_a_dead_one_does_no
     code = """
 import sys, time
 from pathlib import Path
-from replication.experiments.results import only_writer
+from replication.experiments.files import only_writer
 with only_writer(Path(sys.argv[1]), "fig2"):
     print("locked", flush=True)
     time.sleep(60)
@@ -491,7 +483,7 @@ def test_decimal_commas_and_a_terminal_without_greek_letters_change_no_table(
     assert ended == 0, complained
     assert said.startswith("0,5\nfig2: cases inverted against ?")  # the locale is in force, and γ cannot be shown
     assert (tmp_path / "figures" / "fig2.csv").read_bytes() == (figure / "fig2.csv").read_bytes()
-    assert read_record(tmp_path / "figures", "fig2")["shows"].startswith("cases inverted against γ")
+    assert read_record(tmp_path / "figures", "fig2")["title"].startswith("cases inverted against γ")
 
 
 def test_times_in_records_are_utc_with_four_digit_years_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:

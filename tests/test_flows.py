@@ -9,11 +9,11 @@ from functools import partial
 
 import pytest
 import torch
+from builders import digits
 from conftest import ROOT
 from torch import nn
 
 from replication import CausalConvUnit, CausalFlow, MonotoneCausalConvUnit, ResidualUnit
-from replication.experiments.data.images import Digits
 from replication.experiments.studies.flows import (
     LEVELS,
     bits_per_dimension,
@@ -123,7 +123,7 @@ def test_bits_are_those_of_levels() -> None:
 
 
 def test_training_lowers_the_bits() -> None:
-    train, test = grey_levels(Digits(batch_size=64, epochs=1, seed=0))
+    train, test = grey_levels(digits(64))
     assert sorted(train.unique().tolist()) == list(range(LEVELS))
     flow = CausalFlow((1, 8, 8), MonotoneCausalConvUnit, (4, 4), 1)
     generator = torch.Generator().manual_seed(0)

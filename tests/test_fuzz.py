@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import math
 import re
-import traceback
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from builders import Block, assert_one_sentence, built, shape_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import replication
 from replication import (
     CausalConvUnit,
-    InjectiveConvReLU,
     InjectiveReLU,
     Inverse,
-    LayerwiseNetwork,
     LipschitzConvUnit,
     MonotoneCausalConvUnit,
     MonotoneConvUnit,
-    PairedReLU,
     RectifierLinear,
     ResidualUnit,
     StandardConvUnit,
@@ -37,9 +32,8 @@ from replication import (
     stability,
 )
 from replication.solvers import SOLVERS
-from replication.units import ChannelNormalisation, Flip, Orthogonal1x1, SpaceToDepth, Unit, ZeroChannels
+from replication.units import Unit
 
-PACKAGE = str(Path(replication.__file__).parent)
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
 NUMBERS = [0.0, 1.0, -2.5, 5e-324, 1e-310, 1e-38, -1e-12, 1e12, 1e38, 1e300, math.nan, math.inf, -math.inf]
 fuzz = settings(max_examples=60)
@@ -51,11 +45,7 @@ def checked(call: Callable[[], object]) -> object | None:
         return call()
     except (ValueError, TypeError, RuntimeError) as caught:
         error = caught
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    own = last.filename.startswith(PACKAGE) and str(last.line).startswith("raise ")
-    assert own, f"{type(error).__name__} from {last.filename}:{last.lineno}: {error}"
-    assert "\n" not in str(error)
-    assert 20 < len(str(error)) < 500
+    assert_one_sentence(error)
     return None
 
 
@@ -105,41 +95,17 @@ no_tensor = st.sampled_from([None, 3, 2.5, "x", [[1.0, 2.0]], np.zeros((2, 3)), 
 things = st.one_of(st.one_of(tensors(shapes=any_shape)), no_tensor)
 
 
-def units() -> dict[str, nn.Module]:
-    """A unit of every kind, in float64."""
-    torch.manual_seed(0)
-    size = {"image_size": (4, 4)}
-    made = {
-        "dense": ResidualUnit(torch.randn(2, 3), torch.randn(2), torch.randn(3, 2) / 4, torch.randn(3)),
-        "linear": RectifierLinear(torch.randn(3, 3) / 4, torch.randn(3)),
-        "standard": StandardConvUnit(2, 1, **size),
-        "lipschitz": LipschitzConvUnit(2, 1, **size),
-        "monotone": MonotoneConvUnit(2, 3, padding="circular", **size),
-        "causal": CausalConvUnit(2, 1, **size),
-        "monotone causal": MonotoneCausalConvUnit(2, 3, corner="bottom-right", **size),
-        "injective": InjectiveReLU.minimal(torch.randn(3, 3)),
-        "paired": PairedReLU(3, 4),
-        "injective conv": InjectiveConvReLU(2, 2, **size),
-        "network": LayerwiseNetwork(
-            ZeroChannels(1, 2), SpaceToDepth(), MonotoneConvUnit(8, 3, image_size=(2, 2)), ChannelNormalisation(8),
-            Orthogonal1x1(8), Flip(), CausalConvUnit(8, 2, image_size=(2, 2)),
-        ),
-    }  # fmt: skip
-    return {name: unit.double().eval() for name, unit in made.items()}
-
-
-UNITS = units()
-INPUTS = {name: (3,) for name in ("dense", "linear", "injective", "paired")} | {"network": (1, 4, 4)}
-every_unit = pytest.mark.parametrize("name", UNITS)
-
-
-def input_shape(name: str) -> tuple[int, ...]:
-    return INPUTS.get(name, (2, 4, 4))
+NAMES = [
+    "dense", "linear", "standard", "lipschitz", "monotone circular", "causal", "monotone causal", "injective", "paired",
+    "injective conv", "network",
+]  # fmt: skip
+MADE = {name: built(name) for name in NAMES}
+every_unit = pytest.mark.parametrize("name", MADE)
 
 
 def output_shape(name: str) -> tuple[int, ...]:
     with torch.no_grad():
-        return tuple(UNITS[name](torch.zeros(1, *input_shape(name), dtype=torch.float64)).shape[1:])
+        return tuple(MADE[name](torch.zeros(1, *shape_of(name), dtype=torch.float64)).shape[1:])
 
 
 def expected_shape(given: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
@@ -151,24 +117,24 @@ def expected_shape(given: Tensor, before: tuple[int, ...], after: tuple[int, ...
 @fuzz
 @given(data=st.data())
 def test_forward_takes_its_inputs_or_says_why_not(name: str, data: st.DataObject) -> None:
-    x = data.draw(st.one_of(tensors(shapes=around(*input_shape(name))), no_tensor))
+    x = data.draw(st.one_of(tensors(shapes=around(*shape_of(name))), no_tensor))
     with torch.no_grad():  # inference tensors go through no module otherwise
-        y = checked(lambda: UNITS[name](x))
+        y = checked(lambda: MADE[name](x))
     if y is not None:
         assert y.dtype == x.dtype == torch.float64
-        assert y.shape == expected_shape(x, input_shape(name), output_shape(name))
+        assert y.shape == expected_shape(x, shape_of(name), output_shape(name))
 
 
 @every_unit
 @fuzz
 @given(data=st.data())
 def test_inverse_solves_or_says_why_not(name: str, data: st.DataObject) -> None:
-    unit = UNITS[name]
+    unit = MADE[name]
     y = data.draw(st.one_of(tensors(shapes=around(*output_shape(name))), no_tensor))
     solution = checked(lambda: unit.inverse(y))
     if solution is None:
         return
-    assert solution.value.shape == expected_shape(y, output_shape(name), input_shape(name))
+    assert solution.value.shape == expected_shape(y, output_shape(name), shape_of(name))
     with torch.no_grad():
         back = unit(solution.value)
     for row in solution.converged.nonzero().flatten().tolist():
@@ -207,17 +173,17 @@ def test_solvers_tolerances_and_options_are_taken_or_refused(
     name: str, solver: object, tolerance: object, chosen: dict[str, object]
 ) -> None:
     y = torch.ones(2, *output_shape(name), dtype=torch.float64)
-    solution = checked(lambda: UNITS[name].inverse(y, solver, tolerance, **chosen))
-    assert solution is None or solution.value.shape == (2, *input_shape(name))
+    solution = checked(lambda: MADE[name].inverse(y, solver, tolerance, **chosen))
+    assert solution is None or solution.value.shape == (2, *shape_of(name))
 
 
 @every_unit
 @fuzz
 @given(data=st.data(), layout=layouts, rows=st.integers(0, 3))
 def test_every_layout_gives_the_same(name: str, data: st.DataObject, layout: str, rows: int) -> None:
-    unit = UNITS[name]
+    unit = MADE[name]
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 9)))
-    x = torch.randn(rows, *input_shape(name), generator=generator, dtype=torch.float64)
+    x = torch.randn(rows, *shape_of(name), generator=generator, dtype=torch.float64)
     if layout == "expanded":
         x = x[:1].expand(x.shape).contiguous()
     with torch.no_grad():
@@ -232,8 +198,8 @@ def test_every_layout_gives_the_same(name: str, data: st.DataObject, layout: str
 @every_unit
 @pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-160, 1e-20, 1e20, 1e150, 1e300])
 def test_rows_of_every_magnitude_come_back_or_are_said_not_to(name: str, scale: float) -> None:
-    unit = UNITS[name]
-    x = scale * torch.randn(3, *input_shape(name), dtype=torch.float64)
+    unit = MADE[name]
+    x = scale * torch.randn(3, *shape_of(name), dtype=torch.float64)
     with torch.no_grad():
         y = unit(x)
     solution = checked(lambda: unit.inverse(y))
@@ -287,17 +253,6 @@ def test_spanning_tests_and_stability_answer_or_refuse(W: object, b: object) -> 
         assert not (test.spans is False and bounds.lower > 0)
 
 
-class Block(nn.Module):
-    """What `as_unit` reads."""
-
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
-        super().__init__()
-        self.first, self.second = first.double(), second.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(torch.relu(self.first(x)))
-
-
 @pytest.mark.parametrize(
     ("block", "shape"),
     [
@@ -323,7 +278,7 @@ def test_own_modules_are_read_or_refused(block: nn.Module, shape: tuple[int, ...
 @given(data=st.data())
 def test_inverse_layers_are_differentiable_or_say_why_not(name: str, data: st.DataObject) -> None:
     y = data.draw(st.one_of(tensors(shapes=around(*output_shape(name))), no_tensor))
-    x = checked(lambda: Inverse(UNITS[name])(y))
+    x = checked(lambda: Inverse(MADE[name])(y))
     if x is not None and x.requires_grad:
         checked(lambda: x.sum().backward())
 
@@ -364,8 +319,8 @@ def calls(unit: nn.Module, x: Tensor, y: Tensor) -> dict[str, Callable[[], objec
 @every_unit
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_refused_in_one_sentence(name: str, dtype: torch.dtype) -> None:
-    unit = deepcopy(UNITS[name]).to(dtype)
-    x, y = (torch.ones(1, *shape, dtype=dtype) for shape in (input_shape(name), output_shape(name)))
+    unit = deepcopy(MADE[name]).to(dtype)
+    x, y = (torch.ones(1, *shape, dtype=dtype) for shape in (shape_of(name), output_shape(name)))
     for call in calls(unit, x, y).values():
         assert checked(call) is None
 
@@ -373,10 +328,10 @@ def test_half_precision_is_refused_in_one_sentence(name: str, dtype: torch.dtype
 @every_unit
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_refused_in_one_sentence(name: str, number: float) -> None:
-    unit = deepcopy(UNITS[name])
+    unit = deepcopy(MADE[name])
     with torch.no_grad():
         next(unit.parameters()).view(-1)[0] = number
-    x, y = (torch.ones(1, *shape, dtype=torch.float64) for shape in (input_shape(name), output_shape(name)))
+    x, y = (torch.ones(1, *shape, dtype=torch.float64) for shape in (shape_of(name), output_shape(name)))
     for asked, call in calls(unit, x, y).items():
         if asked != "log_abs_det_jacobian":  # which trainings ask for: their loss says so
             assert checked(call) is None, asked
@@ -384,8 +339,8 @@ def test_weights_that_are_not_finite_are_refused_in_one_sentence(name: str, numb
 
 @every_unit
 def test_no_rows_are_undone_by_every_method(name: str) -> None:
-    unit = UNITS[name]
-    x, y = (torch.ones(0, *shape, dtype=torch.float64) for shape in (input_shape(name), output_shape(name)))
+    unit = MADE[name]
+    x, y = (torch.ones(0, *shape, dtype=torch.float64) for shape in (shape_of(name), output_shape(name)))
     for asked, call in calls(unit, x, y).items():
         assert checked(call) is not None, asked
     for solver in SOLVERS:

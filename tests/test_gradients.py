@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
+from builders import ALL, built, output_of, shape_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -14,97 +14,23 @@ from torch.nn.utils import parametrize
 
 import replication
 from replication import (
-    CausalConvUnit,
     CausalFlow,
-    InjectiveConvReLU,
     InjectiveReLU,
     Inverse,
-    LayerwiseNetwork,
-    LipschitzConvUnit,
-    MonotoneConvUnit,
-    PairedReLU,
-    RectifierLinear,
-    RectifierNetwork,
-    ResidualUnit,
-    ReversibleLayer,
-    RevNetBlock,
-    StandardConvUnit,
 )
 from replication.units import (
-    Affine,
-    BlockSequence,
-    ChannelNormalisation,
     Flip,
-    HamiltonianBlock,
     Layer,
-    LeapfrogBlock,
-    MidpointBlock,
-    MonotoneCausalConvUnit,
-    Orthogonal1x1,
-    ReversibleSequence,
-    SpaceToDepth,
     Unit,
-    ZeroChannels,
 )
 
-SIZE = {"image_size": (4, 4)}
-
-
-def image_unit(unit: Callable[..., nn.Module], **options: object) -> nn.Module:
-    return unit(2, 3, **SIZE, **options)
-
-
-def reversible(block: Callable[[], replication.units.ReversibleBlock], sequence: type[BlockSequence]) -> nn.Module:
-    return ReversibleLayer(sequence([block(), block()]))
-
-
-LAYERS: dict[str, Callable[[], nn.Module]] = {
-    "dense": lambda: ResidualUnit(torch.randn(2, 3), torch.randn(2), torch.randn(3, 2) / 4, torch.randn(3)),
-    "batch": lambda: ResidualUnit(*(torch.randn(shape) / 3 for shape in ((2, 2, 3), (2, 2), (2, 3, 2), (2, 3)))),
-    "linear": lambda: RectifierLinear(torch.randn(3, 3) / 4, torch.randn(3)),
-    "standard": partial(image_unit, StandardConvUnit),
-    "lipschitz": partial(image_unit, LipschitzConvUnit, lipschitz=0.5),
-    "monotone": partial(image_unit, MonotoneConvUnit, norm_cap=0.7),
-    "causal": partial(image_unit, CausalConvUnit),
-    "monotone causal": partial(image_unit, MonotoneCausalConvUnit, norm_cap=0.7),
-    "injective": lambda: InjectiveReLU.minimal(torch.randn(3, 3), extra=torch.randn(2, 3)),
-    "paired": lambda: PairedReLU(3, 4),
-    "injective conv": lambda: InjectiveConvReLU(2, 3, share=0.5, **SIZE),
-    "zero channels": lambda: ZeroChannels(2, 3),
-    "space to depth": SpaceToDepth,
-    "flip": Flip,
-    "affine": lambda: Affine((2, 4, 4)),
-    "normalisation": lambda: ChannelNormalisation(2),
-    "orthogonal": lambda: Orthogonal1x1(2),
-    "hamiltonian": partial(reversible, partial(HamiltonianBlock, 2), ReversibleSequence),
-    "midpoint": partial(reversible, partial(MidpointBlock, 1, 0.3), BlockSequence),
-    "leapfrog": partial(reversible, partial(LeapfrogBlock, 1, 0.3), ReversibleSequence),
-    "revnet": partial(reversible, partial(RevNetBlock, 2), ReversibleSequence),
-    "rectifier network": lambda: RectifierNetwork((1, 4, 4), 3, LipschitzConvUnit, 2, (3,), 1),
-    "flow": lambda: CausalFlow((1, 4, 4), partial(MonotoneCausalConvUnit, norm_cap=2.0), (2,), 1),
-    "network": lambda: LayerwiseNetwork(
-        InjectiveConvReLU(1, 1, **SIZE), reversible(partial(HamiltonianBlock, 2), ReversibleSequence), SpaceToDepth(),
-        Orthogonal1x1(8), LipschitzConvUnit(8, 2, image_size=(2, 2)), ChannelNormalisation(8), Flip(),
-    ),
-}  # fmt: skip
-INPUTS = {name: (3,) for name in ("dense", "linear", "injective", "paired", "batch")}
-every_layer = pytest.mark.parametrize("name", LAYERS)
+every_layer = pytest.mark.parametrize("name", ALL)
 
 
 def made(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
-    """A layer with numbers of no special kind, in float64 and evaluation mode, and outputs of it."""
-    torch.manual_seed(seed)
-    layer = LAYERS[name]().double().eval()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        for buffer in layer.buffers():
-            if buffer.is_floating_point():
-                buffer.add_(torch.rand_like(buffer))
-        channels = 1 if "network" in name or name == "flow" else 2
-        x = torch.randn(2, *INPUTS.get(name, (channels, 4, 4)), dtype=torch.float64)
-        return layer, (layer.features if hasattr(layer, "features") else layer)(x)
+    """The layer of this name, and outputs of it."""
+    layer = built(name, seed)
+    return layer, output_of(layer, torch.randn(2, *shape_of(name), dtype=torch.float64))
 
 
 def inverted(layer: nn.Module, y: Tensor) -> Tensor:
@@ -148,7 +74,7 @@ def test_every_layer_is_among_those_whose_gradients_are_tested() -> None:
     public = {value for value in vars(replication.units).values() if isinstance(value, type)}
     concrete = {layer for layer in public if issubclass(layer, Layer | replication.units.ReversibleBlock)}
     concrete = {layer for layer in concrete if not getattr(layer, "__abstractmethods__", None)}
-    tested = {type(part) for make in LAYERS.values() for part in make().modules()}
+    tested = {type(part) for make in ALL.values() for part in make().modules()}
     assert concrete <= {base for layer in tested for base in layer.__mro__}
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from builders import layer_with_near_parallel_rows
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from test_stability import layer_with_near_parallel_rows
 from torch import Tensor, nn
 
 from replication import (
@@ -28,8 +28,8 @@ from replication import (
     Verdict,
 )
 from replication.experiments.data.ensembles import normal
+from replication.relu_layers.verdict import SpanningTest
 from replication.solvers.one_sided import OneSidedLeastSquares
-from replication.spanning import SpanningTest
 from replication.units.injective import judged
 
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from builders import small_network
 
 from replication import (
     HamiltonianBlock,
@@ -22,15 +23,8 @@ from replication import (
 from replication.units import Affine, Flip, SpaceToDepth
 
 
-def network(unit: object = MonotoneConvUnit) -> RectifierNetwork:
-    torch.manual_seed(0)
-    made = RectifierNetwork((1, 8, 8), 10, unit, hidden=(8, 16), units_per_stage=2)
-    made(torch.rand(64, 1, 8, 8))  # running statistics of the normalisation
-    return made.double().eval()
-
-
 def test_images_come_back_from_the_last_hidden_layer() -> None:
-    net, images = network(), torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    net, images = small_network(), torch.rand(5, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         solution = net.inverse(net.features(images), "modulus", omega="auto")
     assert solution.converged.all()
@@ -43,14 +37,14 @@ def test_images_come_back_from_the_last_hidden_layer() -> None:
 
 
 def test_float32_comes_back_to_its_precision() -> None:
-    net, images = network().float(), torch.rand(5, 1, 8, 8)
+    net, images = small_network().float(), torch.rand(5, 1, 8, 8)
     with torch.no_grad():
         solution = net.inverse(net.features(images))
     assert ((solution.value - images).flatten(1).norm(dim=1) / images.flatten(1).norm(dim=1) < 1e-3).all()
 
 
 def test_a_failing_layer_shows_in_the_status_and_spares_the_other_rows() -> None:
-    net, images = network(), torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    net, images = small_network(), torch.rand(3, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         for unit in net.units:
             unit.weight1 *= 4
@@ -68,18 +62,18 @@ def test_certificates_say_which_units_are_invertible() -> None:
         torch.nn.init.constant_(unit.weight1, 1.0)
         return unit
 
-    certificate = network().certificate()
+    certificate = small_network().certificate()
     assert certificate.verdict is Verdict.INVERTIBLE
-    assert len(certificate.layers) == len(network().hidden_layers)
+    assert len(certificate.layers) == len(small_network().hidden_layers)
     assert str(certificate).count("monotone  ") == 4
-    certificate = network(loud).certificate()
+    certificate = small_network(loud).certificate()
     assert certificate.verdict is Verdict.UNKNOWN
     assert certificate.reason.count("standard unit: unknown") == 4
     assert certificate.inverse_lipschitz == float("inf")
 
 
 def test_one_layer_without_a_certificate_is_named() -> None:
-    net = network()
+    net = small_network()
     loud = StandardConvUnit(16, 8, image_size=(4, 4)).double()
     torch.nn.init.constant_(loud.weight1, 1.0)
     index = next(i for i, layer in enumerate(net.hidden_layers) if layer is net.units[1])
@@ -89,7 +83,7 @@ def test_one_layer_without_a_certificate_is_named() -> None:
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-6])
 def test_error_bound_of_the_network_holds(tolerance: float) -> None:
-    net, images = network(), torch.rand(6, 1, 8, 8, dtype=torch.float64)
+    net, images = small_network(), torch.rand(6, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         solution = net.inverse(net.features(images), "modulus", tolerance)
     error = (solution.value - images).flatten(1).norm(dim=1)
@@ -160,7 +154,7 @@ def test_rows_that_overflow_within_a_network_leave_the_others_alone() -> None:
 def test_auto_says_what_it_took_in_every_family() -> None:
     images = torch.rand(4, 1, 8, 8, dtype=torch.float64)
     for unit, method in ((MonotoneConvUnit, "exact"), (partial(LipschitzConvUnit, lipschitz=0.5), "exact")):
-        net = network(unit)
+        net = small_network(unit)
         with torch.no_grad():
             solution = net.inverse(net.features(images))
         assert solution.converged.all()
@@ -169,7 +163,7 @@ def test_auto_says_what_it_took_in_every_family() -> None:
 
 
 def test_gradients_pass_through_the_networks_inverse() -> None:
-    net = network()
+    net = small_network()
     images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
     features = net.features(images).detach().requires_grad_()
     layer = Inverse(net, tolerance=1e-13)
@@ -198,7 +192,7 @@ def test_gradients_pass_through_the_networks_inverse() -> None:
 
 
 def test_training_mode_and_bad_features_are_refused() -> None:
-    net = network()
+    net = small_network()
     features = net.features(torch.rand(2, 1, 8, 8, dtype=torch.float64)).detach()
     with pytest.raises(TypeError, match=r"float32 and the unit torch.float64"):
         net.inverse(features.float())

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from builders import cycling, images_of, triangular
+from builders import unit_of_kind as random_unit
+from builders import unit_of_matrix as unit_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_certificates import cycling, random_unit, triangular, unit_of
-from test_solvers import images_of
 from torch import Tensor
 
+import replication.compiled
 from replication import CausalConvUnit, Exact, MonotoneConvUnit, Newton, Pivoting, ResidualUnit, Status, Verdict
 from replication.conditions import is_p_matrix
 from replication.experiments.data.ensembles import Gaussian, Gram, Monotone, Uniform
@@ -388,3 +395,22 @@ def test_an_infinite_residual_is_not_within_an_infinite_tolerance() -> None:
     relative = torch.tensor([torch.inf, torch.nan, 0.5])
     codes = codes_of(torch.zeros(3, dtype=torch.long), relative, float("inf"))
     assert [STATUSES[code] for code in codes] == [Status.NOT_FINITE, Status.NOT_FINITE, Status.CONVERGED]
+
+
+def test_a_loop_is_compiled_anew_when_a_part_in_another_file_changes(tmp_path: Path) -> None:
+    kernels = tmp_path / "replication" / "kernels"
+    kernels.mkdir(parents=True)
+    shutil.copy(replication.compiled.__file__, kernels.parent)
+    for folder in (kernels, kernels.parent):
+        (folder / "__init__.py").touch()
+    loop = "from replication.compiled import compiled\nfrom replication.kernels.part import part\n"
+    (kernels / "loop.py").write_text(loop + "@compiled\ndef loop(x):\n    return part(x)\n")
+    for factor in (2, 30):
+        part = "from replication.compiled import compiled\n@compiled\ndef part(x):\n    return x * FACTOR\n"
+        (kernels / "part.py").write_text(part.replace("FACTOR", str(factor)))
+        done = subprocess.run(
+            [sys.executable, "-c", "from replication.kernels.loop import loop; print(loop(3))"],
+            env=os.environ | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")},
+            capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.stdout == f"{3 * factor}\n", done.stderr

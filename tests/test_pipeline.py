@@ -16,13 +16,14 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from replication.experiments.pipeline import Stage, alone, is_whole, plan, run, stages, time_left
+from replication.experiments.pipeline import Stage, is_whole, plan, stages
+from replication.experiments.running import alone, run, time_left
 
 SCRIPT = [sys.executable, "scripts/reproduce.py", "--fast"]
 
 
 def test_the_plan_has_every_figure_and_every_trained_network() -> None:
-    shown = {path.stem for path in (ROOT / "conf").glob("*.yaml") if "shows" in OmegaConf.load(path)}
+    shown = {path.stem for path in (ROOT / "conf").glob("*.yaml") if "title" in OmegaConf.load(path)}
     names = [stage.name for stage in stages(ROOT / "outputs" / "none")]
     weights = {path.stem for path in (ROOT / "weights").glob("*.json") if not path.stem.startswith("digits")}
     assert len(names) == len(set(names))

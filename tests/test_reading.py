@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from builders import Block
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,17 +23,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from replication import CausalConvUnit, Verdict, as_unit, invert
-
-
-class Block(nn.Module):
-    """x + second(relu(first(x)))."""
-
-    def __init__(self, first: nn.Module, second: nn.Module, activation: nn.Module | None = None) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(first, activation or nn.ReLU(), second).double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
 
 
 class Written(nn.Module):

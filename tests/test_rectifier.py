@@ -1,6 +1,7 @@
 """The rectifier equation: f(x) = y and s + A·relu(s) = c say the same."""
 
 import torch
+from builders import normal_parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +10,7 @@ from replication.operators import Convolution, Dense, adjoint_kernel
 
 
 def random_map(h: int, d: int, seed: int) -> DenseMap:
-    g = torch.Generator().manual_seed(seed)
-    W1, b1, W2, b2 = (torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((h, d), (h,), (d, h), (d,)))
+    W1, b1, W2, b2 = normal_parameters(h, d, seed)
     return DenseMap(Dense(W1), b1, Dense(W2), b2)
 
 

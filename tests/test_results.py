@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from replication.experiments import results
-from replication.experiments.results import Result, provenance, write_atomically, write_result
+from replication.experiments import files, records
+from replication.experiments.files import write_atomically
+from replication.experiments.places import ROOT
+from replication.experiments.records import provenance
+from replication.experiments.results import Result, write_result
 
 TABLE = pd.DataFrame({"gamma": [0.5, 1.0], "percent": [100.0, 50.0]})
 
@@ -39,7 +42,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     def full(handle: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(results.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
@@ -48,22 +51,22 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 def test_an_interrupted_result_has_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_result(tmp_path, "figX", Result(TABLE), plt.figure(), {})
-    real = results.os.replace
+    real = files.os.replace
 
     def interrupted(temporary: Path, path: Path) -> None:
         if path.suffix == ".png":
             raise KeyboardInterrupt
         real(temporary, path)
 
-    monkeypatch.setattr(results.os, "replace", interrupted)
+    monkeypatch.setattr(files.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_result(tmp_path, "figX", Result(TABLE), plt.figure(), {})
     assert not (tmp_path / "figX.json").exists()
 
 
 def test_provenance_says_how_and_not_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = results.ROOT / "scripts" / "fig2.py"
-    monkeypatch.setattr(results.sys, "argv", [str(script), "seed=3"])
+    script = ROOT / "scripts" / "fig2.py"
+    monkeypatch.setattr(records.sys, "argv", [str(script), "seed=3"])
     config = OmegaConf.create(
         {"seed": 3, "data": {"data_dir": "${paths.here}"}, "paths": {"here": "/somewhere/of/mine"}}
     )
@@ -73,5 +76,5 @@ def test_provenance_says_how_and_not_where(monkeypatch: pytest.MonkeyPatch) -> N
     assert record["seconds"] == 1.3
     assert record["versions"]["torch"]
     assert {"processor", "cores", "threads", "accelerator"} == set(record["hardware"])
-    assert str(results.ROOT) not in json.dumps(record)
+    assert str(ROOT) not in json.dumps(record)
     assert "/somewhere" not in json.dumps(record)

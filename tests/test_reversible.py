@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from builders import same_tensors as same
 from hypothesis import given
 from hypothesis import strategies as st
 from reversible_cases import BLOCKS, STATEFUL, WITH_KERNELS, Branch, error, states
-from test_training import same
 from torch import Tensor, nn
 
 from replication import (

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from builders import same_tensors as same
 from reversible_cases import BLOCKS, error, gradients, outputs, pair, states
-from test_training import same
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from test_config import recorded
+from builders import recorded
 from torch import nn
 
 from replication import HamiltonianBlock, preset

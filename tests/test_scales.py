@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from builders import Block, unit_of_matrix, without_biases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import ExactUnit, affine, convolution_matrix, exact_minors, rational, squared_distance
@@ -203,14 +204,9 @@ def test_modules_and_inverse_layers_are_no_less_honest(dtype: torch.dtype, seed:
             Inverse(unit)(y)
 
 
-def unit_of(W1: list[list[float]], W2: list[list[float]], dtype: torch.dtype) -> ResidualUnit:
-    first, second = torch.tensor(W1, dtype=dtype), torch.tensor(W2, dtype=dtype)
-    return ResidualUnit(first, first.new_zeros(len(first)), second, second.new_zeros(len(second)))
-
-
 @pytest.mark.parametrize("solver", DENSE, ids=str)
 def test_rows_whose_norm_overflows_are_not_converged(solver: str | Solver) -> None:
-    unit = unit_of([[0.5, 0.0], [0.0, 0.5]], [[1.0, 0.0], [0.0, 1.0]], torch.float32)
+    unit = unit_of_matrix(1.5 * torch.eye(2))
     solution = unit.inverse(torch.tensor([[3e38, -3e38], [3.0, -3.0]]), solver)
     assert solution.status.tolist() == [Status.NOT_FINITE, Status.CONVERGED]
     assert solution.residual[0] == solution.error_bound[0] == math.inf
@@ -221,7 +217,7 @@ def test_rows_whose_norm_overflows_are_not_converged(solver: str | Solver) -> No
 def test_rows_that_underflow_within_the_unit_are_not_converged(
     solver: str | Solver, dtype: torch.dtype, scale: float
 ) -> None:
-    unit = unit_of([[scale]], [[0.5 / scale]], dtype)
+    unit = without_biases(torch.full((1, 1), scale, dtype=dtype), torch.full((1, 1), 0.5 / scale, dtype=dtype))
     solution = unit.inverse(torch.tensor([[scale], [1.0]], dtype=dtype), solver)
     assert not solution.converged[0]  # the right 2y/3 is not y, whose residual is 0 as evaluated
     assert float((solution.value[0] - scale / 1.5).abs()) <= float(solution.error_bound[0]) < math.inf
@@ -231,7 +227,8 @@ def test_rows_that_underflow_within_the_unit_are_not_converged(
 def test_sums_that_overflow_on_the_way_are_not_converged() -> None:
     # W₁x = 4e307, but its first partial sums overflow to −∞, whose ReLU is 0
     large = 1.5e308
-    unit = unit_of([[-large, -large, large, large, 4e307]], [[1.0]] * 5, torch.float64)
+    W1 = torch.tensor([[-large, -large, large, large, 4e307]], dtype=torch.float64)
+    unit = without_biases(W1, torch.ones(5, 1, dtype=torch.float64))
     solution = unit.inverse(torch.ones(1, 5, dtype=torch.float64), "banach")
     assert not solution.converged[0]
 
@@ -248,23 +245,11 @@ def test_ordinary_rows_are_judged_by_their_residuals_alone() -> None:
             assert set(solution.codes.tolist()) <= {CODE[Status.CONVERGED], CODE[Status.STAGNATED]}
 
 
-class Block(torch.nn.Module):
-    """x + second(relu(first(x)))."""
-
-    def __init__(self, unit: ResidualUnit) -> None:
-        super().__init__()
-        h, d = unit.W1.shape
-        self.first, self.second = torch.nn.Linear(d, h), torch.nn.Linear(h, d)
-        self.to(unit.W1.dtype)
-        parameters = (unit.W1, unit.b1, unit.W2, unit.b2)
-        self.load_state_dict(dict(zip(self.state_dict(), parameters, strict=True)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(torch.relu(self.first(x)))
-
-
 def test_own_modules_that_underflow_are_not_converged() -> None:
-    block = Block(unit_of([[1e-25]], [[1e25]], torch.float32))
+    block = Block(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)).float()
+    with torch.no_grad():
+        for parameter, scale in zip(block.parameters(), (1e-25, 1e25), strict=True):
+            parameter.fill_(scale)
     solution = invert(block, torch.tensor([[1e-25], [1.0]]))
     assert solution.converged.tolist() == [False, True]
 

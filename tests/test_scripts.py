@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import composed
 from conftest import ROOT
-from test_config import composed
 
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
 pytestmark = pytest.mark.slow
@@ -100,6 +101,8 @@ def test_the_figures_of_reversible_networks_write_their_results(tmp_path: Path) 
     assert (shares["steps"] == 2).all()
     again = run("figC3", *small["figC3"], folder=tmp_path)
     assert "weights in" not in again.stdout  # what is trained is not trained again
+    record = json.loads((tmp_path / "figures" / "figC3.json").read_text())
+    assert record["seconds"] > shares["seconds"].sum()  # but its time counts
 
 
 def test_a_multirun_gives_every_job_its_own_folder(tmp_path: Path) -> None:
@@ -258,3 +261,5 @@ def test_help_lists_every_target() -> None:
         "lint",
     ):
         assert f"  {target} " in done.stdout
+    assert re.search(r"  figC3 .*: \d+ min\n", done.stdout)  # trainings included
+    assert "{" not in done.stdout

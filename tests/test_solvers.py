@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from builders import arrays_of, batch_of, gram_unit, images_of, unit_of_norm, without_biases
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracles import forward, naive_banach, naive_modulus, preimages, smallest_singular_value
-from torch import Tensor
 
 from replication import (
     Anderson,
@@ -31,31 +31,13 @@ from replication.solvers import get_solver
 SOLVERS = ["banach", "modulus", "anderson"]
 
 
-def random_unit(h: int, d: int, norm: float, seed: int, dtype: torch.dtype = torch.float64) -> ResidualUnit:
-    """A unit with ‖W₁W₂‖ = norm."""
-    g = torch.Generator().manual_seed(seed)
-    W1, b1, W2, b2 = (torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((h, d), (h,), (d, h), (d,)))
-    W2 = W2 * norm / torch.linalg.matrix_norm(W1 @ W2, 2)
-    return ResidualUnit(*(tensor.to(dtype) for tensor in (W1, b1, W2, b2)))
-
-
-def arrays(unit: ResidualUnit) -> tuple[np.ndarray, ...]:
-    return tuple(parameter.detach().numpy() for parameter in (unit.W1, unit.b1, unit.W2, unit.b2))
-
-
-def images_of(unit: ResidualUnit, rows: int, seed: int = 1) -> tuple[Tensor, Tensor]:
-    x = torch.randn(rows, unit.W1.shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    x = x.to(unit.W1.dtype)
-    return x, unit(x).detach()
-
-
 @pytest.mark.parametrize("steps", [0, 1, 2, 7])
 @pytest.mark.parametrize(("solver", "naive"), [(Banach, naive_banach), (Modulus, naive_modulus)])
 def test_iterates_are_those_of_the_naive_method(solver: type, naive: object, steps: int) -> None:
-    unit = random_unit(6, 4, 0.9, seed=3)
+    unit = unit_of_norm(6, 4, 0.9, seed=3)
     _, y = images_of(unit, 5)
     solution = unit.inverse(y, solver(max_iterations=steps), tolerance=1e-300)
-    expected = np.array([naive(row, steps, *arrays(unit)) for row in y.numpy()])
+    expected = np.array([naive(row, steps, *arrays_of(unit)) for row in y.numpy()])
     np.testing.assert_allclose(solution.value.numpy(), expected, rtol=1e-10, atol=1e-12)
     assert (solution.iterations == steps).all()
 
@@ -63,13 +45,13 @@ def test_iterates_are_those_of_the_naive_method(solver: type, naive: object, ste
 @pytest.mark.parametrize("solver", SOLVERS)
 @given(st.integers(1, 6), st.integers(1, 6), st.floats(0.1, 6), st.integers(0, 10_000))
 def test_what_converges_is_a_preimage_found_by_brute_force(solver: str, h: int, d: int, norm: float, seed: int) -> None:
-    unit = random_unit(h, d, norm, seed)
-    W1, _, W2, _ = arrays(unit)
+    unit = unit_of_norm(h, d, norm, seed)
+    W1, _, W2, _ = arrays_of(unit)
     assume(smallest_singular_value(W1, W2) > 1e-3)  # a singular piece has a whole ray of preimages
     x, y = images_of(unit, 3, seed)
     solution = unit.inverse(y, solver, max_iterations=2000)
     for row in range(3):
-        found = preimages(y[row].numpy(), *arrays(unit))
+        found = preimages(y[row].numpy(), *arrays_of(unit))
         if solution.status[row] is Status.CONVERGED:
             value = solution.value[row].numpy()
             assert min(np.linalg.norm(value - other) for other in found) < 1e-5 * (1 + np.linalg.norm(value))
@@ -82,7 +64,7 @@ def test_what_converges_is_a_preimage_found_by_brute_force(solver: str, h: int, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_contractions_round_trip_to_the_precision_of_the_dtype(solver: str, dtype: torch.dtype, device: str) -> None:
-    unit = random_unit(10, 10, 0.8, seed=0, dtype=dtype).to(device)
+    unit = unit_of_norm(10, 10, 0.8, seed=0, dtype=dtype).to(device)
     x, y = images_of(unit.cpu(), 50)
     unit.to(device)
     tolerance = 100 * torch.finfo(dtype).eps
@@ -96,8 +78,7 @@ def test_mixed_batch_gives_every_row_its_own_status() -> None:
     identity = torch.eye(2, dtype=torch.float64)
     W1 = torch.stack([0.5 * identity, 3 * identity, torch.tensor([[0.0, 0.0], [0.0, 3.0]]).double(), 1e200 * identity])
     W2 = torch.stack([identity, -identity, identity, 1e200 * identity])
-    zero = torch.zeros(4, 2, dtype=torch.float64)
-    units = ResidualUnit(W1, zero, W2, zero)
+    units = without_biases(W1, W2)
     y = torch.tensor([[1.0, -2.0], [1.0, 1.0], [1.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
     solution = units.inverse(y, "banach")
     # contraction; x ← y + 3x grows; scalar 2-cycle x ← 2 − 3·relu(x); overflow
@@ -110,10 +91,8 @@ def test_mixed_batch_gives_every_row_its_own_status() -> None:
 @pytest.mark.parametrize("solver", ["banach", "modulus"])  # Anderson's least squares magnify rounding
 def test_rows_do_not_depend_on_their_batch(solver: str) -> None:
     gammas = torch.linspace(0.3, 4, 40, dtype=torch.float64)
-    units = [random_unit(5, 5, float(norm), seed) for seed, norm in enumerate(gammas)]
-    batch = ResidualUnit(
-        *(torch.stack([getattr(unit, name).detach() for unit in units]) for name in ("W1", "b1", "W2", "b2"))
-    )
+    units = [unit_of_norm(5, 5, float(norm), seed) for seed, norm in enumerate(gammas)]
+    batch = batch_of(units)
     _, y = images_of(batch, 40)
     together = batch.inverse(y, solver)
     assert len(set(together.status)) > 1
@@ -128,10 +107,10 @@ def test_rows_do_not_depend_on_their_batch(solver: str) -> None:
 @pytest.mark.parametrize("solver", SOLVERS)
 @given(st.floats(0.2, 8), st.integers(0, 10_000))
 def test_residual_is_that_of_the_value_returned(solver: str, norm: float, seed: int) -> None:
-    unit = random_unit(6, 6, norm, seed)
+    unit = unit_of_norm(6, 6, norm, seed)
     _, y = images_of(unit, 4, seed)
     solution = unit.inverse(y, solver, max_iterations=300)
-    residual = forward(solution.value.numpy(), *arrays(unit)) - y.numpy()
+    residual = forward(solution.value.numpy(), *arrays_of(unit)) - y.numpy()
     expected = np.linalg.norm(residual, axis=1) / np.linalg.norm(y.numpy(), axis=1)
     # where the point is far larger than y, so is the rounding of f there
     size = np.linalg.norm(solution.value.numpy(), axis=1) / np.linalg.norm(y.numpy(), axis=1)
@@ -142,7 +121,7 @@ def test_residual_is_that_of_the_value_returned(solver: str, norm: float, seed: 
 
 @given(st.integers(1, 8), st.floats(0.1, 30), st.integers(0, 10_000))
 def test_modulus_contracts_exactly_on_monotone_matrices(h: int, norm: float, seed: int) -> None:
-    A = random_unit(h, h, norm, seed)
+    A = unit_of_norm(h, h, norm, seed)
     A = (A.W1 @ A.W2).detach()
     identity = torch.eye(h, dtype=torch.float64)
     shifted = 2 * identity + A
@@ -161,7 +140,7 @@ def test_modulus_converges_at_the_rate_of_theory(seed: int) -> None:
     A = 6 * B @ B.T / torch.linalg.matrix_norm(B @ B.T, 2)
     # c > 0 large: all preactivations stay positive, where |s| = s and the iteration is linear with the map (2I+A)⁻¹A
     s = 10 + torch.rand(4, dtype=torch.float64, generator=g)
-    unit = ResidualUnit(A, torch.zeros(4).double(), torch.eye(4).double(), torch.zeros(4).double())
+    unit = without_biases(A, torch.eye(4).double())
     x = torch.linalg.lstsq(A, s[:, None]).solution.T
     y = unit(x).detach()
     rate = float(torch.linalg.matrix_norm(torch.linalg.solve(2 * torch.eye(4).double() + A, A), 2))
@@ -183,14 +162,14 @@ def test_every_omega_converges_on_monotone_units(omega: float) -> None:
 
 
 def test_solvers_agree_where_both_are_guaranteed() -> None:
-    unit = random_unit(8, 8, 0.9, seed=5)
+    unit = unit_of_norm(8, 8, 0.9, seed=5)
     _, y = images_of(unit, 20)
     torch.testing.assert_close(unit.inverse(y, "banach").value, unit.inverse(y, "modulus").value, rtol=1e-8, atol=1e-8)
 
 
 def test_existing_method_cycles_on_a_monotone_unit_that_the_proposed_method_inverts() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
-    unit = ResidualUnit(one, torch.zeros(1).double(), 3 * one, torch.zeros(1).double())
+    unit = without_biases(one, 3 * one)
     y = 4 * one
     existing, proposed = unit.inverse(y, "banach"), unit.inverse(y, "modulus")
     assert existing.status[0] is Status.STAGNATED
@@ -199,7 +178,7 @@ def test_existing_method_cycles_on_a_monotone_unit_that_the_proposed_method_inve
 
 
 def test_no_rows_are_no_work() -> None:
-    unit = random_unit(3, 3, 0.5, seed=0)
+    unit = unit_of_norm(3, 3, 0.5, seed=0)
     solution = unit.inverse(torch.zeros(0, 3, dtype=torch.float64))
     assert solution.value.shape == (0, 3)
     assert solution.status.shape == (0,)
@@ -214,13 +193,13 @@ def test_zero_output_uses_the_absolute_residual() -> None:
 
 
 def test_running_out_of_iterations_is_said() -> None:
-    unit = random_unit(6, 6, 0.99, seed=2)
+    unit = unit_of_norm(6, 6, 0.99, seed=2)
     _, y = images_of(unit, 3)
     assert set(unit.inverse(y, "banach", max_iterations=2).status) == {Status.MAX_ITERATIONS}
 
 
 def test_finished_rows_are_no_longer_evaluated() -> None:
-    unit = random_unit(6, 6, 0.9, seed=4)
+    unit = unit_of_norm(6, 6, 0.9, seed=4)
     _, y = images_of(unit, 8)
     seen: list[int] = []
 
@@ -244,15 +223,6 @@ def test_unknown_names_and_options_are_refused() -> None:
         get_solver(Banach(), max_iterations=3)
     with pytest.raises(ValueError, match="omega must be a positive number"):
         Modulus(omega=-1)
-
-
-def gram_unit(norm: float, dtype: torch.dtype = torch.float64, size: tuple[int, int] = (7, 6)) -> MonotoneConvUnit:
-    """A Gram unit whose ‖A‖ is near `norm`."""
-    unit = MonotoneConvUnit(6, 9, image_size=size).to(dtype)
-    with torch.no_grad():
-        unit.weight1 *= (norm / float(unit.rectifier_map((6, *size)).norm_bound.detach())) ** 0.5
-        unit.bias1.normal_()
-    return unit
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -322,7 +292,7 @@ def test_anderson_saves_most_where_the_branch_contracts_by_just_0_9() -> None:
 @pytest.mark.parametrize("solver", ["chebyshev", "newton_cg"])
 def test_methods_for_gram_units_refuse_others(solver: str) -> None:
     with pytest.raises(ValueError, match="needs a monotone"):
-        random_unit(3, 3, 0.5, seed=0).inverse(torch.zeros(1, 3).double(), solver)
+        unit_of_norm(3, 3, 0.5, seed=0).inverse(torch.zeros(1, 3).double(), solver)
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.floats(0.01, 1e4), st.integers(0, 10_000))
@@ -381,7 +351,7 @@ def test_modulus_takes_convolutions_of_every_kind(method: str, monkeypatch: pyte
 def test_auto_takes_the_method_that_suits_the_unit() -> None:
     large = (16, 16)
     units = {
-        "exact": random_unit(5, 5, 4.0, seed=1),
+        "exact": unit_of_norm(5, 5, 4.0, seed=1),
         "chebyshev": MonotoneConvUnit(2, 3, image_size=large, norm_cap=3.0).double(),
         "newton_cg": gram_unit(2000.0, size=large),
         "anderson": LipschitzConvUnit(2, 3, image_size=large).double(),

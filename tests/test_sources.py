@@ -13,8 +13,9 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
+from replication.experiments.configuration import committed
 from replication.experiments.pipeline import figure_names
-from replication.experiments.results import committed, made_from
+from replication.experiments.records import made_from
 from replication.experiments.sources import files_of
 
 WATCH = """
@@ -52,7 +53,7 @@ def test_files_belong_to_the_figures_that_use_them_and_to_no_other(files: dict[s
     experiments = "replication/experiments"
     users = {
         f"{experiments}/plots/fig2.py": {"fig2"},
-        f"{experiments}/plots/digits.py": {"fig4", "fig8", "figB3", "figB4", "figD3", "table1"},
+        f"{experiments}/plots/digits.py": {"fig4", "figB3", "figB4", "figD3"},
         f"{experiments}/studies/collision.py": {"fig7"},
         f"{experiments}/studies/step_process.py": {"figC2"},  # run as a process of its own
         f"{experiments}/studies/expansivity.py": {"figD1", "figD2"},
@@ -66,7 +67,7 @@ def test_files_belong_to_the_figures_that_use_them_and_to_no_other(files: dict[s
     for file, expected in users.items():
         assert (ROOT / file).is_file(), file
         assert {name for name in files if file in files[name]} == expected, file
-    for file in ("replication/rectifier.py", "conf/base.yaml", f"{experiments}/plots/replication.mplstyle"):
+    for file in ("replication/maps/rectifier.py", "conf/base.yaml", f"{experiments}/plots/replication.mplstyle"):
         assert {name for name in files if file in files[name]} >= {"fig2", "fig4", "table1", "bench_solvers"}, file
     assert "conf/solver/exact.yaml" in files["bench_solvers"]
     assert "conf/trainer/default.yaml" in files["fig4"]
@@ -124,7 +125,7 @@ def test_what_was_made_from_other_files_is_made_again(tmp_path: Path) -> None:
         return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
     assert set(listed().values()) == {"made"}
-    for file in ("replication/experiments/plots/digits.py", "conf/figC1.yaml", "replication/stability.py"):
+    for file in ("replication/experiments/plots/digits.py", "conf/figC1.yaml", "replication/relu_layers/stability.py"):
         with (copy / file).open("a") as opened:
             opened.write("\n# changed\n")
     (copy / "figures" / "fig7.json").unlink()
@@ -134,6 +135,6 @@ def test_what_was_made_from_other_files_is_made_again(tmp_path: Path) -> None:
     assert stale["fig7"] == "not made here yet"
     assert "replication/experiments/plots/digits.py" in stale["figB4"]
     assert "conf/figC1.yaml" in stale["figC1"]
-    assert "replication/stability.py" in stale["figD4"]
+    assert "replication/relu_layers/stability.py" in stale["figD4"]
     assert stale["table1"] == "made again elsewhere, or other data are at hand"
     assert not {"fig2", "fig3", "fig6", "figB1", "figC2", "bench_solvers"} & set(stale)

@@ -15,19 +15,14 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from replication.experiments.data.ensembles import normal
-from replication.spanning import (
-    EXACT_LIMIT,
-    Layer,
-    SpanningTest,
-    adversarial_direction,
-    by_flats,
-    by_milp,
-    directed_spanning_test,
-    has_exact_dependence,
-    is_dependence,
-    patch_rows,
-    patch_spanning_test,
-)
+from replication.relu_layers.flats import by_flats
+from replication.relu_layers.gordan import has_exact_dependence, is_dependence
+from replication.relu_layers.layer import Layer
+from replication.relu_layers.milp import by_milp
+from replication.relu_layers.patches import patch_rows, patch_spanning_test
+from replication.relu_layers.refutation import adversarial_direction
+from replication.relu_layers.spanning import EXACT_LIMIT, directed_spanning_test
+from replication.relu_layers.verdict import SpanningTest
 
 
 def gaussian(m: int, n: int, seed: int = 0) -> Tensor:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
+from builders import layer_with_near_parallel_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import active_sets, least_stretch
 from torch import Tensor
 
 from replication.experiments.data.ensembles import normal
-from replication.spanning import directed_spanning_test
-from replication.stability import stability
+from replication.relu_layers.spanning import directed_spanning_test
+from replication.relu_layers.stability import stability
 
 COARSE = math.sqrt(torch.finfo(torch.float64).eps)  # of a singular value by the eigenvalues of WᵀW, relative to ‖W‖
 
@@ -118,18 +118,6 @@ def least_of_cells(W: Tensor, b: Tensor) -> float:
     """σ on the line or the plane, cell by cell in rational arithmetic."""
     sets = active_sets(W.double().numpy(), b.double().numpy())
     return min((least_stretch(W.double().numpy()[list(rows)]) for rows in sets), default=0.0)
-
-
-def layer_with_near_parallel_rows(n: int, seed: int, biased: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Small integers, rows of them repeated or turned round, some moved a little, scaled by powers of two, or zero."""
-    g = np.random.default_rng(seed)
-    W = g.integers(-3, 4, size=(g.integers(1, 7), n)).astype(float)
-    again = g.choice([-3.0, -1.0, 1.0, 2.0], size=(len(W), 1)) * W
-    moved = np.array([1e-2, 1e-6, 5e-7, 1e-9, 1e-13, 1e-30])[g.integers(0, 6, size=again.shape)]
-    again += (g.random(again.shape) < 0.3) * moved * (again == 0 if n == 2 else 0)
-    W = np.concatenate([W, again]) * 2.0 ** g.integers(-3, 4, size=(2 * len(W), 1))
-    b = biased * g.integers(-2, 3, size=len(W)) / 2
-    return torch.tensor(W, dtype=dtype), torch.tensor(b, dtype=dtype)
 
 
 @given(st.integers(1, 2), st.integers(0, 10**6), st.booleans(), st.sampled_from([torch.float32, torch.float64]))

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import batch_of, composed, folding, recorded
 from hydra.utils import instantiate
-from test_config import composed, recorded
 
-from replication import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, RectifierNetwork, ResidualUnit
+from replication import Anderson, Auto, Banach, Chebyshev, Exact, Modulus, Newton, RectifierNetwork
 from replication.experiments.data.ensembles import Gaussian, Gram, Monotone
 from replication.experiments.plots import (
     bench_network,
@@ -103,8 +103,7 @@ def test_interval_is_wilsons() -> None:
 
 def test_another_preimage_is_not_recovery() -> None:
     # f(x) = x − 2·relu(x) folds: f(3) = −3 = f(−3), and the existing method, started at −3, stays there
-    one = torch.ones(1, 1, 1, dtype=torch.float64)
-    unit = ResidualUnit(one, 0 * one[0], -2 * one, 0 * one[0])
+    unit = batch_of([folding()])
     held, _ = recovered(unit, torch.tensor([[3.0]], dtype=torch.float64), Banach(), 1e-10, 1e-6)
     assert not held.item()
     held, _ = recovered(unit, torch.tensor([[-3.0]], dtype=torch.float64), Banach(), 1e-10, 1e-6)

@@ -14,18 +14,19 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from builders import CONF, composed
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from test_config import CONF, composed
 
-from replication.experiments.data.images import ShuffledBatches
+from replication.experiments.data.batches import ShuffledBatches
 from replication.experiments.results import Result, write_result
 from replication.experiments.studies.gather import gather
 from replication.experiments.studies.invertibility import sweep
 from replication.experiments.studies.sweep_benchmark import sweep_benchmark
-from replication.experiments.training import load_network, load_record
+from replication.experiments.training import load_network
+from replication.experiments.weights import load_record
 
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4", "ensemble=gaussian"]
 

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import composed, options
 from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from test_config import composed, options
 
 from replication.experiments import training
+from replication.experiments.records import USED
 from replication.experiments.studies.recovery import relative_error
-from replication.experiments.training import load_network, load_record, train
+from replication.experiments.training import load_network, train, trained_record
+from replication.experiments.weights import load_record, refuse_other_weights, run_name, weights_path
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
 
@@ -96,6 +98,18 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert not list((tmp_path / "cut").rglob("*.ckpt"))  # the next start begins anew
 
 
+def test_the_time_of_a_figure_holds_that_of_the_trainings_made_for_it(tmp_path: Path) -> None:
+    config = composed("train", *FAST, *FEW)
+    USED.clear()
+    record = trained_record(config, tmp_path, tmp_path)
+    assert abs(USED.seconds) < 1  # spent in this run, which counts it itself
+    USED.clear()
+    assert trained_record(config, tmp_path, tmp_path) == record
+    assert record["seconds"] - 1 < USED.seconds <= record["seconds"]
+    USED.clear()
+    assert USED.seconds == 0
+
+
 def test_an_interrupted_training_of_another_configuration_is_not_continued(
     config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,16 +172,16 @@ def test_weights_of_another_network_are_refused_by_their_record(config: DictConf
     longer = composed("train", *FAST, "trainer.max_epochs=5")
     load_network(longer, instantiate(config.data), tmp_path, tmp_path)  # as good as any
     with pytest.raises(ValueError, match=r"steps.max_epochs=\d, not 5"):
-        training.refuse_other_weights(path, longer, ("unit", "network", "training", "steps"))
+        refuse_other_weights(path, longer, ("unit", "network", "training", "steps"))
 
 
 def test_committed_weights_are_those_of_their_settings() -> None:
     brief = ("experiment=hamiltonian74_cifar10_brief",)
     for words in (("data=mnist",), ("data=mnist", "unit=causal"), ("data=mnist", "unit=lipschitz", "seed=2"), brief):
         config = composed("train", *words)
-        path = training.weights_path(config, instantiate(config.data), ROOT / "weights")
+        path = weights_path(config, instantiate(config.data), ROOT / "weights")
         assert path.is_file()
-        training.refuse_other_weights(path, config, ("unit", "network", "training", "steps"))
+        refuse_other_weights(path, config, ("unit", "network", "training", "steps"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
@@ -180,13 +194,13 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("unit", "seed"), [("monotone", 0), ("monotone", 1), ("monotone", 2), ("lipschitz", 0)])
 def test_committed_weights_are_what_their_record_says(unit: str, seed: int, mnist_folder: Path) -> None:
     config = composed("train", "data=mnist", f"unit={unit}", f"seed={seed}", f"paths.data_dir={mnist_folder}")
-    data, weights = instantiate(config.data), training.Path("weights")
+    data, weights = instantiate(config.data), ROOT / "weights"
     network = load_network(config, data, weights, weights)
     data.setup()
     images, labels = data.test.tensors
     with torch.no_grad():
         predicted = torch.cat([network(part).argmax(1) for part in images.split(1000)])
-    record = load_record(weights / f"{training.run_name(config, data)}.safetensors")
+    record = load_record(weights / f"{run_name(config, data)}.safetensors")
     assert float((predicted == labels).double().mean()) == pytest.approx(record["test_accuracy"], abs=2e-4)
     assert record["test_accuracy"] >= 0.995 or unit != "monotone"
 
@@ -194,7 +208,7 @@ def test_committed_weights_are_what_their_record_says(unit: str, seed: int, mnis
 @pytest.mark.slow
 def test_the_trained_network_gives_images_back(mnist_folder: Path) -> None:
     config = composed("fig5", "data=mnist", f"paths.data_dir={mnist_folder}")
-    data, weights = instantiate(config.data), training.Path("weights")
+    data, weights = instantiate(config.data), ROOT / "weights"
     network = load_network(config, data, weights, weights).double()
     images = data.balanced_test(1)[0].double()
     features = network.features(images)

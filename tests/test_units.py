@@ -13,13 +13,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from builders import ALL, built, folding, shape_of, small
 from oracles import convolution_matrix, forward
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from replication import (
     CausalConvUnit,
-    CausalFlow,
     HamiltonianBlock,
     InjectiveConvReLU,
     InjectiveReLU,
@@ -32,10 +32,7 @@ from replication import (
     MonotoneConvUnit,
     PairedReLU,
     RectifierLinear,
-    RectifierNetwork,
     ResidualUnit,
-    ReversibleLayer,
-    ReversibleSequence,
     RevNetBlock,
     StandardConvUnit,
     Verdict,
@@ -43,7 +40,6 @@ from replication import (
 from replication.solvers import jacobians
 from replication.solvers.jacobians import solve_adjoint
 from replication.units import (
-    Affine,
     ChannelNormalisation,
     ConvRectifierUnit,
     Orthogonal1x1,
@@ -57,12 +53,8 @@ SIZE = (6, 5)
 
 def conv_units() -> dict[str, ConvRectifierUnit]:
     """One unit of each convolutional family; the free one is scaled into the range where it is invertible."""
-    standard = StandardConvUnit(3, 4, image_size=SIZE)
-    with torch.no_grad():
-        standard.weight1 /= 4
-        standard.weight2 /= 4
     return {
-        "standard": standard,
+        "standard": small(StandardConvUnit(3, 4, image_size=SIZE)),
         "lipschitz": LipschitzConvUnit(3, 4, image_size=SIZE),
         "monotone": MonotoneConvUnit(3, 4, image_size=SIZE, norm_cap=3.0),
         "monotone, no cap": MonotoneConvUnit(3, 4, kernel_size=5),
@@ -197,8 +189,8 @@ def test_gradients_of_large_units_are_those_by_their_matrix(
 
     expected = gradients()
     monkeypatch.setattr(jacobians, "MATRIX_LIMIT", 0)
-    for large, small in zip(gradients(), expected, strict=True):
-        torch.testing.assert_close(large, small, rtol=1e-9, atol=1e-9)
+    for found, wanted in zip(gradients(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
     assert torch.autograd.gradcheck(Inverse(unit, tolerance=1e-13), [y])
 
 
@@ -273,10 +265,8 @@ def test_inverse_layer_notices_changes_before_the_backward_pass() -> None:
 
 
 def test_inverse_layer_refuses_rows_it_cannot_invert() -> None:
-    one = torch.ones(1, 1, dtype=torch.float64)
-    fold = ResidualUnit(one, 0 * one[0], -2 * one, 0 * one[0])  # x − 2·relu(x) is never positive
     with pytest.raises(RuntimeError, match=r"1 of 2 rows were not inverted \(not p matrix: 1\)"):
-        Inverse(fold)(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+        Inverse(folding())(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize(("h", "d"), [(5, 5), (7, 3), (3, 6)])
@@ -370,36 +360,13 @@ def test_bad_convolutional_units_and_inputs_are_refused() -> None:
 
 
 def every_layer() -> dict[str, nn.Module]:
-    """One layer of every kind, with shape (4, 4, 6) of the images or 4 of the rows that it takes."""
-    spectral = nn.utils.parametrizations.spectral_norm(StandardConvUnit(4, 3, image_size=(4, 6)), "weight1")
-    return {
-        **{name: units_of(4)[name] for name in units_of(4)},
-        "a user's parametrization": spectral,
-        "causal": CausalConvUnit(4, 3, corner="top-right"),
-        "monotone causal": MonotoneCausalConvUnit(4, 3, image_size=(4, 6), norm_cap=2.0),
-        "injective convolution": InjectiveConvReLU(4, 5, image_size=(4, 6)),
-        "residual": ResidualUnit(torch.randn(3, 4), torch.randn(3), torch.randn(4, 3), torch.randn(4)),
-        "injective": InjectiveReLU(torch.randn(9, 4)),
-        "paired": PairedReLU(4, 5),
-        "affine": Affine((4, 4, 6)),
-        **{layer.title: layer.eval() for layer in plain_layers()},
-        "reversible": ReversibleLayer(ReversibleSequence([HamiltonianBlock(4), RevNetBlock(4)])).eval(),
-        "network": RectifierNetwork((1, 8, 8), 3, partial(MonotoneConvUnit, norm_cap=3.0), hidden=(4,)).eval(),
-        "flow": CausalFlow((4, 4, 6), MonotoneCausalConvUnit, hidden=(3,)),
-    }
-
-
-def units_of(channels: int) -> dict[str, nn.Module]:
-    return {
-        "lipschitz": LipschitzConvUnit(channels, 3, image_size=(4, 6)),
-        "monotone": MonotoneConvUnit(channels, 3, image_size=(4, 6), norm_cap=0.1),
-        "standard": StandardConvUnit(channels, 3),
-    }
+    """One layer of every kind, and one with a parametrization of a user's."""
+    spectral = nn.utils.parametrizations.spectral_norm(StandardConvUnit(2, 3, image_size=(4, 4)), "weight1")
+    return {"a user's parametrization": spectral} | {name: built(name, dtype=torch.float32) for name in ALL}
 
 
 def given_to(name: str) -> torch.Tensor:
-    shape = {"network": (1, 8, 8)} | dict.fromkeys(("residual", "injective", "paired"), (4,))
-    return torch.randn(3, *shape.get(name, (4, 4, 6)), generator=torch.Generator().manual_seed(0))
+    return torch.randn(2, *shape_of(name), generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()

@@ -6,35 +6,27 @@ import functools
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
+from replication.experiments.configuration import as_read, changed_settings, committed, configuration_of
 from replication.experiments.data.images import ImageData
-from replication.experiments.results import (
-    Draw,
-    Result,
-    as_read,
-    changed_settings,
-    committed,
-    configuration_of,
-    in_multirun,
-    is_made,
-    made_from,
-    only_writer,
-    provenance,
-    write_result,
-)
+from replication.experiments.files import only_writer
+from replication.experiments.records import USED, in_multirun, is_made, made_from, provenance
+from replication.experiments.results import Draw, Result, write_result
 from replication.experiments.settings import check_settings, chosen_groups
 from replication.experiments.training import load_network
+from replication.experiments.weights import load_record, weights_path
 from replication.networks import RectifierNetwork
 from replication.words import take_any_character
 
@@ -85,27 +77,21 @@ def figures_folder(name: str, config: DictConfig) -> tuple[Path, str]:
 
 
 def make_figure(
-    name: str,
-    config: DictConfig,
-    study: Callable[[], Result],
-    draw: Draw,
-    dataset: str,
-    checksum: str | None = None,
+    name: str, config: DictConfig, study: Callable[[], Result], draw: Draw, data: ImageData | None = None
 ) -> None:
     """Run a study, draw its result, and write both with their record; in a sweep, if they are not there yet.
 
-    Where they go says `figures_folder`.
+    Where they go says `figures_folder`. The time in the record is that of the study and of trainings made for it alone.
 
     Args:
         name: of the figure.
-        config: of the run; has `shows`, one line on what the figure shows.
+        config: of the run; has a `title`, one line on what the figure shows.
         study: makes the result.
         draw: makes the picture from the result and its record alone.
-        dataset: what the study runs on, in words.
-        checksum: of the data, or None for data drawn at random.
+        data: what the study runs on, where the configuration does not say it in words.
     """
     start = time.perf_counter()
-    print(f"{name}: {config.shows}", flush=True)
+    print(f"{name}: {config.title}", flush=True)
     folder, remark = figures_folder(name, config)
     with only_writer(folder, name):
         if in_multirun() and is_made(folder, name, config):
@@ -113,15 +99,43 @@ def make_figure(
             return
         result = study()
         seconds, sources = time.perf_counter() - start, made_from(name, config, HydraConfig.get().overrides.task)
-        record = provenance(config, seconds, dataset, checksum, figure=name, shows=config.shows, sources=sources)
+        more = {"figure": name, "title": config.title, "sources": sources}
+        record = provenance(config, seconds + USED.seconds, *dataset_of(config, data), **more)
         paths = write_result(folder, name, result, draw(result, record), record)
-    print(f"{name}: {record['seconds']} s, wrote {', '.join(map(str, paths))}{remark}", flush=True)
+    print(f"{name}: {seconds:.1f} s, wrote {', '.join(map(str, paths))}{remark}", flush=True)
+
+
+def dataset_of(config: DictConfig, data: ImageData | None) -> tuple[str, str | None]:
+    """Return what a study runs on in words, and the checksum of the data.
+
+    Where the configuration has a `dataset`, that is what is said, and no image enters the result: {data} in it is the
+    title of the data.
+    """
+    if "dataset" in config:
+        return str(config.dataset).format(data=data.title if data else ""), None
+    if data is None:
+        raise ValueError("the configuration must say what the figure is made from: +dataset=...")
+    return data.title, data.checksum()
 
 
 def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
     """Return the configured network with its weights, in float64; train it first where they are missing."""
     where = folders(config)
     return load_network(config, data, where.weights, where.runs).double()
+
+
+def trained_with_record(config: DictConfig, data: ImageData) -> tuple[RectifierNetwork, dict[str, Any]]:
+    """Return what `trained` returns, and the record of the run that made the weights."""
+    network = trained(config, data)
+    return network, load_record(weights_path(config, data, folders(config).weights))
+
+
+def variant(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """Return a copy of a configuration with other settings, by their dotted names."""
+    other = config.copy()
+    for key, value in changes.items():
+        OmegaConf.update(other, key, value, merge=False, force_add=True)
+    return other
 
 
 def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -137,6 +151,7 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         warnings.showwarning = lambda message, *rest: console.print(f"[bold yellow]warning:[/] {message}")
         try:
             job = HydraConfig.get()
+            USED.clear()  # of an earlier job in this process
             check_settings(config, committed(str(job.job.config_name), chosen_groups(job.overrides.task)))
             if config.threads is not None:
                 torch.set_num_threads(config.threads)

@@ -1,32 +1,25 @@
-"""All that there is to train and to make, in order: which of it is done, and doing the rest with a total progress."""
+"""All that there is to train and to make, in order: the command of each, how long it takes, and which of it is done."""
 
 from __future__ import annotations
 
-import fcntl
-import functools
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-from replication.experiments.results import ROOT, committed, made_from, read_record, write_atomically
+from replication.experiments.configuration import committed, declared
+from replication.experiments.files import write_atomically
+from replication.experiments.places import CONF, FIGURES, ROOT
+from replication.experiments.records import made_from, read_record
 from replication.experiments.sources import checksums
-from replication.experiments.training import run_name
+from replication.experiments.weights import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
 DATA_FOLDERS = ("MNIST/raw", "cifar-10-batches-py")  # whose presence decides what a figure is made from
-SIDE_BY_SIDE = min(4, os.cpu_count() or 1)  # stages of small versions, whose times mean nothing
 FAST_STAGE = 12.0  # seconds that a small stage takes
 FAST_TRAINING = ("data=digits", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
 
@@ -65,16 +58,15 @@ def is_whole(record: Path) -> bool:
 def plan(fast: bool = False) -> list[tuple[str, tuple[str, ...]]]:
     """Return all trainings ("train", options), and all figures and benchmarks (name, options), in order.
 
-    A figure is a configuration in conf/ that says what it `shows`; trainings are listed in conf/trainings.yaml.
+    A figure is a configuration in conf/ that has a `title`; trainings are listed in conf/trainings.yaml.
 
     Args:
         fast: with the options of the small versions.
     """
-    trainings: Any = OmegaConf.load(ROOT / "conf" / "trainings.yaml")
-    figures = [path.stem for path in (ROOT / "conf").glob("*.yaml") if "shows" in declared(path.stem)]
+    figures = [path.stem for path in CONF.glob("*.yaml") if "title" in declared(path.stem)]
     figures.sort(key=lambda name: (name.startswith("bench"), name))
     options = {name: tuple(declared(name).get("fast", ())) if fast else () for name in figures}
-    return [*(("train", tuple(line.split(" "))) for line in trainings.trainings), *options.items()]
+    return [*(("train", tuple(line.split(" "))) for line in declared("trainings").trainings), *options.items()]
 
 
 def figure_names() -> list[str]:
@@ -82,10 +74,16 @@ def figure_names() -> list[str]:
     return [name for name, _ in plan() if name != "train"]
 
 
-@functools.cache
-def declared(name: str) -> Any:
-    """Return what a figure's own configuration file says, without what it is composed of."""
-    return OmegaConf.load(ROOT / "conf" / f"{name}.yaml")
+def checked(names: Iterable[str]) -> list[str]:
+    """Return names of figures and benchmarks as they are.
+
+    Raises:
+        ValueError: if there is no figure of such a name.
+    """
+    wanted, known = list(names), figure_names()
+    if unknown := sorted(set(wanted) - set(known)):
+        raise ValueError(f"there is no figure {', '.join(unknown)}; there are {', '.join(known)}")
+    return wanted
 
 
 def usual_seconds(record: Path) -> float:
@@ -119,6 +117,19 @@ def stage(script: str, options: tuple[str, ...], root: Path, fast: bool) -> Stag
     usual = FAST_STAGE if fast else usual_seconds(ROOT / kind / f"{name}.json")
     places = (f"paths.{place}_dir={root / place}" for place in ("figures", "weights", "outputs"))
     return Stage(name, (f"scripts/{script}.py", *options, *places), root / kind / f"{name}.json", usual)
+
+
+def figure_stage(name: str, options: Iterable[str], folder: Path, usual: float | None = None) -> Stage:
+    """Return the command that makes a figure.
+
+    Args:
+        name: of the figure.
+        options: of its configuration.
+        folder: where it is written.
+        usual: seconds that it usually takes; those of the committed record where they are not given.
+    """
+    seconds = usual_seconds(FIGURES / f"{name}.json") if usual is None else usual
+    return Stage(name, (f"scripts/{name}.py", *options), folder / f"{name}.json", seconds)
 
 
 def stale(name: str, options: tuple[str, ...], folder: Path, stamps: Path) -> str:
@@ -155,87 +166,3 @@ def stamp_of(record: dict[str, Any], config: DictConfig) -> dict[str, Any]:
     of_images = "data_dir" in str(OmegaConf.to_container(config.get("data", OmegaConf.create()), resolve=False))
     at_hand = [place for place in DATA_FOLDERS if of_images and any((folder / place).glob("*"))]
     return {"made": record["made"], "data": at_hand}
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[int]:
-    """Hold a folder for this run and its children alone; yields the lock, to be passed on to them.
-
-    Raises:
-        ValueError: if another run holds it, even if that run was killed and only its child goes on.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"another run is at work in {root}; wait for it, or end it first") from error
-        yield lock.fileno()
-
-
-def run(stage: Stage, logs: Path, lock: int | None = None, threads: int | None = None) -> float:
-    """Run a stage, with all it prints in a log, and return the seconds it took.
-
-    Args:
-        stage: what to run.
-        logs: folder of the logs.
-        lock: to be held by the stage too.
-        threads: that it may use, None for as many as it chooses.
-
-    Raises:
-        ValueError: if it fails, with its last words.
-    """
-    start, log = time.perf_counter(), logs / f"{stage.name}.log"
-    logs.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        done = subprocess.run(
-            [sys.executable, *stage.command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False,
-            pass_fds=() if lock is None else (lock,),
-            env=os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
-        )  # fmt: skip
-    if done.returncode:
-        last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
-        raise ValueError(f"{stage.name} failed: {last} (all it said: {log})")
-    return time.perf_counter() - start
-
-
-def time_left(remaining: float, usual: float, took: float) -> str:
-    """Return an estimate in words: the usual seconds of what remains, by the pace of what is done."""
-    seconds = remaining * (took / usual if usual else 1.0)
-    return f"about {seconds / 3600:.1f} h left" if seconds > 5400 else f"about {seconds / 60:.0f} min left"
-
-
-def run_all(
-    todo: Sequence[Stage], logs: Path, lock: int | None = None, at_once: int = 1
-) -> Iterator[tuple[Stage, str]]:
-    """Run stages with a total progress and an estimate of the time left.
-
-    Args:
-        todo: what to run, in this order.
-        logs, lock: as for `run`.
-        at_once: stages that run side by side, with one thread each where there are several; their times mean little.
-
-    Yields:
-        Each stage when it is done, and in words how far that is.
-    """
-    if not todo:
-        return
-    start, total, usual = time.perf_counter(), sum(stage.usual for stage in todo), 0.0
-    threads = 1 if at_once > 1 else None
-    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f} %", TimeElapsedColumn(), "{task.fields[left]}")
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        with Progress(*columns) as progress:
-            bar = progress.add_task(todo[0].name, total=max(total, 1.0), left=time_left(total, 0.0, 0.0))
-            running = {pool.submit(run, stage, logs, lock, threads): stage for stage in todo}
-            for number, future in enumerate(as_completed(running), 1):
-                seconds, stage = future.result(), running.pop(future)
-                usual += stage.usual
-                left = time_left(total - usual, usual, time.perf_counter() - start)
-                waiting = next(iter(running.values())).name if running else "done"
-                progress.update(
-                    bar, completed=usual, left=left, description=f"{min(number + 1, len(todo))}/{len(todo)} {waiting}"
-                )
-                yield stage, f"{number} of {len(todo)}, {seconds:.0f} s, {left}"
-    finally:
-        pool.shutdown(cancel_futures=True)

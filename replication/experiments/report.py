@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from omegaconf import OmegaConf
 
+from replication.experiments.configuration import title_of
 from replication.experiments.studies.claims import Verdict, check_cells, judge_all
 from replication.experiments.studies.papers import CLAIMS, PAPERS, paper_of
 
@@ -43,6 +44,11 @@ class Entry:
     rows: int
     words: tuple[str, str] | tuple[()]
     claims: dict[str, list[dict[str, Any]]]
+
+    @property
+    def title(self) -> str:
+        """What it shows, in one line."""
+        return title_of(self.name)
 
     @property
     def configuration(self) -> str:

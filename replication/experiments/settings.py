@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from replication.experiments.results import ROOT, as_read, configuration_of, settings
+from replication.experiments.configuration import as_read, configuration_of, settings
+from replication.experiments.places import CONF
 
 # by the last part of their names
 ZERO_TOO = {
@@ -44,7 +45,7 @@ def check_settings(config: DictConfig, committed: DictConfig) -> None:
 
 def chosen_groups(overrides: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides that choose a file of conf/, and so what settings there are."""
-    return tuple(one for one in overrides if (ROOT / "conf" / one.lstrip("+~").split("=")[0].split("@")[0]).is_dir())
+    return tuple(one for one in overrides if (CONF / one.lstrip("+~").split("=")[0].split("@")[0]).is_dir())
 
 
 def check_setting(key: str, value: Any, wanted: Any) -> None:

@@ -18,25 +18,27 @@ import torch
 from jinja2 import Environment, StrictUndefined, TemplateError
 
 from replication.conditions import P_MATRIX_LIMIT
+from replication.experiments.configuration import title_of
 from replication.experiments.pipeline import usual_seconds
-from replication.experiments.results import ROOT
-from replication.experiments.studies import papers
+from replication.experiments.places import FIGURES, ROOT
+from replication.experiments.plots.style import RAISED
 from replication.experiments.studies.claims import judge_all, short_table, summary_table
+from replication.experiments.studies.measures import constant_ratio, least_excess, sweep_percent, tap_disagreements
 from replication.experiments.studies.memory import slope
+from replication.experiments.studies.papers import CLAIMS, PAPERS
 from replication.maps.rectifier import MATRIX_LIMIT
 from replication.operators import MATRIX_NUMBERS
+from replication.relu_layers.spanning import EXACT_LIMIT, MILP_LIMIT
 from replication.solvers.auto import LARGE_NORM
-from replication.spanning import EXACT_LIMIT, MILP_LIMIT
 
-DOCS, FIGURES = ROOT / "docs", ROOT / "figures"
+DOCS = ROOT / "docs"
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 FILES = {"table": "csv", "record": "json", "PDF": "pdf"}  # of a figure, beside its picture
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LIMITS = {  # of the code, by the names that pages use
     "p_matrix": P_MATRIX_LIMIT, "matrix": MATRIX_LIMIT, "factorized": math.isqrt(MATRIX_NUMBERS),
     "large_norm": f"{LARGE_NORM:.0f}", "spanning": EXACT_LIMIT, "program": MILP_LIMIT,
 }  # fmt: skip
-MEASURES = (slope, papers.constant_ratio, papers.tap_disagreements, papers.sweep_percent, papers.least_excess)
+MEASURES = (slope, constant_ratio, tap_disagreements, sweep_percent, least_excess)
 
 
 def form(value: float, spec: str) -> str:
@@ -107,7 +109,7 @@ def figure(name: str, folder: Path = FIGURES) -> str:
     machine = record["hardware"]
     where = f"{record['made'][:10]} on {machine['processor']}, {machine['cores']} cores"
     files = " · ".join(f"[{what}](figures/{name}.{end})" for what, end in FILES.items())
-    return f"![{record['shows']}](figures/{name}.png)\n\n{command(name, folder)} · made {where} · {files}"
+    return f"![{title_of(name)}](figures/{name}.png)\n\n{command(name, folder)} · made {where} · {files}"
 
 
 @functools.cache
@@ -139,12 +141,12 @@ def filled(text: str, folder: Path = FIGURES) -> str:
     """
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, comment_start_string="{##")
     environment.filters |= {"form": form, "span": span, "spread": spread, "share": share}
-    judged = functools.cache(lambda: judge_all(papers.CLAIMS, folder))
+    judged = functools.cache(lambda: judge_all(CLAIMS, folder))
     of_folder: dict[str, Callable[..., object]] = {
         "rows": functools.partial(rows, folder=folder),
         "figure": functools.partial(figure, folder=folder),
         "verdicts": lambda paper: short_table(judged().query("paper == @paper")),
-        "summary": lambda: summary_table(judged(), papers.PAPERS),
+        "summary": lambda: summary_table(judged(), PAPERS),
     }
     environment.globals |= (
         of_folder | {"example": example, "limits": LIMITS} | {measure.__name__: measure for measure in MEASURES}

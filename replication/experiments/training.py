@@ -1,10 +1,7 @@
-"""Training of a network with Lightning, and its weights on disk with the record of the run."""
+"""Training of a network with Lightning: the same seed gives the same weights, and an interrupted run goes on."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import logging
 import shutil
 import sys
@@ -19,26 +16,25 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from replication.experiments.checkpoints import AtomicCheckpoints, check_checkpoint, checkpoint_to_resume
 from replication.experiments.data.images import ImageData
-from replication.experiments.results import (
-    READ,
-    as_read,
-    commit,
-    differing,
-    only_writer,
-    provenance,
-    without_places,
-    write_atomically,
-    write_together,
+from replication.experiments.files import only_writer
+from replication.experiments.records import USED, commit, provenance
+from replication.experiments.weights import (
+    is_trained,
+    load_record,
+    load_weights,
+    recipe,
+    refuse_other_weights,
+    run_name,
+    weights_path,
+    write_weights,
 )
 from replication.networks import RectifierNetwork
 
@@ -47,7 +43,7 @@ class Classifier(pl.LightningModule):
     """Train a network to classify, by cross entropy with label smoothing and, where asked for, a penalty.
 
     Args:
-        network: images (rows, *image_shape) to logits (rows, classes), with the number of `classes`.
+        network: images (batch, *image_shape) to logits (batch, classes), with the number of `classes`.
         optimizer: makes the optimizer from the parameters.
         scheduler: makes the learning-rate schedule from the optimizer and total_steps.
         label_smoothing: share of the target spread over all classes.
@@ -101,15 +97,6 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Write every checkpoint whole or not at all, so that the one before it stays usable until then."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomically(Path(path), buffer.getvalue())
-
-
 def cut_by_ten(
     optimizer: torch.optim.Optimizer, total_steps: int, at: Sequence[float]
 ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -128,27 +115,6 @@ def silence_lightning() -> None:
         "Using `DistributedSampler` with the dataloaders.*",
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def run_name(config: DictConfig, data: ImageData) -> str:
-    """Return the name of a training run, which is also its weights' file name: data set, family, seed."""
-    return f"{data.name}-{config.unit.family}-{config.seed}"
-
-
-def weights_path(config: DictConfig, data: ImageData, weights_dir: Path) -> Path:
-    """Return where the weights of a training run are, or go."""
-    return weights_dir / f"{run_name(config, data)}.safetensors"
-
-
-def recipe(config: DictConfig) -> dict[str, Any]:
-    """Return the part of a configuration that decides what a training makes."""
-    parts = {key: config[key] for key in ("seed", "data", "unit", "network", "training")}
-    parts["steps"] = {key: config.trainer[key] for key in ("max_epochs", "max_steps", "limit_train_batches")}
-    if config.trainer.devices != 1:  # processes have their own statistics of normalisations
-        parts["steps"]["devices"] = config.trainer.devices
-    resolved = OmegaConf.to_container(OmegaConf.create(parts | {"paths": config.paths}), resolve=True)
-    recipe_only: dict[str, Any] = without_places(resolved)
-    return recipe_only
 
 
 def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
@@ -188,31 +154,23 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
     network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
     module = instantiate(config.training, network=network)
     name = run_name(config, data)
-    path = weights_dir / f"{name}.safetensors"
+    path = weights_path(config, data, weights_dir)
     refuse_other_weights(path, config, ("unit",))
     checkpoints = run_dir / name / "checkpoints"
     resume = checkpoint_to_resume(checkpoints, recipe(config))
     if resume is not None:
         check_checkpoint(resume, module)
 
-    epochs = data.epochs if config.trainer.max_epochs is None else config.trainer.max_epochs
-    trainer = instantiate(
-        config.trainer,
-        max_epochs=epochs,
-        logger=instantiate(config.logger, save_dir=str(run_dir), name=name),
-        callbacks=[ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)],
-        plugins=[AtomicCheckpoints()],
-        enable_model_summary=False,
-    )
+    trainer = trainer_of(config, data, run_dir, checkpoints)
     if trainer.is_global_zero:
-        print(f"training {name}: {epochs} epochs" + (f", resumed from {resume}" if resume else ""), flush=True)
+        resumed = f", resumed from {resume}" if resume else ""
+        print(f"training {name}: {trainer.max_epochs} epochs{resumed}", flush=True)
     fit(trainer, module, data, resume)
     accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["test_accuracy"])
     if not trainer.is_global_zero:
         sys.exit()  # the first process writes the weights, once
 
     assert data.train is not None
-    weights = save({key: value.contiguous() for key, value in network.state_dict().items()})
     record = provenance(
         config,
         module.seconds,
@@ -226,13 +184,24 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
         training_images=len(data.train),
         resumed=resume is not None,
         recipe=recipe(config),
-        sha256={path.name: hashlib.sha256(weights).hexdigest()},
     )
-    written = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
-    write_together({path.with_suffix(".json"): written, path: weights})  # weights never stand without their record
+    write_weights(network, path, record)
     shutil.rmtree(checkpoints, ignore_errors=True)
     print(f"{name}: test accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
     return path
+
+
+def trainer_of(config: DictConfig, data: ImageData, run_dir: Path, checkpoints: Path) -> pl.Trainer:
+    """Return the configured trainer, with as many epochs as suit the data where none are given."""
+    trainer: pl.Trainer = instantiate(
+        config.trainer,
+        max_epochs=data.epochs if config.trainer.max_epochs is None else config.trainer.max_epochs,
+        logger=instantiate(config.logger, save_dir=str(run_dir), name=run_name(config, data)),
+        callbacks=[ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)],
+        plugins=[AtomicCheckpoints()],
+        enable_model_summary=False,
+    )
+    return trainer
 
 
 def fit(trainer: pl.Trainer, module: Classifier, data: ImageData, resume: Path | None) -> None:
@@ -251,54 +220,6 @@ def fit(trainer: pl.Trainer, module: Classifier, data: ImageData, resume: Path |
         raise KeyboardInterrupt
 
 
-def checkpoint_to_resume(folder: Path, wanted: dict[str, Any]) -> Path | None:
-    """Return the checkpoint of an interrupted run in this folder, or None; leave its recipe there for the next start.
-
-    Raises:
-        ValueError: if the interrupted run had another recipe, or none that can be read.
-    """
-    checkpoint, note = folder / "last.ckpt", folder.with_name("recipe.json")
-    if checkpoint.is_file() and note.is_file():
-        try:
-            started = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
-            started = None
-        if started != as_read(wanted):
-            raise ValueError(
-                f"an interrupted training with another configuration is in {folder}; "
-                "start again with that configuration to go on, or delete the folder to begin anew"
-            )
-        return checkpoint
-    write_atomically(note, json.dumps(wanted, indent=2).encode())
-    return None
-
-
-def check_checkpoint(path: Path, module: Classifier) -> None:
-    """Refuse a checkpoint that is corrupt, holds anything but tensors and numbers, or is another network's.
-
-    Raises:
-        ValueError: if it does.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict(checkpoint["state_dict"])
-    except Exception as error:  # what torch raises for a broken file is any of a dozen types
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise ValueError(f"the checkpoint {path} cannot be used ({reason}); delete it to begin anew") from error
-
-
-def is_trained(config: DictConfig, data: ImageData, weights_dir: Path) -> bool:
-    """Return whether weights of this very recipe are there, and are those of their record."""
-    path = weights_path(config, data, weights_dir)
-    try:
-        record = load_record(path)
-        refuse_changed(path, record)
-    except (OSError, ValueError):
-        return False
-    made_by: object = record.get("recipe")
-    return made_by == as_read(recipe(config))
-
-
 def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict[str, Any]:
     """Return the record of the configured training; train first where there is none of this very recipe.
 
@@ -307,10 +228,13 @@ def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict
         weights_dir: where the weights and their record are, or go.
         run_dir: where checkpoints and logs of a training go.
     """
-    data = instantiate(config.data)
-    if is_trained(config, data, weights_dir):
-        return load_record(weights_path(config, data, weights_dir))
-    return load_record(train(config, weights_dir, run_dir))
+    data, start = instantiate(config.data), time.perf_counter()
+    path = weights_path(config, data, weights_dir)
+    if not is_trained(config, data, weights_dir):
+        train(config, weights_dir, run_dir)
+    record = load_record(path)
+    USED.seconds += record["seconds"] - (time.perf_counter() - start)  # the rest is spent in this run
+    return record
 
 
 def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir: Path) -> RectifierNetwork:
@@ -329,67 +253,8 @@ def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir
     if not path.is_file():
         print(f"no weights in {path}: training them now", flush=True)
         train(config, weights_dir, run_dir)
-    refuse_changed(path, load_record(path))
-    READ.update((path.resolve(), path.with_suffix(".json").resolve()))
     network: RectifierNetwork = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"the weights in {path} cannot be used ({reason}); restore the file, or delete it to train anew"
-        ) from error
-    broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
-    if broken:
-        raise ValueError(
-            f"the weights in {path} have values that are not finite (in {', '.join(broken)}); restore the file, or "
-            "delete it to train anew"
-        )
+    load_weights(network, path)
+    USED.files.update((path.resolve(), path.with_suffix(".json").resolve()))
     refuse_other_weights(path, config, ("unit", "network"))
     return network.eval().requires_grad_(False)
-
-
-def refuse_changed(weights: Path, record: dict[str, Any]) -> None:
-    """Refuse weights whose checksum is not the one in their record, where it has one.
-
-    Raises:
-        ValueError: if they differ.
-    """
-    expected = record.get("sha256", {}).get(weights.name)
-    if expected is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != expected:
-        raise ValueError(
-            f"the weights in {weights} cannot be used (they are not those of their record: the checksum differs); "
-            "restore the file, or delete it to train anew"
-        )
-
-
-def refuse_other_weights(weights: Path, config: DictConfig, parts: Sequence[str]) -> None:
-    """Refuse weights, where there are any, whose recipe has other parts than the configuration's.
-
-    Raises:
-        ValueError: if they do.
-    """
-    if not weights.is_file():
-        return
-    made_by, wanted = load_record(weights)["recipe"], as_read(recipe(config))
-    if other := differing({part: made_by.get(part) for part in parts}, {part: wanted.get(part) for part in parts}):
-        raise ValueError(
-            f"the weights in {weights} were trained with other settings ({other}); give the unit a name of its own "
-            "(unit.family=...), or choose another paths.weights_dir"
-        )
-
-
-def load_record(weights: Path) -> dict[str, Any]:
-    """Return the record of the run that made the weights.
-
-    Raises:
-        ValueError: if it is missing or unreadable.
-    """
-    path = weights.with_name(f"{weights.name.removesuffix('.safetensors')}.json")
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"the record {path} of the weights is missing or unreadable ({error}); delete both files to train anew"
-        ) from error
-    return record

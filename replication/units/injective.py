@@ -12,17 +12,18 @@ from replication.certificate import Certificate, Verdict, coincide
 from replication.checks import check_number, check_rows, check_tensor, checked_layer
 from replication.exact_arithmetic import layer_ratio
 from replication.parametrizations import without_graph
+from replication.relu_layers.singular_values import least_of_sets
+from replication.relu_layers.spanning import directed_spanning_test
+from replication.relu_layers.stability import StabilityBounds, stability
+from replication.relu_layers.verdict import SpanningTest
 from replication.rows import residual_scale, row_norm
 from replication.solvers import Solution, Solver, get_solver
 from replication.solvers.one_sided import OneSidedLeastSquares
 from replication.solvers.solution import codes_of_residual, resolve_tolerance
-from replication.spanning import SpanningTest, directed_spanning_test
-from replication.stability import StabilityBounds, stability
 from replication.units.implicit import ImplicitStep
 from replication.units.layer import Unit
 from replication.units.least_squares import (
     check_outputs,
-    least_singular_values,
     nearby,
     pseudoinverse_adjoint,
     rounded_up,
@@ -185,7 +186,7 @@ class InjectiveReLU(Unit):
         of_rows, of_biases = bounds.moved
         everywhere = row_norm(s.relu() - y) + rounding + 2 * (of_rows * row_norm(value) + of_biases)
         bound = torch.minimum(
-            nearby(local, least_singular_values(W, sure), slope),
+            nearby(local, least_of_sets(W, sure), slope),
             nearby(everywhere, W.new_tensor(1 / bounds.inverse_lipschitz), slope + of_rows),
         )
         return rounded_up(bound, dtype)
@@ -215,7 +216,7 @@ class InjectiveReLU(Unit):
     def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
         """Certify that the layer is injective ("invertible" on its range), or not, with two colliding inputs.
 
-        Args: as `replication.spanning.directed_spanning_test`.
+        Args: as `directed_spanning_test`.
         """
         W, b = self.weights()
         return judged(self, directed_spanning_test(W, b, time_limit, general_position))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from replication.stability import root_less_rounding
-
 
 def check_outputs(y: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse what is no batch of outputs (batch, *shape).
@@ -42,18 +40,6 @@ def pseudoinverse_adjoint(W: Tensor, rows: Tensor, v: Tensor) -> Tensor:
             "the gradient cannot be computed: the active rows of W do not span, or nearly so, at one of the inputs"
         )
     return torch.linalg.vecdot(inverse.mT, v[:, None])
-
-
-def least_singular_values(W: Tensor, rows: Tensor) -> Tensor:
-    """Return σmin of the marked rows (batch, m) of W (m, n), less its rounding error (batch,).
-
-    >>> W = torch.tensor([[2.0, 0.0], [0.0, 4.0], [0.0, 3.0]]).double()
-    >>> least_singular_values(W, torch.tensor([[True, True, True], [False, True, True]])).round(decimals=9)
-    tensor([2., 0.], dtype=torch.float64)
-    """
-    values = [torch.linalg.eigvalsh((part.to(W.dtype)[:, :, None] * W).mT @ W) for part in rows.split(64)]
-    least: Tensor = root_less_rounding(torch.cat(values), len(W))
-    return least
 
 
 def nearby(misfit: Tensor, constant: Tensor, slope: Tensor | float) -> Tensor:

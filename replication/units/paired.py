@@ -12,9 +12,9 @@ from torch.nn.utils.parametrizations import orthogonal
 from replication.certificate import Certificate, Verdict
 from replication.checks import check_counts, check_numbers, check_numbers_finite, check_precision
 from replication.parametrizations import without_graph
-from replication.stability import StabilityBounds
+from replication.relu_layers.singular_values import least_of_sets
+from replication.relu_layers.stability import StabilityBounds
 from replication.units.injective import InjectiveReLU
-from replication.units.least_squares import least_singular_values
 
 
 class PairedReLU(InjectiveReLU):
@@ -83,7 +83,7 @@ class PairedReLU(InjectiveReLU):
     def stability(self) -> StabilityBounds:
         check_numbers(**dict(self.named_parameters()))
         rows = self.log_d.exp().clamp_max(1)[:, None].double() * self.linear().double()
-        least = least_singular_values(rows, torch.ones(1, len(rows)))[0]
+        least = least_of_sets(rows, torch.ones(1, len(rows)))[0]
         moved = [float(torch.finfo(self.c.dtype).eps * tensor.double().norm()) for tensor in self.weights()]
         return StabilityBounds(float(least), math.inf, False, (moved[0], moved[1]))
 

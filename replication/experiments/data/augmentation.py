@@ -28,7 +28,7 @@ class RandomAffine:
     shift: float
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return moved images, like images (rows, channels, height, width)."""
+        """Return moved images, like images (batch, channels, height, width)."""
         rows, _, height, width = images.shape
 
         def uniform(largest: float) -> Tensor:
@@ -54,7 +54,7 @@ class RandomCropFlip:
     shift: int
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return cropped images, like images (rows, channels, height, width)."""
+        """Return cropped images, like images (batch, channels, height, width)."""
         rows, _, height, width = images.shape
 
         def draw(largest: int) -> Tensor:

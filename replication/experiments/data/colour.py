@@ -11,7 +11,8 @@ import torch
 import torchvision.datasets
 from torch.utils.data import TensorDataset
 
-from replication.experiments.data.images import DataUnavailableError, Digits, ImageData, available_or_digits, download
+from replication.experiments.data.downloads import DataUnavailableError, download
+from replication.experiments.data.images import Digits, ImageData, available_or_digits
 
 
 class ColourImages(ImageData):
@@ -36,12 +37,12 @@ class ColourImages(ImageData):
 
     @abstractmethod
     def part(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return the training or the test images (rows, 3, height, width), in bytes, with their labels (rows,)."""
+        """Return the training or the test images (images, 3, height, width), in bytes, with their labels (images,)."""
 
     @property
     def folder(self) -> Path:
         """Where the files lie."""
-        return self.data_dir / self.dataset.base_folder
+        return self.data_dir / str(self.dataset.base_folder)
 
     def prepare_data(self) -> None:
         packed = self.data_dir / self.dataset.filename

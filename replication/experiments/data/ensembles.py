@@ -27,7 +27,8 @@ class Ensemble(ABC):
 
     def scale(self, A: Tensor) -> Tensor:
         """Return what A (cases, d, d) is divided by before γ multiplies it: ‖A‖₂ (cases, 1, 1)."""
-        return torch.linalg.matrix_norm(A, ord=2, keepdim=True)
+        norm: Tensor = torch.linalg.matrix_norm(A, ord=2, keepdim=True)
+        return norm
 
     def linear(self, cases: int, d: int, gamma: Tensor, generator: torch.Generator) -> RectifierLinear:
         """Draw rectifier linear transforms, one batch for all γ: the same cases, scaled.

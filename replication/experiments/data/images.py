@@ -1,19 +1,13 @@
-"""Lightning data modules of images: MNIST and colour images where they can be had, scikit-learn's digits where not."""
+"""Lightning data modules of images: MNIST where it can be had, scikit-learn's digits where not."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import socket
-import tempfile
-import urllib.request
 import warnings
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -22,13 +16,14 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import MNIST as TorchvisionMNIST
 
 from replication.checks import check_counts, check_number
 from replication.experiments.data.augmentation import Augmentation
+from replication.experiments.data.batches import ShuffledBatches, balanced_share, check_batch
+from replication.experiments.data.downloads import DataUnavailableError, download
 
-DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer that count as a no
 TEST_BATCH = 250  # larger ones are slower on CPUs
 MNIST_MD5 = {  # of the uncompressed files
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -36,46 +31,6 @@ MNIST_MD5 = {  # of the uncompressed files
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-
-
-class DataUnavailableError(RuntimeError):
-    """The data set is not there and cannot be downloaded."""
-
-
-class ShuffledBatches(Sampler[list[int]]):
-    """Batches of shuffled indices, a function of seed and epoch alone, so that a resumed training sees the same ones.
-
-    Args:
-        size: number of samples.
-        batch_size: indices per batch; a last smaller batch is dropped.
-        seed: seed of the shuffling.
-        processes: number of processes that share every batch, each a part of one size.
-        rank: which of them this is.
-
-    Raises:
-        ValueError: if the batches cannot be shared evenly.
-    """
-
-    def __init__(self, size: int, batch_size: int, seed: int, processes: int = 1, rank: int = 0) -> None:
-        if batch_size % processes:
-            raise ValueError(
-                f"{processes} processes cannot share batches of {batch_size} evenly; choose data.batch_size"
-            )
-        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
-        self.processes, self.rank = processes, rank
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        order = torch.randperm(self.size, generator=generator)
-        batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
-        yield from batches[:, self.rank :: self.processes].tolist()
-
-    def __len__(self) -> int:
-        return self.size // self.batch_size
 
 
 class ImageData(pl.LightningDataModule):
@@ -116,7 +71,7 @@ class ImageData(pl.LightningDataModule):
 
     @abstractmethod
     def load(self) -> tuple[TensorDataset, TensorDataset]:
-        """Return the training and the test images (rows, *image_shape) with their labels (rows,)."""
+        """Return the training and the test images (images, *image_shape) with their labels (images,)."""
 
     @abstractmethod
     def checksum(self) -> str:
@@ -131,13 +86,13 @@ class ImageData(pl.LightningDataModule):
             check_batch(self.batch_size, len(train), self.title)
             self.train = train
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         assert self.train is not None
         processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         batches = ShuffledBatches(len(self.train), self.batch_size, self.seed, processes, rank)
         return DataLoader(self.train, sampler=batches, batch_size=None)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         assert self.test is not None
         return DataLoader(self.test, batch_size=TEST_BATCH)
 
@@ -162,18 +117,6 @@ class ImageData(pl.LightningDataModule):
             raise ValueError(f"a class of {self.title} has {smallest} test images, fewer than {per_class}")
         indices = torch.cat([(labels == label).nonzero().squeeze(1)[:per_class] for label in range(self.classes)])
         return images[indices], labels[indices], indices
-
-
-def check_batch(batch_size: int, images: int, title: str) -> None:
-    """Refuse batches that are larger than the training images.
-
-    Raises:
-        ValueError: if they are.
-    """
-    if batch_size > images:
-        raise ValueError(
-            f"{title} has {images} training images, fewer than a batch of {batch_size}; choose a smaller batch_size"
-        )
 
 
 class MNIST(ImageData):
@@ -233,12 +176,12 @@ class MNIST(ImageData):
         return train, test
 
     def images(self, part: str) -> Tensor:
-        """Return the images of "train" or "t10k" (rows, 1, 28, 28), which follow a header of 16 bytes."""
+        """Return the images of "train" or "t10k" (images, 1, 28, 28), which follow a header of 16 bytes."""
         pixels = np.frombuffer(self.content(f"{part}-images-idx3-ubyte"), np.uint8, offset=16)
         return torch.from_numpy(pixels.reshape(-1, *self.image_shape) / np.float32(255))
 
     def labels(self, part: str) -> Tensor:
-        """Return their labels (rows,), which follow a header of 8 bytes."""
+        """Return their labels (images,), which follow a header of 8 bytes."""
         return torch.from_numpy(
             np.frombuffer(self.content(f"{part}-labels-idx1-ubyte"), np.uint8, offset=8).astype(int)
         )
@@ -273,18 +216,6 @@ class Digits(ImageData):
         return "md5 " + hashlib.md5(images.tobytes() + labels.tobytes(), usedforsecurity=False).hexdigest()
 
 
-def balanced_share(images: TensorDataset, share: float, seed: int) -> TensorDataset:
-    """Return a random share of the images of every class, in their order."""
-    pixels, labels = images.tensors
-    generator = torch.Generator().manual_seed(seed)
-    chosen = []
-    for label in labels.unique():
-        rows = (labels == label).nonzero().squeeze(1)
-        chosen.append(rows[torch.randperm(len(rows), generator=generator)[: max(1, round(share * len(rows)))]])
-    rows = torch.cat(chosen).sort().values
-    return TensorDataset(pixels[rows], labels[rows])
-
-
 def mnist_or_digits(mnist: MNIST, digits: Digits) -> ImageData:
     """Return MNIST if it is there or can be downloaded, else, with a warning, the digits."""
     return available_or_digits(mnist, digits)
@@ -301,64 +232,3 @@ def available_or_digits(wanted: ImageData, digits: Digits) -> ImageData:
         )
         return digits
     return wanted
-
-
-def download(
-    title: str,
-    fetch: Callable[..., object],
-    made: Sequence[str],
-    urls: list[str],
-    data_dir: Path,
-    instead: str,
-) -> None:
-    """Download data by torchvision into a folder of their own, and move them into place when they are whole.
-
-    Args:
-        title: of the data.
-        fetch: called with a folder and download=True.
-        made: the files or folders to be moved, relative to the folder.
-        urls: one of them must answer first.
-        data_dir: where to.
-        instead: what a user may set REPLICATION_DATA to a folder of, or use.
-
-    Raises:
-        DataUnavailableError: if no server answers in time, or the folder cannot be written.
-    """
-    advice = f"set REPLICATION_DATA to a folder that holds {instead}"
-    if not any_answers(urls, DOWNLOAD_TIMEOUT):
-        raise DataUnavailableError(
-            f"{title} is not in {data_dir} and no download server answered within {DOWNLOAD_TIMEOUT:.0f} s; {advice}"
-        )
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=data_dir) as folder:
-            fetch(folder, download=True)
-            for name in made:
-                (data_dir / name).parent.mkdir(parents=True, exist_ok=True)
-                (Path(folder) / name).replace(data_dir / name)
-    except (OSError, RuntimeError) as error:
-        raise DataUnavailableError(f"{title} could not be downloaded into {data_dir} ({error}); {advice}") from error
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def any_answers(urls: list[str], timeout: float) -> bool:
-    """Whether one of the servers has its file, all asked at once; a silent one cannot hold us longer."""
-    answers: Queue[bool] = Queue()
-
-    def ask(url: str) -> None:
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=timeout) as response:
-                answers.put(response.status == 200)
-        except (OSError, ValueError):
-            answers.put(False)
-
-    for url in urls:
-        Thread(target=ask, args=(url,), daemon=True).start()
-    try:
-        return any(answers.get(timeout=timeout) for _ in urls)
-    except Empty:
-        return False

@@ -1,4 +1,4 @@
-"""Rows of digits with captions, and numbers in scientific notation: shared by fig4 and figB3."""
+"""Rows of digits with captions: shared by the figures of digits."""
 
 from __future__ import annotations
 
@@ -33,14 +33,3 @@ def show(axis: Axes, image: np.ndarray, signed: bool) -> None:
 def in_lines(label: str) -> str:
     """Return a label in lines that fit beside a row of images."""
     return "\n".join(textwrap.wrap(label, 14, break_long_words=False))
-
-
-def scientific(value: float) -> str:
-    """Write a number like 3.1·10⁻¹¹."""
-    if value == 0 or not np.isfinite(value):
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    if -2 <= int(exponent) <= 2:
-        return f"{value:.2g}"
-    superscript = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{superscript}" if mantissa == "1.0" else f"{mantissa}·10{superscript}"

@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from replication.experiments.plots.digits import scientific
-from replication.experiments.plots.style import COLOURS, caption, style
+from replication.experiments.plots.style import COLOURS, caption, scientific, style
 from replication.experiments.results import Result
 
 DTYPES = {"float32": COLOURS["existing"], "float64": COLOURS["proposed"]}

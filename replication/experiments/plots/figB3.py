@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from replication.experiments.plots.digits import draw_digits, in_lines, scientific
-from replication.experiments.plots.style import caption, methods, style
+from replication.experiments.plots.digits import draw_digits, in_lines
+from replication.experiments.plots.style import caption, methods, scientific, style
 from replication.experiments.results import Result
 
 

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.experiments.plots.digits import scientific, show
-from replication.experiments.plots.style import caption, style
+from replication.experiments.plots.digits import show
+from replication.experiments.plots.style import caption, scientific, style
 from replication.experiments.results import Result
 
 COLUMNS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
@@ -17,6 +18,7 @@ mpl.use("Agg")
 
 STYLE_FILE = Path(__file__).with_name("replication.mplstyle")
 TITLE_SIZE = 9.5  # points
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LETTER = 0.55  # mean width of a letter of the font, in its size: rather too much than too little
 
 # Okabe and Ito's palette, told apart with every kind of colour vision
@@ -145,6 +147,17 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
     rows = -(-len(labels) // columns)
     figure.set_figheight(figure.get_figheight() + 1.5 * size / 72 * max(0, rows - 3))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def scientific(value: float) -> str:
+    """Write a number like 3.1·10⁻¹¹."""
+    if value == 0 or not np.isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    if -2 <= int(exponent) <= 2:
+        return f"{value:.2g}"
+    superscript = str(int(exponent)).translate(RAISED)
+    return f"10{superscript}" if mantissa == "1.0" else f"{mantissa}·10{superscript}"
 
 
 @contextmanager

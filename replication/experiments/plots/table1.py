@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from replication.experiments.plots.cells import draw_cells
-from replication.experiments.plots.digits import scientific
-from replication.experiments.plots.style import style
+from replication.experiments.plots.style import scientific, style
 from replication.experiments.results import Result
 
 Columns = dict[str, tuple[str, str]]  # titles and forms by the names of the columns

@@ -140,7 +140,7 @@ def timed(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> tuple[dict
 
 
 def satisfies(A: Tensor, c: Tensor, s: Tensor, tolerance: float) -> Tensor:
-    """Return which rows of s (rows, n) satisfy s + A·relu(s) = c to ‖·‖ ≤ tolerance·‖c‖."""
+    """Return which rows of s (batch, n) satisfy s + A·relu(s) = c to ‖·‖ ≤ tolerance·‖c‖."""
     residual = s + torch.bmm(A, s.relu().unsqueeze(-1)).squeeze(-1) - c
     return row_norm(residual) <= tolerance * row_norm(c)
 

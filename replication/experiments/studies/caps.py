@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
+from replication.experiments.data.images import ImageData
 from replication.experiments.studies.cost import whole_cost
 from replication.experiments.studies.families import largest_norm
 from replication.experiments.studies.invertibility import wilson
@@ -29,7 +32,7 @@ def cap_row(
         network: a trained monotone network, in float64.
         record: of the run that made its weights.
         test_images: number of images that the accuracy was measured on.
-        images: the images that are sent through and undone (rows, *image_shape).
+        images: the images that are sent through and undone (batch, *image_shape).
         solver, dtype, tolerance, repetitions: as for `whole_cost`.
 
     Returns:
@@ -48,3 +51,30 @@ def cap_row(
         "tolerance": tolerance,
         "images": len(images),
     } | whole_cost(network, images, solver, dtype, tolerance, repetitions)
+
+
+def cap_table(
+    trained: Iterable[tuple[RectifierNetwork, dict[str, Any]]],
+    data: ImageData,
+    precisions: Mapping[str, Mapping[str, Any]],
+    solver: Solver,
+    repetitions: int,
+) -> pd.DataFrame:
+    """Return fig8's table, a row for each network and precision.
+
+    Args:
+        trained: monotone networks in float64, each with the record of the run that made its weights.
+        data: whose test images are sent through and undone.
+        precisions: by the name of the dtype: `tolerance`, and images of each class, `per_class`.
+        solver, repetitions: as for `whole_cost`.
+    """
+    images = {dtype: data.balanced_test(precision["per_class"])[0] for dtype, precision in precisions.items()}
+    assert data.test is not None
+    test_images = len(data.test)
+    return pd.DataFrame(
+        [
+            cap_row(network, record, test_images, images[dtype], solver, dtype, precision["tolerance"], repetitions)
+            for network, record in trained
+            for dtype, precision in precisions.items()
+        ]
+    )

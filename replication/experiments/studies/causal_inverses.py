@@ -108,7 +108,8 @@ def warm_up(solvers: Mapping[str, Solver]) -> None:
 @torch.no_grad()
 def forward_pass(unit: MonotoneCausalConvUnit, x: Tensor) -> Tensor:
     """Return the unit's outputs."""
-    return unit(x)
+    y: Tensor = unit(x)
+    return y
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication.experiments.results import changed_settings
+from replication.experiments.configuration import changed_settings
 
 TIGHTER, LOOSER = 0.1, 10.0  # factors on every tolerance, to see how much the verdict rests on it
 

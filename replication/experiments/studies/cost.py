@@ -30,7 +30,7 @@ def inverse_cost(
 
     Args:
         network: in evaluation mode; its dtype and device decide the arithmetic.
-        images: (rows, *image_shape).
+        images: (batch, *image_shape).
         solvers: by name.
         tolerance: relative residual of every unit.
         repetitions: turns that count.

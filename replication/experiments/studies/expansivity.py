@@ -16,7 +16,8 @@ from torch import Tensor
 
 from replication.experiments.data.ensembles import normal
 from replication.experiments.studies.invertibility import wilson
-from replication.spanning import directed_spanning_test, leanest_directions
+from replication.relu_layers.refutation import leanest_directions
+from replication.relu_layers.spanning import directed_spanning_test
 
 THRESHOLDS = {  # of the expansivity c = m/n as n grows, where no number is computed here: recalled, not checked
     "paper D: never injective below": 2.0,
@@ -40,7 +41,7 @@ def union_threshold() -> float:
     """Return the c above which `union_bound` proves injectivity as n grows: where its exponent changes sign."""
 
     def exponent(c: float) -> float:
-        return c * entropy(1 / c) + (c - 1) * (entropy(1 / (c - 1)) - np.log(2))
+        return float(c * entropy(1 / c) + (c - 1) * (entropy(1 / (c - 1)) - np.log(2)))
 
     return float(brentq(exponent, 6, 20))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
 from replication.certificate import Verdict
 from replication.experiments.studies.cost import whole_cost
-from replication.experiments.studies.recovery import relative_error
+from replication.experiments.studies.recovery import relative_error, undo
 from replication.networks import NetworkSolution, RectifierNetwork
 from replication.solvers import Solver
 from replication.units import ConvRectifierUnit
@@ -42,7 +43,7 @@ def family_row(
     Args:
         network: trained, in float64.
         record: of the run that made its weights.
-        images: the images that were sent through and undone (rows, *image_shape).
+        images: the images that were sent through and undone (batch, *image_shape).
         solutions: of the methods "existing", "proposed" and "auto", which the unit chooses.
         recovery: largest relative error that counts as recovered.
         cost: as `certified_cost` returns it.
@@ -77,3 +78,30 @@ def family_row(
         "inverse_forward_passes": cost.get("forward_passes"),
         "inverse_error_max": cost.get("error_max"),
     }
+
+
+def family_table(
+    trained: Iterable[tuple[RectifierNetwork, dict[str, Any]]],
+    images: Tensor,
+    many: Tensor,
+    solvers: Mapping[str, Solver],
+    tolerance: float,
+    recovery: float,
+    cost: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Return table1, a row for each network.
+
+    Args:
+        trained: networks in float64, each with the record of the run that made its weights.
+        images: sent through and undone by every method (batch, *image_shape), in float64.
+        many: what the cost of the inverse is measured on (batch, *image_shape).
+        solvers: "existing", "proposed" and "auto".
+        tolerance: of each layer's relative residual.
+        recovery: largest relative error that counts as recovered.
+        cost: further arguments of `certified_cost`.
+    """
+    rows = []
+    for network, record in trained:
+        solutions = undo(network, images, solvers, tolerance)
+        rows.append(family_row(network, record, images, solutions, recovery, certified_cost(network, many, **cost)))
+    return pd.DataFrame(rows)

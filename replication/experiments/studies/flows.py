@@ -13,7 +13,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 from replication.certificate import Verdict
-from replication.experiments.data.images import Digits, check_batch
+from replication.experiments.data.batches import check_batch
+from replication.experiments.data.images import Digits
 from replication.experiments.results import Result
 from replication.experiments.studies.families import largest_norm
 from replication.networks import CausalFlow
@@ -24,7 +25,7 @@ SCALE = 8.0  # what the grey values, centred, are multiplied by: about one stand
 
 
 def dequantized(levels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images (rows, 1, 8, 8) of grey levels with uniform noise within the level, centred and scaled.
+    """Return images (batch, 1, 8, 8) of grey levels with uniform noise within the level, centred and scaled.
 
     Its density then bounds the probability of the levels from below.
 
@@ -35,7 +36,7 @@ def dequantized(levels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def bits_per_dimension(flow: CausalFlow, levels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return −log₂ p of every image's levels (rows,), divided by the number of its pixels."""
+    """Return −log₂ p of every image's levels (batch,), divided by the number of its pixels."""
     dimensions = levels[0].numel()
     nats = -flow.log_prob(dequantized(levels, generator)) - dimensions * math.log(SCALE / LEVELS)
     return nats / (dimensions * math.log(2))
@@ -62,7 +63,7 @@ def fit(
 
     Args:
         flow: changed in place.
-        levels: grey levels (rows, 1, 8, 8), as floating-point numbers.
+        levels: grey levels (batch, 1, 8, 8), as floating-point numbers.
         optimizer: makes the optimizer from the parameters.
         scheduler: makes the learning-rate schedule from the optimizer and total_steps.
         epochs, batch_size: passes over the images, and images a step; a last smaller batch is left out.
@@ -77,12 +78,12 @@ def fit(
     schedule = scheduler(made, total_steps=epochs * steps)
     for _ in range(epochs):
         order = torch.randperm(len(levels), generator=generator)
-        for rows in order[: steps * batch_size].split(batch_size):
+        for rows in torch.split(order[: steps * batch_size], batch_size):
             loss = bits_per_dimension(flow, levels[rows], generator).mean()
             if not torch.isfinite(loss):
                 raise RuntimeError(f"the loss of the flow is {float(loss.detach())}; lower the learning rate")
             made.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
             made.step()
             schedule.step()
@@ -90,7 +91,7 @@ def fit(
 
 
 def grey_levels(data: Digits) -> tuple[Tensor, Tensor]:
-    """Return the training and the test images as grey levels (rows, 1, 8, 8)."""
+    """Return the training and the test images as grey levels (batch, 1, 8, 8)."""
     data.setup()
     assert data.train is not None
     assert data.test is not None

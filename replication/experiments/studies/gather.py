@@ -10,7 +10,7 @@ import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from replication.experiments.results import read_record
+from replication.experiments.records import read_record
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -31,7 +32,7 @@ def network_benchmark(
 
     Args:
         network: trained, in evaluation mode.
-        images: at least as many as the largest batch (rows, *image_shape).
+        images: at least as many as the largest batch (batch, *image_shape).
         solvers: by name.
         batches: numbers of images.
         tolerances: relative residual of every unit, for each dtype's name ("float32", "float64").
@@ -68,7 +69,7 @@ def error_curve(
 
     Args:
         layer: a network, inverted from its features, or a unit.
-        x: its inputs (rows, *shape).
+        x: its inputs (batch, *shape).
         solvers: by name.
         tolerances: relative residuals of every unit.
 
@@ -96,7 +97,7 @@ def contractive_unit(shape: Sequence[int], hidden: int, contraction: float, seed
     Lipschitz constant is attained, as it is not for kernels drawn at random or trained.
 
     Args:
-        shape: of the inputs (rows, channels, height, width), standard normal.
+        shape: of the inputs (batch, channels, height, width), standard normal.
         hidden: number of channels between the convolutions.
         contraction: Lipschitz constant of the branch, below 1.
         seed: of the random numbers.
@@ -111,3 +112,31 @@ def contractive_unit(shape: Sequence[int], hidden: int, contraction: float, seed
     x = torch.randn(rows, channels, height, width, generator=g, dtype=torch.float64)
     unit.bias1.fill_(1 + unit.rectifier_map(tuple(x.shape[1:])).preactivation(x).abs().max())
     return unit, x
+
+
+def benchmark_of_networks(
+    monotone: RectifierNetwork,
+    lipschitz: RectifierNetwork,
+    images: Tensor,
+    bench: Mapping[str, Any],
+    curve: Mapping[str, Any],
+    seed: int,
+) -> pd.DataFrame:
+    """Return bench_network's table: the costs of the monotone network, and curves where the existing method is at home.
+
+    Args:
+        monotone, lipschitz: trained networks.
+        images: at least as many as the largest batch (batch, *image_shape).
+        bench: further arguments of `network_benchmark`.
+        curve: `solvers` and `tolerances` of `error_curve`, the number of `images` for it, and the arguments of
+            `contractive_unit`, `contractive`.
+        seed: of the contractive unit.
+    """
+    solvers, tolerances = curve["solvers"], curve["tolerances"]
+    few = images[:: max(1, len(images) // curve["images"])].double()
+    tables = {
+        "lipschitz": error_curve(lipschitz, few, solvers, tolerances),
+        "contraction": error_curve(*contractive_unit(**curve["contractive"], seed=seed), solvers, tolerances),
+        "monotone": network_benchmark(monotone, images, **bench),
+    }
+    return pd.concat([table.assign(network=name) for name, table in tables.items()], ignore_index=True)

@@ -10,8 +10,8 @@ from rich.progress import track
 from torch import Tensor
 
 from replication.experiments.data.ensembles import normal
+from replication.relu_layers.stability import stability
 from replication.rows import row_norm
-from replication.stability import stability
 from replication.units import InjectiveReLU
 
 

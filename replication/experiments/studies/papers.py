@@ -1,16 +1,28 @@
 """What the papers claim: one entry for each claim, as far as their abstracts, captions and recalled facts go.
 
-A new claim is one more `Claim` in CLAIMS. Measures take the table of the figure that the check names.
+A new claim is one more `Claim` in CLAIMS; its measures take the table of the figure that the check names.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-import pandas as pd
-
 from replication.experiments.studies.claims import Check, Claim, Rule
+from replication.experiments.studies.measures import (
+    accuracy_lead,
+    causal_error,
+    certified_percent,
+    constant_ratio,
+    crossing,
+    ensembles_led,
+    image_errors,
+    least_excess,
+    mean_accuracy,
+    padding_lead,
+    percent_at,
+    tap_disagreements,
+    worst_lag,
+)
 from replication.experiments.studies.memory import slope
 
 PAPERS = {  # the papers by letter, and what is ours
@@ -37,87 +49,6 @@ def paper_of(figure: str) -> str:
         return "speed"
     letter = figure.removeprefix("fig").removeprefix("table")[:1]
     return letter if letter in PAPERS else "A"
-
-
-def sweep_percent(table: pd.DataFrame, part: str = "percent") -> pd.DataFrame:
-    """Return a γ sweep with a row for each (ensemble, gamma) and a column for each quantity."""
-    return table.pivot(index=["ensemble", "gamma"], columns="quantity", values=part)
-
-
-def least_excess(table: pd.DataFrame, of: str, over: str) -> float:
-    """Return by how many percent one quantity of a sweep exceeds another at least."""
-    wide = sweep_percent(table)
-    return float((wide[of] - wide[over]).min())
-
-
-def ensembles_led(table: pd.DataFrame) -> float:
-    """Return the share (%) of ensembles in which the proposed method is ahead by more than both intervals somewhere."""
-    lead = sweep_percent(table, "ci_low")["proposed"] - sweep_percent(table, "ci_high")["existing"]
-    return float(100 * (lead.groupby("ensemble").max() > 0).mean())
-
-
-def worst_lag(table: pd.DataFrame) -> float:
-    """Return by how many percent the proposed method's interval lies below the existing one's at most."""
-    return float((sweep_percent(table, "ci_low")["existing"] - sweep_percent(table, "ci_high")["proposed"]).max())
-
-
-def percent_at(table: pd.DataFrame, condition: str) -> pd.Series:
-    """Return the percentages of the rows that meet a condition."""
-    return table.query(condition)["percent"]
-
-
-def crossing(table: pd.DataFrame, n: int, percent: float) -> float:
-    """Return the expansivity at which the percentage for n inputs first reaches a value, interpolated."""
-    rows = table[table["n"] == n].sort_values("expansivity")
-    return float(np.interp(percent, rows["percent"].cummax(), rows["expansivity"]))
-
-
-def accuracy_lead(table: pd.DataFrame) -> pd.Series:
-    """Return by how many percent the Hamiltonian network's mean accuracy exceeds ResNet's, for each share."""
-    means = table.pivot_table(index="share_percent", columns="network", values="test_accuracy")
-    return means["hamiltonian"] - means["resnet"]
-
-
-def image_errors(table: pd.DataFrame, method: str) -> pd.Series:
-    """Return the errors (%) of the images that a method recovers in float64."""
-    return table.query("method == @method and dtype == 'float64'")["relative_error_percent"]
-
-
-def mean_accuracy(table: pd.DataFrame, family: str) -> float:
-    """Return the mean test accuracy (%) of a family's seeds."""
-    return float(table.query("family == @family")["test_accuracy"].mean())
-
-
-def certified_percent(table: pd.DataFrame, family: str) -> float:
-    """Return the share (%) of a family's units that are certified as invertible, the least of its seeds."""
-    rows = table.query("family == @family")
-    return float((100 * rows["certified_units"] / rows["units"]).min())
-
-
-def padding_lead(table: pd.DataFrame) -> float:
-    """Return how far (%), at γ = 16, the interval for zeros at one corner lies above that for all sides, at least."""
-    rows = table.query("quantity == 'p_matrix' and 15.9 < gamma < 16.1")
-    low, high = (rows.pivot(index="ensemble", columns="padding", values=part) for part in ("ci_low", "ci_high"))
-    return float((low["one corner"] - high["all sides"]).min())
-
-
-def tap_disagreements(table: pd.DataFrame) -> float:
-    """Return in how many cases, at least, the condition on A₀ and the test of the whole matrix disagree."""
-    corner = table[table["padding"] == "one corner"]
-    counts = corner.pivot(index=["ensemble", "gamma"], columns="quantity", values="count")
-    return float((counts["first_tap"] - counts["p_matrix"]).abs().sum())
-
-
-def causal_error(table: pd.DataFrame, method: str) -> float:
-    """Return the largest error of a method on 28×28 images in float64, with ‖A‖ up to 26."""
-    rows = table.query("size == 28 and dtype == 'float64' and norm_A < 26 and method == @method")
-    return float(rows["relative_error_max"].max())
-
-
-def constant_ratio(table: pd.DataFrame) -> float:
-    """Return the smallest ratio ‖f(x) − f(x′)‖/‖x − x′‖ seen over any injective layer, in units of its σ."""
-    injective = table[table["sigma_lower"] > 0]
-    return float((injective["smallest_ratio"] / injective["sigma_lower"]).min())
 
 
 def sweep_of_the_paper(name: str, figure: str, unit: str, table: str) -> Claim:

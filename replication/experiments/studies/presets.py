@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from replication.experiments.results import READ
+from replication.experiments.records import USED
 from replication.networks import ReversibleNetwork, preset
 from replication.networks.presets import PRESETS
 from replication.units import BlockSequence
@@ -103,7 +103,7 @@ def trained_presets(weights_dir: Path) -> dict[str, list[dict[str, Any]]]:
         record = json.loads(path.read_text(encoding="utf-8"))
         name = record["recipe"]["network"].get("name")
         if name in found:
-            READ.add(path.resolve())
+            USED.files.add(path.resolve())
             kept = ("dataset", "training_images", "epochs", "steps", "seconds")
             about = {"run": path.stem} | {key: record[key] for key in kept}
             found[name].append(about | {"test_accuracy": 100 * record["test_accuracy"]})

@@ -28,11 +28,11 @@ def grown_blocks(block: Callable[[], ReversibleBlock], depth: int, growth: float
 
 @torch.no_grad()
 def relative_errors(sequence: BlockSequence, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Send images through and back; return the relative error of the first pair of states, and its growth (rows,).
+    """Send images through and back; return the relative error of the first pair of states, and its growth (batch,).
 
     Args:
         sequence: blocks, in training mode.
-        images: features (rows, channels, height, width) that the first pair is made of.
+        images: features (batch, channels, height, width) that the first pair is made of.
     """
     begin = torch.stack(next(iter(sequence)).begin(images)).transpose(0, 1).flatten(1)
     end = sequence(*next(iter(sequence)).begin(images))

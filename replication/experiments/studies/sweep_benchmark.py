@@ -70,7 +70,7 @@ def sweep_benchmark(
         ValueError: if a size is larger than the number of settings.
     """
     settings = [
-        [Job(kind, name, ensemble, d, part) for part in gamma.split(gamma_at_once)]
+        [Job(kind, name, ensemble, d, part) for part in torch.split(gamma, gamma_at_once)]
         for kind, (name, ensemble), d in itertools.product(kinds, ensembles.items(), dimensions)
     ]
     if max(sizes) > len(settings):

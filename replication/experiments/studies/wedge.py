@@ -13,8 +13,8 @@ from torch import Tensor
 from replication.experiments.data.ensembles import normal
 from replication.experiments.data.images import ImageData
 from replication.experiments.results import Result
+from replication.relu_layers.refutation import adversarial_direction
 from replication.rows import row_norm
-from replication.spanning import adversarial_direction
 from replication.units import InjectiveReLU
 
 
@@ -45,7 +45,8 @@ def nearest_with_the_same_output(W: Tensor, x: Tensor, target: Tensor) -> Tensor
     weights, _ = nnls(E, np.eye(len(E))[-1], maxiter=10 * E.shape[1])
     residual = E @ weights - np.eye(len(E))[-1]
     step = start if abs(residual[-1]) < 1e-12 else start - torch.from_numpy(residual[:-1] / residual[-1])
-    return x + N @ step
+    moved: Tensor = x + N @ step
+    return moved
 
 
 @torch.no_grad()

@@ -1,0 +1,5 @@
+"""The compiled loops over the linear pieces of s + A·relu(s) = c: one row at a time, in float64, in given room.
+
+`elimination` solves a linear system, `pieces` solves a piece and judges its signs, `lemke` follows Lemke's path, and
+`walking` puts these together.
+"""

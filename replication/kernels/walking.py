@@ -1,0 +1,177 @@
+"""Walks over the linear pieces: block steps (Newton's), single steps, and Lemke's method where these lead nowhere."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from replication.compiled import compiled, inlined
+from replication.kernels.lemke import lemke_by_paths
+from replication.kernels.pieces import settle_signs, sign_error, solve_piece
+from replication.kernels.workspace import Workspace
+
+AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P, STUCK = range(6)  # how a walk ends; no walk ends stuck, its Newton steps may
+
+
+@compiled
+def walk_rows(
+    A: np.ndarray,
+    c: np.ndarray,
+    first: np.ndarray,
+    patience: int,
+    max_steps: int,
+    s: np.ndarray,
+    ends: np.ndarray,
+    steps: np.ndarray,
+    work: Workspace,
+) -> None:
+    """Walk for every row, and write s, ends and steps. A has one matrix for each row, or one for all."""
+    rows, n = c.shape
+    for row in range(rows):
+        for i in range(n):
+            work.active[i] = first[row, i]
+        ends[row], steps[row] = walk_row(A[min(row, len(A) - 1)], c[row], s[row], patience, max_steps, work)
+
+
+@inlined
+def walk_row(
+    A: np.ndarray, c: np.ndarray, s: np.ndarray, patience: int, max_steps: int, work: Workspace
+) -> tuple[int, int]:
+    """Walk from the piece in `work.active` and leave the solution, or the point of smallest sign error, in s (n,).
+
+    Returns:
+        How the walk ended, and the number of linear systems solved and pivots made.
+    """
+    n = len(c)
+    sign = start(A, c, s, work)
+    if patience > 0:
+        end, steps, negative = patient_steps(A, c, s, sign, patience, max_steps, work)
+        if end == STUCK:
+            found, pivots = lemke_by_paths(A, c, max_steps - steps, work)
+            steps += pivots
+            end = AGREES if found else MAX_STEPS if steps >= max_steps else NOT_P
+            if found:
+                met_again(work)
+                sign = solve_piece(A, c, s, work)
+                end, steps = steps_until_cycle(A, c, s, sign, True, negative, steps + 1, max_steps, work)
+    else:
+        end, steps = steps_until_cycle(A, c, s, sign, patience == 0, False, 1, max_steps, work)
+    if end != AGREES:
+        for i in range(n):
+            s[i] = work.best[i]
+    return end, steps
+
+
+@inlined
+def start(A: np.ndarray, c: np.ndarray, s: np.ndarray, work: Workspace) -> int:
+    """Solve the first piece or, where it is singular, that of S = ∅, which never is; return the determinant's sign."""
+    for i in range(len(c)):
+        work.best[i] = c[i]
+    work.smallest[0], work.ages[0], work.ages[1] = np.inf, 0, 1
+    sign = solve_piece(A, c, s, work)
+    if sign == 0:
+        for i in range(len(c)):
+            work.active[i] = False
+        sign = solve_piece(A, c, s, work)
+    return sign
+
+
+@inlined
+def patient_steps(
+    A: np.ndarray, c: np.ndarray, s: np.ndarray, sign: int, patience: int, max_steps: int, work: Workspace
+) -> tuple[int, int, bool]:
+    """Take block steps from a solved piece as long as fewer signs disagree than ever before, `patience` times excepted.
+
+    Returns:
+        AGREES, MAX_STEPS, NOT_P or STUCK; the systems solved; whether a determinant was negative.
+    """
+    fewest, left, steps, negative = len(c) + 1, patience, 1, False
+    while sign != 0:
+        error, disagreeing, _ = sign_error(A, c, s, work)
+        if disagreeing == 0:
+            settle_signs(s, work)
+            return AGREES, steps, negative
+        remember(s, error, work)
+        negative |= sign < 0
+        left = patience if disagreeing < fewest else left - 1
+        fewest = min(fewest, disagreeing)
+        if steps >= max_steps:
+            return MAX_STEPS, steps, negative
+        if left < 0:
+            return NOT_P if negative else STUCK, steps, negative
+        block_step(s, work.active)
+        sign = solve_piece(A, c, s, work)
+        steps += 1
+    return MAX_STEPS if steps >= max_steps else STUCK, steps, negative
+
+
+@compiled
+def steps_until_cycle(
+    A: np.ndarray,
+    c: np.ndarray,
+    s: np.ndarray,
+    sign: int,
+    single: bool,
+    negative: bool,
+    steps: int,
+    max_steps: int,
+    work: Workspace,
+) -> tuple[int, int]:
+    """Take single or block steps from a solved piece until the signs agree or a piece is met again.
+
+    Returns:
+        How the walk ended, and `steps` with the systems solved here.
+    """
+    while sign != 0:
+        error, disagreeing, last = sign_error(A, c, s, work)
+        if disagreeing == 0:
+            settle_signs(s, work)
+            return AGREES, steps
+        remember(s, error, work)
+        negative |= sign < 0
+        if steps >= max_steps:
+            return MAX_STEPS, steps
+        if single and negative:
+            return NOT_P, steps
+        if single:
+            work.active[last] = not work.active[last]
+        else:
+            block_step(s, work.active)
+        if met_again(work):
+            return CYCLE, steps
+        sign = solve_piece(A, c, s, work)
+        steps += 1
+    return MAX_STEPS if steps >= max_steps else NOT_P if single and negative else SINGULAR, steps
+
+
+@inlined
+def block_step(s: np.ndarray, active: np.ndarray) -> None:
+    """Move every coordinate to the side of its sign; zeros stay where they are."""
+    for i in range(len(s)):
+        active[i] = (s[i] > 0) | ((s[i] == 0) & active[i])
+
+
+@inlined
+def remember(s: np.ndarray, error: float, work: Workspace) -> None:
+    """Keep s as the best point so far if its sign error is the smallest."""
+    if error < work.smallest[0]:
+        work.smallest[0] = error
+        for i in range(len(s)):
+            work.best[i] = s[i]
+
+
+@inlined
+def met_again(work: Workspace) -> bool:
+    """Say whether the piece was met before; where the next depends on this one alone, that is a cycle.
+
+    By Brent's method: pieces are compared with an anchor, which is replaced after twice as many of them every time.
+    """
+    active, anchor, ages = work.active, work.anchor, work.ages
+    again = ages[0] > 0
+    for i in range(len(active)):
+        again &= anchor[i] == active[i]
+    if ages[0] == 0 or ages[0] == ages[1]:
+        for i in range(len(active)):
+            anchor[i] = active[i]
+        ages[0], ages[1] = 0, 2 * ages[1]
+    ages[0] += 1
+    return again
