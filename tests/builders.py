@@ -37,8 +37,8 @@ from replication import (
     RevNetBlock,
     StandardConvUnit,
 )
+from replication.experiments.configuration import as_read, configuration_of
 from replication.experiments.data.images import MNIST, Digits
-from replication.experiments.results import as_read, configuration_of
 from replication.units import (
     Affine,
     BlockSequence,
