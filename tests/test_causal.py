@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from builders import causal_unit, cycling, monotone_causal_unit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import convolution_matrix, exact_minors, forward, preimages
 from torch import Tensor
@@ -99,6 +99,7 @@ def test_images_of_certified_units_have_one_preimage_and_of_others_several(case:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @solvers
 @corners
+@settings(max_examples=10)  # in each of 24 cases
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 4), height=st.integers(1, 6), width=st.integers(1, 6))
 def test_every_inverse_brings_every_image_back(
     corner: str, solver: str, dtype: torch.dtype, seed: int, k: int, height: int, width: int
@@ -139,13 +140,6 @@ def test_auto_takes_substitution_and_the_others_are_what_they_are_called() -> No
         torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="exact needs a unit with at most 2048 hidden numbers"):
         unit.inverse(torch.zeros(1, 2, 28, 28).double(), "exact")
-
-
-@solvers
-def test_other_units_are_refused(solver: str) -> None:
-    unit = StandardConvUnit(2, 3, image_size=(5, 5))
-    with pytest.raises(ValueError, match="needs a causal unit"):
-        unit.inverse(torch.zeros(1, 2, 5, 5), solver)
 
 
 def test_wrong_corners_and_sizes_are_refused() -> None:

@@ -12,6 +12,7 @@ import torch
 from builders import (
     CLOSED,
     KINDS_OF_UNITS,
+    TAKEN_BY,
     UNITS,
     UNITS_IN_BATCH,
     assert_one_sentence,
@@ -184,7 +185,7 @@ def test_the_error_bound_of_a_solver_holds(solver: str, kind: str, dtype: torch.
 def test_a_solver_refuses_the_units_that_it_is_not_for(solver: str, kind: str) -> None:
     unit = unit_to_solve(kind)
     y = torch.ones(UNITS_IN_BATCH, *unit.input_shape, dtype=torch.float64)
-    assert "needs a" in refusal(lambda: unit.inverse(y, solver), ValueError)
+    assert f"needs a {TAKEN_BY[solver][0]}" in refusal(lambda: unit.inverse(y, solver), ValueError)
 
 
 @solved
