@@ -14,7 +14,13 @@ from replication.words import plain
 
 
 class Verdict(Enum):
-    """What is known of a unit."""
+    """What is known of a unit.
+
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), 3 * torch.eye(2), torch.zeros(2))
+    >>> unit.certificate().verdict is Verdict.INVERTIBLE
+    True
+    """
 
     INVERTIBLE = "invertible"
     NOT_INVERTIBLE = "not invertible"
@@ -35,6 +41,15 @@ class Certificate:
         reason: one sentence with the numbers, in ASCII, so that it can be printed everywhere.
         witness: two inputs (*shape) with the same output where the unit is not invertible, else None: ‖f(x₁) − f(x₂)‖ ≤
             √ε·‖x₁ − x₂‖ with the ε of the unit's dtype, in exact arithmetic and as evaluated in that dtype.
+
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(1), torch.zeros(1), -3 * torch.eye(1), torch.zeros(1))  # x − 3·relu(x)
+    >>> certificate = unit.certificate()
+    >>> certificate.verdict.value, certificate.condition
+    ('not invertible', 'collision')
+    >>> x1, x2 = certificate.witness
+    >>> bool((unit(x1[None]) - unit(x2[None])).abs() < 1e-5), bool((x1 - x2).abs() > 1)
+    (True, True)
     """
 
     verdict: Verdict

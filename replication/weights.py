@@ -54,6 +54,15 @@ def load(module: nn.Module, path: str | PathLike[str]) -> None:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, or its weights have other names, shapes or settings than the module.
+
+    >>> import tempfile
+    >>> from replication import MonotoneConvUnit
+    >>> saved, made = (MonotoneConvUnit(1, 2, image_size=(4, 4)) for _ in range(2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(saved, f"{folder}/unit.safetensors")
+    ...     load(made, f"{folder}/unit.safetensors")
+    >>> bool((saved.weight1 == made.weight1).all())
+    True
     """
     weights, made_with = read(path)
     check_shapes(module, weights)

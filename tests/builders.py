@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
+import runpy
+import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import torch
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 import replication
@@ -37,8 +41,6 @@ from replication import (
     RevNetBlock,
     StandardConvUnit,
 )
-from replication.experiments.data.images import MNIST, Digits
-from replication.experiments.results import as_read, configuration_of
 from replication.units import (
     Affine,
     BlockSequence,
@@ -49,6 +51,11 @@ from replication.units import (
     SpaceToDepth,
     ZeroChannels,
 )
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from replication.experiments.data.images import MNIST, Digits
 
 # dense units
 
@@ -288,6 +295,23 @@ def built(name: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Mo
     return layer.to(dtype)
 
 
+def every_layer() -> dict[str, nn.Module]:
+    """One layer or network of every kind in float32, and one with a parametrization of a user's."""
+    spectral = nn.utils.parametrizations.spectral_norm(StandardConvUnit(2, 3, image_size=(4, 4)), "weight1")
+    return {"a user's parametrization": spectral} | {name: built(name, dtype=torch.float32) for name in ALL}
+
+
+def given_to(name: str) -> Tensor:
+    """Two inputs of a layer or network of this name."""
+    return torch.randn(2, *shape_of(name), generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def outputs_of(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """What these layers make of the inputs `given_to` them."""
+    return {name: layer(given_to(name)) for name, layer in layers.items()}
+
+
 @torch.no_grad()
 def output_of(layer: nn.Module, x: Tensor) -> Tensor:
     """What the inverse of a layer or network begins with."""
@@ -322,6 +346,14 @@ def assert_one_sentence(error: BaseException) -> None:
     assert 20 < len(str(error)) < 500
 
 
+def said_by_example(name: str, *words: str) -> str:
+    """What an example prints, run in this process as by `python examples/name.py words`."""
+    said = io.StringIO()
+    with mock.patch.object(sys, "argv", [name, *words]), redirect_stdout(said):
+        runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    return said.getvalue()
+
+
 class Block(nn.Module):
     """A user's module x + second(activation(first(x))), in float64."""
 
@@ -338,14 +370,18 @@ def same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> b
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-# data and configurations
+# data and configurations: their libraries are loaded where they are asked for, since tests of the library need none
 
 
 def mnist(folder: Path) -> MNIST:
+    from replication.experiments.data.images import MNIST
+
     return MNIST(str(folder), batch_size=10, epochs=1, seed=0)
 
 
 def digits(batch_size: int = 10) -> Digits:
+    from replication.experiments.data.images import Digits
+
     return Digits(batch_size=batch_size, epochs=1, seed=0)
 
 
@@ -354,12 +390,16 @@ CONF = ROOT / "conf"
 
 def composed(name: str, *overrides: str) -> DictConfig:
     """The configuration of an entry point."""
+    from hydra import compose, initialize_config_dir
+
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, overrides=list(overrides))
 
 
 def recorded(name: str, *overrides: str) -> dict[str, object]:
     """What a record says of data and settings."""
+    from replication.experiments.configuration import as_read, configuration_of
+
     return {"dataset": "random images", "configuration": as_read(configuration_of(composed(name, *overrides)))}
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from functools import partial
 
 import pytest
 import torch
-from builders import digits
-from conftest import ROOT
+from builders import digits, said_by_example
 from torch import nn
 
 from replication import CausalConvUnit, CausalFlow, MonotoneCausalConvUnit, ResidualUnit
@@ -142,9 +139,6 @@ def test_training_lowers_the_bits() -> None:
 
 @pytest.mark.slow
 def test_the_example_of_a_flow_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, "examples/flow_digits.py", "1"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("bits per dimension on 1000 held-out digits") == 2
-    assert done.stdout.count("3 of 3 samples converged") == 2
+    said = said_by_example("flow_digits", "1")
+    assert said.count("bits per dimension on 1000 held-out digits") == 2
+    assert said.count("3 of 3 samples converged") == 2

@@ -6,8 +6,6 @@ import contextlib
 import copy
 import inspect
 import random
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 
@@ -15,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import Block
-from conftest import ROOT
+from builders import Block, said_by_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -551,8 +548,4 @@ def test_modules_are_read_in_inference_mode() -> None:
 
 @pytest.mark.slow
 def test_the_example_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, "examples/own_network.py"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("10 of 10 images converged") == 3
+    assert said_by_example("own_network").count("10 of 10 images converged") == 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from builders import arrays_of, batch_of, gram_unit, images_of, unit_of_norm, without_biases
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracles import forward, naive_banach, naive_modulus, preimages, smallest_singular_value
 
@@ -49,7 +49,7 @@ def test_what_converges_is_a_preimage_found_by_brute_force(solver: str, h: int, 
     W1, _, W2, _ = arrays_of(unit)
     assume(smallest_singular_value(W1, W2) > 1e-3)  # a singular piece has a whole ray of preimages
     x, y = images_of(unit, 3, seed)
-    solution = unit.inverse(y, solver, max_iterations=2000)
+    solution = unit.inverse(y, solver, max_iterations=600)  # of which a contraction by 0.95 needs 450
     for row in range(3):
         found = preimages(y[row].numpy(), *arrays_of(unit))
         if solution.status[row] is Status.CONVERGED:
@@ -94,10 +94,10 @@ def test_rows_do_not_depend_on_their_batch(solver: str) -> None:
     units = [unit_of_norm(5, 5, float(norm), seed) for seed, norm in enumerate(gammas)]
     batch = batch_of(units)
     _, y = images_of(batch, 40)
-    together = batch.inverse(y, solver)
+    together = batch.inverse(y, solver, patience=50)
     assert len(set(together.status)) > 1
     for row, unit in enumerate(units):
-        alone = unit.inverse(y[row : row + 1], solver)
+        alone = unit.inverse(y[row : row + 1], solver, patience=50)
         assert alone.status[0] is together.status[row]
         if alone.status[0] is Status.CONVERGED:
             assert alone.iterations[0] == together.iterations[row]
@@ -105,6 +105,7 @@ def test_rows_do_not_depend_on_their_batch(solver: str) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+@settings(max_examples=25)
 @given(st.floats(0.2, 8), st.integers(0, 10_000))
 def test_residual_is_that_of_the_value_returned(solver: str, norm: float, seed: int) -> None:
     unit = unit_of_norm(6, 6, norm, seed)
@@ -175,21 +176,6 @@ def test_existing_method_cycles_on_a_monotone_unit_that_the_proposed_method_inve
     assert existing.status[0] is Status.STAGNATED
     assert proposed.status[0] is Status.CONVERGED
     torch.testing.assert_close(proposed.value, one)
-
-
-def test_no_rows_are_no_work() -> None:
-    unit = unit_of_norm(3, 3, 0.5, seed=0)
-    solution = unit.inverse(torch.zeros(0, 3, dtype=torch.float64))
-    assert solution.value.shape == (0, 3)
-    assert solution.status.shape == (0,)
-
-
-def test_zero_output_uses_the_absolute_residual() -> None:
-    identity = torch.eye(2, dtype=torch.float64)
-    unit = ResidualUnit(identity, torch.ones(2).double(), identity / 2, torch.zeros(2).double())
-    solution = unit.inverse(torch.zeros(1, 2, dtype=torch.float64))
-    assert solution.converged.all()
-    torch.testing.assert_close(unit(solution.value), torch.zeros(1, 2, dtype=torch.float64))
 
 
 def test_running_out_of_iterations_is_said() -> None:
@@ -289,12 +275,6 @@ def test_anderson_saves_most_where_the_branch_contracts_by_just_0_9() -> None:
     assert 3 * anderson.evaluations.double().mean() <= existing.evaluations.double().mean()
 
 
-@pytest.mark.parametrize("solver", ["chebyshev", "newton_cg"])
-def test_methods_for_gram_units_refuse_others(solver: str) -> None:
-    with pytest.raises(ValueError, match="needs a monotone"):
-        unit_of_norm(3, 3, 0.5, seed=0).inverse(torch.zeros(1, 3).double(), solver)
-
-
 @given(st.integers(1, 8), st.integers(1, 8), st.floats(0.01, 1e4), st.integers(0, 10_000))
 def test_newton_with_conjugate_gradients_solves_every_gram_equation(h: int, d: int, norm: float, seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
@@ -323,11 +303,12 @@ def test_tiny_and_huge_rows_are_solved_in_float32(solver: str, scale: float) -> 
     torch.testing.assert_close(solution.value / scale, x / scale, rtol=0, atol=1e-3)
 
 
-def test_newton_takes_large_gram_units_without_their_matrix() -> None:
+def test_large_gram_units_are_taken_without_their_matrix_by_newton_cg_alone() -> None:
     unit = gram_unit(30.0, size=(20, 20))  # 3600 hidden numbers
     x = torch.randn(3, 6, 20, 20).double()
-    solution = unit.inverse(unit(x).detach(), "newton", tolerance=1e-12)
-    assert solution.solver == "newton_cg"
+    solution = unit.inverse(unit(x).detach(), "newton_cg", tolerance=1e-12)
+    with pytest.raises(ValueError, match="newton needs a unit with at most 2048 hidden numbers"):
+        unit.inverse(x, "newton")
     torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="forcing must lie between 0 and 1"):
         NewtonCG(forcing=1.0)

@@ -34,6 +34,13 @@ class CausalFlow(LayerwiseNetwork):
 
     Raises:
         ValueError: if the image size is not divisible.
+
+    >>> from replication import MonotoneCausalConvUnit
+    >>> flow = CausalFlow((1, 4, 4), MonotoneCausalConvUnit, hidden=(2,), units_per_stage=1).double()
+    >>> flow.log_prob(torch.zeros(3, 1, 4, 4, dtype=torch.float64)).shape
+    torch.Size([3])
+    >>> flow.sample(2, torch.Generator().manual_seed(0)).converged
+    tensor([True, True])
     """
 
     def __init__(

@@ -53,7 +53,13 @@ class LayerCertificate:
 
 @dataclass(frozen=True)
 class NetworkCertificate:
-    """The certificates of all hidden layers; printed, a table."""
+    """The certificates of all hidden layers; printed, a table.
+
+    >>> from replication import MonotoneConvUnit
+    >>> certificate = LayerwiseNetwork(*(MonotoneConvUnit(1, 2, image_size=(4, 4)) for _ in range(2))).certificate()
+    >>> certificate.verdict.value, certificate.reason
+    ('invertible', 'All 2 hidden layers are invertible.')
+    """
 
     layers: tuple[LayerCertificate, ...]
 
@@ -106,6 +112,12 @@ class NetworkSolution(Solution):
 
     Attributes: as `Solution`, and
         layers: records of the layers in the order in which they were undone.
+
+    >>> from replication import MonotoneConvUnit
+    >>> network = LayerwiseNetwork(*(MonotoneConvUnit(1, 2, image_size=(4, 4)) for _ in range(2))).double()
+    >>> solution = network.inverse(torch.ones(3, 1, 4, 4, dtype=torch.float64))
+    >>> solution.converged, [record.title for record in solution.layers]
+    (tensor([True, True, True]), ['monotone unit', 'monotone unit'])
     """
 
     layers: tuple[LayerRecord, ...] = field(default=())
@@ -116,6 +128,12 @@ class LayerwiseNetwork(nn.Module):
 
     Args:
         layers: in forward order.
+
+    >>> from replication import MonotoneConvUnit
+    >>> network = LayerwiseNetwork(MonotoneConvUnit(1, 2), MonotoneConvUnit(1, 3)).double()
+    >>> x = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+    >>> bool((network.inverse(network.features(x).detach()).value - x).abs().max() < 1e-8)
+    True
     """
 
     def __init__(self, *layers: Layer) -> None:

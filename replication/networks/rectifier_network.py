@@ -39,6 +39,14 @@ class RectifierNetwork(LayerwiseNetwork):
 
     Raises:
         ValueError: if the image size is not divisible.
+
+    >>> import torch
+    >>> from replication import MonotoneConvUnit
+    >>> network = RectifierNetwork((1, 8, 8), 10, MonotoneConvUnit, hidden=(4,), units_per_stage=1).eval()
+    >>> network(torch.ones(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
+    >>> network.certificate().verdict.value
+    'invertible'
     """
 
     def __init__(

@@ -34,6 +34,11 @@ class ReversibleNetwork(nn.Module):
 
     Raises:
         ValueError: if the image size is not divisible, or the stages' numbers do not fit.
+
+    >>> from replication import HamiltonianBlock
+    >>> network = ReversibleNetwork((3, 8, 8), 10, HamiltonianBlock, channels=(4, 8), blocks=(1, 2)).eval()
+    >>> network(torch.ones(5, 3, 8, 8)).shape, len(network.blocks)
+    (torch.Size([5, 10]), 3)
     """
 
     def __init__(

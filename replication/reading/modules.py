@@ -49,6 +49,18 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
         TypeError: if the module is no module, or the inputs are no tensor of float32 or float64.
         ValueError: if the module is not of this form, with what stands in the way, or x has another shape or values
             that are not finite.
+
+    >>> class Block(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.first, self.second = nn.Linear(3, 2), nn.Linear(2, 3)
+    ...
+    ...     def forward(self, x):
+    ...         return x + self.second(torch.relu(self.first(x)))
+    >>> block, x = Block(), torch.randn(4, 3)
+    >>> unit = as_unit(block, x)
+    >>> unit.input_shape, bool((unit(x) - block(x)).abs().max() < 1e-5)
+    ((3,), True)
     """
     guest = Guest(module)
     check_numbers(x=x)

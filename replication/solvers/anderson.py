@@ -55,6 +55,11 @@ class Anderson(FixedPoint):
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    >>> from replication import LipschitzConvUnit
+    >>> unit = LipschitzConvUnit(1, 2, image_size=(4, 4)).double()
+    >>> unit.inverse(torch.ones(2, 1, 4, 4, dtype=torch.float64), Anderson(memory=3)).converged
+    tensor([True, True])
     """
 
     memory: int = 5

@@ -28,6 +28,12 @@ class Auto(Method):
     - `chebyshev` for larger Gram units: it needs the least work. `newton_cg` where ‖A‖ may exceed LARGE_NORM.
     - `anderson` for other convolutions: with its plain steps it converges for contractions; for units without a
       guarantee it is the best there is.
+
+    >>> import torch
+    >>> from replication import CausalConvUnit, ResidualUnit
+    >>> dense = ResidualUnit(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2))
+    >>> dense.inverse(torch.ones(1, 2)).solver, CausalConvUnit(1, 1).inverse(torch.ones(1, 1, 4, 4), Auto()).solver
+    ('exact', 'substitution')
     """
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:

@@ -28,6 +28,12 @@ class Banach(FixedPoint):
 
     Args:
         max_iterations, patience: as for every solver (`Solver`).
+
+    >>> import torch
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), torch.eye(2) / 2, torch.zeros(2))  # x + relu(x)/2
+    >>> unit.inverse(torch.tensor([[3.0, -1.0]]), Banach()).value.round(decimals=3)
+    tensor([[ 2., -1.]])
     """
 
     max_iterations: int = 10_000

@@ -47,6 +47,11 @@ class Chebyshev(GramMethod, FixedPoint):
 
     Args:
         max_iterations, patience: as for every solver (`Solver`).
+
+    >>> from replication import MonotoneConvUnit
+    >>> unit = MonotoneConvUnit(1, 2).double()
+    >>> unit.inverse(torch.ones(2, 1, 4, 4, dtype=torch.float64), Chebyshev()).converged
+    tensor([True, True])
     """
 
     max_iterations: int = 10_000

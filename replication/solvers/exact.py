@@ -22,4 +22,11 @@ class Exact(BlockWalk):
     (block steps with a safeguard); Lemke, Management Sci. 11 (1965) 681–689.
 
     Args, Raises: as `BlockWalk`.
+
+    >>> import torch
+    >>> from replication import ResidualUnit
+    >>> M = torch.tensor([[1.0, 0.0, 2.0], [2.0, 1.0, 0.0], [0.0, 2.0, 1.0]])  # a P-matrix, and not monotone
+    >>> unit = ResidualUnit(torch.eye(3), torch.zeros(3), M - torch.eye(3), torch.zeros(3))
+    >>> unit.inverse(unit(torch.tensor([[1.0, -2.0, 3.0]])).detach(), Exact()).value.round(decimals=3)
+    tensor([[ 1., -2.,  3.]])
     """

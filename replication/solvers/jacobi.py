@@ -45,6 +45,12 @@ class Jacobi(CausalMethod, FixedPoint):
 
     Args:
         max_iterations: bound of the number of steps, at most height + width − 1 of which are taken.
+
+    >>> from replication import MonotoneCausalConvUnit
+    >>> unit = MonotoneCausalConvUnit(1, 2).double()
+    >>> solution = unit.inverse(torch.ones(1, 1, 3, 5, dtype=torch.float64), Jacobi())
+    >>> bool(solution.converged), int(solution.iterations) <= 3 + 5 - 1
+    (True, True)
     """
 
     max_iterations: int = 10_000

@@ -46,6 +46,12 @@ class Modulus(FixedPoint):
 
     Raises:
         ValueError: if ω is neither positive nor "auto".
+
+    >>> import torch
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), 3 * torch.eye(2), torch.zeros(2))  # x + 3·relu(x)
+    >>> unit.inverse(torch.tensor([[4.0, -2.0]]), Modulus(omega=2)).value.round(decimals=3)
+    tensor([[ 1., -2.]])
     """
 
     omega: float | str = 1.0

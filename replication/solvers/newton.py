@@ -21,6 +21,12 @@ class Newton(PieceWalk):
 
     Args:
         max_iterations: bound of the number of linear systems solved.
+
+    >>> import torch
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), 3 * torch.eye(2), torch.zeros(2))  # x + 3·relu(x)
+    >>> unit.inverse(torch.tensor([[4.0, -2.0]]), Newton()).value.round(decimals=3)
+    tensor([[ 1., -2.]])
     """
 
     max_iterations: int = 1000

@@ -53,6 +53,11 @@ class NewtonCG(GramMethod, FixedPoint):
 
     Raises:
         ValueError: if forcing does not lie between 0 and 1.
+
+    >>> from replication import MonotoneConvUnit
+    >>> unit = MonotoneConvUnit(1, 2).double()
+    >>> unit.inverse(torch.ones(2, 1, 4, 4, dtype=torch.float64), NewtonCG(forcing=0.1)).converged
+    tensor([True, True])
     """
 
     forcing: float = 0.3

@@ -34,6 +34,12 @@ class NewtonSubstitution(CausalMethod, FixedPoint):
 
     Args:
         max_iterations, patience: as for every solver (`Solver`).
+
+    >>> import torch
+    >>> from replication import MonotoneCausalConvUnit
+    >>> unit = MonotoneCausalConvUnit(1, 2).double()
+    >>> unit.inverse(torch.ones(2, 1, 4, 4, dtype=torch.float64), NewtonSubstitution()).converged
+    tensor([True, True])
     """
 
     max_iterations: int = 200

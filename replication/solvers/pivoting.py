@@ -19,6 +19,13 @@ class Pivoting(PieceWalk):
 
     Args:
         max_iterations: bound of the number of pivots.
+
+    >>> import torch
+    >>> from replication import ResidualUnit
+    >>> M = torch.tensor([[1.0, 0.0, 2.0], [2.0, 1.0, 0.0], [0.0, 2.0, 1.0]])  # where Newton's method may cycle
+    >>> unit = ResidualUnit(torch.eye(3), torch.zeros(3), M - torch.eye(3), torch.zeros(3))
+    >>> unit.inverse(unit(torch.tensor([[1.0, -2.0, 3.0]])).detach(), Pivoting()).value.round(decimals=3)
+    tensor([[ 1., -2.,  3.]])
     """
 
     max_iterations: int = 100_000

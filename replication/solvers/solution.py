@@ -16,7 +16,14 @@ from replication.maps import RectifierEquation
 
 
 class Status(Enum):
-    """How the inversion of a row ended."""
+    """How the inversion of a row ended.
+
+    >>> import torch
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(1), torch.zeros(1), -2 * torch.eye(1), torch.zeros(1))  # x − 2·relu(x) <= 0
+    >>> [status.name for status in unit.inverse(torch.tensor([[-1.0], [1.0]])).status]
+    ['CONVERGED', 'NOT_P_MATRIX']
+    """
 
     CONVERGED = "The relative residual of the returned value is within the tolerance."
     MAX_ITERATIONS = "The iterations ran out before the relative residual came within the tolerance."
@@ -47,6 +54,14 @@ class Solution:
         error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
             constant or where it overflows, or None if there is no constant.
         solver: the name of the method that was used.
+
+    >>> import torch
+    >>> from replication import ResidualUnit
+    >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), 3 * torch.eye(2), torch.zeros(2))  # x + 3·relu(x)
+    >>> solution = unit.inverse(torch.tensor([[4.0, -2.0], [0.0, 8.0]]))
+    >>> solution.value.round(decimals=3), solution.converged, solution.solver
+    (tensor([[ 1., -2.],
+            [ 0.,  2.]]), tensor([True, True]), 'exact')
     """
 
     value: Tensor

@@ -28,6 +28,11 @@ class Substitution(CausalMethod, BlockWalk):
     Source: paper B, abstract (inverse algorithms; reconstructed, assumption A8).
 
     Args, Raises: as `BlockWalk`, of every pixel.
+
+    >>> from replication import MonotoneCausalConvUnit
+    >>> unit = MonotoneCausalConvUnit(1, 2).double()
+    >>> unit.inverse(torch.ones(2, 1, 4, 4, dtype=torch.float64), Substitution()).converged
+    tensor([True, True])
     """
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:

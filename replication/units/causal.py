@@ -126,6 +126,12 @@ class MonotoneCausalConvUnit(CausalConvUnit):
 
     Raises:
         ValueError: if norm_cap is not positive, or given without an image_size.
+
+    >>> unit = MonotoneCausalConvUnit(2, 3)
+    >>> unit.certificate().verdict.value
+    'invertible'
+    >>> unit.inverse(torch.ones(2, 2, 5, 7)).converged
+    tensor([True, True])
     """
 
     title = "monotone causal unit"

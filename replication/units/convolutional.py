@@ -123,6 +123,12 @@ class StandardConvUnit(ConvRectifierUnit):
     """A residual unit with free kernels: nothing is guaranteed.
 
     Args: as ConvRectifierUnit.
+
+    >>> unit = StandardConvUnit(2, 3, image_size=(4, 4))
+    >>> with torch.no_grad():
+    ...     _ = unit.weight1.fill_(9), unit.weight2.fill_(-9)
+    >>> unit.certificate().verdict.value
+    'unknown'
     """
 
     title = "standard unit"
@@ -139,6 +145,12 @@ class LipschitzConvUnit(StandardConvUnit):
     Args:
         lipschitz: upper bound of ‖W₁‖·‖W₂‖.
         channels, hidden, kernel_size, image_size, padding: as ConvRectifierUnit.
+
+    >>> unit = LipschitzConvUnit(2, 3, image_size=(4, 4), lipschitz=0.5)
+    >>> unit.certificate().condition
+    'lipschitz'
+    >>> unit.inverse(torch.ones(2, 2, 4, 4), "banach").converged
+    tensor([True, True])
     """
 
     title = "Lipschitz unit"
@@ -173,6 +185,12 @@ class MonotoneConvUnit(ConvRectifierUnit):
     Args:
         norm_cap: upper bound of ‖A‖, or None for none.
         channels, hidden, kernel_size, image_size, padding: as ConvRectifierUnit.
+
+    >>> unit = MonotoneConvUnit(2, 3, image_size=(4, 4))
+    >>> unit.certificate().condition
+    'monotone'
+    >>> unit.inverse(torch.ones(2, 2, 4, 4)).converged
+    tensor([True, True])
     """
 
     title = "monotone unit"

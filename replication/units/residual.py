@@ -106,6 +106,12 @@ class RectifierLinear(ResidualUnit):
         b: (d,), or (units, d).
 
     Raises: as `ResidualUnit`.
+
+    >>> unit = RectifierLinear(3 * torch.eye(2), torch.zeros(2))
+    >>> unit(torch.tensor([[1.0, -2.0]])).detach()
+    tensor([[ 4., -2.]])
+    >>> unit.inverse(torch.tensor([[4.0, -2.0]])).value.round(decimals=3)
+    tensor([[ 1., -2.]])
     """
 
     def __init__(self, W: Tensor, b: Tensor) -> None:
