@@ -130,11 +130,16 @@ def test_pixels_of_order_three_where_newton_cycles_are_left_to_pivoting() -> Non
     assert not unit.inverse(y, "newton_substitution", max_iterations=200).converged.all()
 
 
-def test_exact_newton_and_auto_come_down_to_the_causal_methods() -> None:
-    unit = MonotoneCausalConvUnit(2, 3)
-    y = unit(torch.randn(2, 2, 5, 5)).detach()
-    taken = {solver: unit.inverse(y, solver).solver for solver in ("exact", "auto", "newton")}
-    assert taken == {"exact": "substitution", "auto": "substitution", "newton": "newton_substitution"}
+def test_auto_takes_substitution_and_the_others_are_what_they_are_called() -> None:
+    unit = MonotoneCausalConvUnit(2, 3).double()
+    x = torch.randn(2, 2, 5, 5).double()
+    solutions = {solver: unit.inverse(unit(x).detach(), solver) for solver in ("exact", "auto", "newton")}
+    taken = {solver: solution.solver for solver, solution in solutions.items()}
+    assert taken == {"exact": "exact", "auto": "substitution", "newton": "newton"}
+    for solution in solutions.values():
+        torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="exact needs a unit with at most 2048 hidden numbers"):
+        unit.inverse(torch.zeros(1, 2, 28, 28).double(), "exact")
 
 
 def test_wrong_corners_and_sizes_are_refused() -> None:

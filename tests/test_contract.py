@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
@@ -40,20 +40,8 @@ scales = pytest.mark.parametrize(("dtype", "scale"), SCALES, ids=str)
 # Anderson's least squares magnify the rounding that depends on the batch
 ROUNDING = {"anderson": 1e-9}
 
-# Layers that are to keep the protocol and do not yet: each aspect with the layers that fail in it. Empty when they do.
 EVERY_LAYER = [name for name in [*UNITS, *CLOSED] if name != "batch"]  # which is asked as a kind of unit
-NOT_YET: dict[str, Collection[str]] = {
-    "protocol": CLOSED,  # which have no input_shape
-    "refusal": ("affine",),  # which leaves wrong shapes to torch
-}
-
-
-def layers(aspect: str) -> pytest.MarkDecorator:
-    """One case for every layer, those that do not keep this part of the protocol yet marked."""
-    later = pytest.mark.xfail(reason="does not keep the protocol yet", strict=False)
-    waiting = NOT_YET.get(aspect, ())
-    cases = [pytest.param(name, marks=[later] if name in waiting else []) for name in EVERY_LAYER]
-    return pytest.mark.parametrize("name", cases)
+every_layer = pytest.mark.parametrize("name", EVERY_LAYER)
 
 
 def inputs(layer: nn.Module, rows: int, dtype: torch.dtype, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -217,7 +205,7 @@ def test_a_solver_refuses_what_is_no_output_before_any_work(solver: str, kind: s
 # layers
 
 
-@layers("protocol")
+@every_layer
 def test_a_layer_says_what_it_is_and_has_all_that_is_asked_of_one(name: str) -> None:
     layer = built(name)
     assert isinstance(layer.title, str)
@@ -231,7 +219,7 @@ def test_a_layer_says_what_it_is_and_has_all_that_is_asked_of_one(name: str) -> 
 
 
 @dtypes
-@layers("solution")
+@every_layer
 def test_a_layer_brings_inputs_back(name: str, dtype: torch.dtype) -> None:
     layer = built(name, dtype=dtype)
     x = inputs(layer, 3, dtype, shape_of(name))
@@ -253,7 +241,7 @@ def test_a_layer_brings_inputs_back(name: str, dtype: torch.dtype) -> None:
         assert (length(solution.value - x) <= solution.error_bound.double() + rounding).all()
 
 
-@layers("solution")
+@every_layer
 def test_rows_of_a_layer_do_not_depend_on_the_rows_beside_them(name: str) -> None:
     layer = built(name)
     x = inputs(layer, 3, torch.float64, shape_of(name))
@@ -266,7 +254,7 @@ def test_rows_of_a_layer_do_not_depend_on_the_rows_beside_them(name: str) -> Non
         assert length(alone.value - together.value[row : row + 1]) <= 1e-9 * sizes(layer, x, y)[row]
 
 
-@layers("solution")
+@every_layer
 def test_no_rows_are_no_work_for_a_layer(name: str) -> None:
     layer = built(name)
     x = torch.zeros(0, *shape_of(name), dtype=torch.float64)
@@ -276,7 +264,7 @@ def test_no_rows_are_no_work_for_a_layer(name: str) -> None:
 
 
 @scales
-@layers("solution")
+@every_layer
 def test_a_layer_is_honest_about_zero_and_about_tiny_and_huge_rows(name: str, dtype: torch.dtype, scale: float) -> None:
     layer = built(name, dtype=dtype)
     for x in (0.0, scale):
@@ -287,7 +275,7 @@ def test_a_layer_is_honest_about_zero_and_about_tiny_and_huge_rows(name: str, dt
         assert x or layer.certificate().verdict is not Verdict.INVERTIBLE or solution.converged.all()
 
 
-@layers("certificate")
+@every_layer
 def test_a_layer_has_a_certificate_with_a_reason(name: str) -> None:
     certificate = built(name).certificate()
     assert isinstance(certificate, Certificate)
@@ -295,7 +283,7 @@ def test_a_layer_has_a_certificate_with_a_reason(name: str) -> None:
     assert "\n" not in certificate.reason
 
 
-@layers("constant")
+@every_layer
 def test_the_constant_of_a_layer_bounds_how_its_inverse_stretches(name: str) -> None:
     layer = built(name)
     g = torch.Generator().manual_seed(0)
@@ -307,13 +295,13 @@ def test_the_constant_of_a_layer_bounds_how_its_inverse_stretches(name: str) -> 
         assert (stretch <= constant * (1 + 1e-9)).all()
 
 
-@layers("constant without a shape")
+@every_layer
 def test_the_constant_of_a_layer_is_by_default_that_of_its_own_inputs(name: str) -> None:
     layer = built(name)
     assert constant_of(layer) == constant_of(layer, shape_of(name))
 
 
-@layers("log determinant")
+@every_layer
 def test_the_log_determinant_of_a_layer_is_autograds_or_said_not_to_exist(name: str) -> None:
     layer = built(name)
     x = inputs(layer, 2, torch.float64, shape_of(name))
@@ -328,7 +316,7 @@ def test_the_log_determinant_of_a_layer_is_autograds_or_said_not_to_exist(name: 
         torch.testing.assert_close(number.detach(), torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-9, atol=1e-9)
 
 
-@layers("gradient")
+@every_layer
 def test_the_differentiable_inverse_of_a_layer_is_its_inverse_and_has_its_gradient(name: str) -> None:
     layer = built(name)
     y = output_of(layer, inputs(layer, 2, torch.float64, shape_of(name))).requires_grad_()
@@ -345,7 +333,7 @@ def test_the_differentiable_inverse_of_a_layer_is_its_inverse_and_has_its_gradie
     torch.testing.assert_close((gradient * moved).sum(), (v * direction).sum(), rtol=1e-8, atol=1e-8)
 
 
-@layers("refusal")
+@every_layer
 def test_a_layer_refuses_what_is_no_output_before_any_work(name: str) -> None:
     layer = built(name)
     y = output_of(layer, inputs(layer, 2, torch.float64, shape_of(name)))

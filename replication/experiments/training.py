@@ -233,7 +233,7 @@ def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict
     if not is_trained(config, data, weights_dir):
         train(config, weights_dir, run_dir)
     record = load_record(path)
-    USED.seconds += record["seconds"] - (time.perf_counter() - start)  # the rest is spent in this run
+    USED.seconds += max(0.0, record["seconds"] - (time.perf_counter() - start))  # the rest is spent in this run
     return record
 
 

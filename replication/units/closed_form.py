@@ -165,11 +165,23 @@ class Affine(ClosedFormLayer):
         super().__init__()
         self.log_scale, self.shift = nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape))
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.shift.shape)
+
     def forward(self, x: Tensor) -> Tensor:
+        self.check_shape(x)
         return x * self.log_scale.exp() + self.shift
 
     def undo(self, y: Tensor) -> Tensor:
+        self.check_shape(y)
         return (y - self.shift) * (-self.log_scale).exp()
+
+    def check_shape(self, x: Tensor) -> None:
+        """Refuse what is no batch of the layer's shape."""
+        if tuple(x.shape[1:]) != self.input_shape:
+            shape = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"the layer takes inputs (batch, {shape}), not of shape {tuple(x.shape)}")
 
     def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         return (-self.log_scale.detach()).exp().max()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replication.certificate import Certificate, Verdict, coincide
-from replication.checks import check_number, check_rows, check_tensor, checked_layer
+from replication.checks import check_rows, check_tensor, checked_layer
 from replication.exact_arithmetic import layer_ratio
 from replication.parametrizations import without_graph
 from replication.relu_layers.singular_values import least_of_sets
@@ -23,10 +23,12 @@ from replication.solvers.solution import codes_of_residual, resolve_tolerance
 from replication.units.implicit import ImplicitStep
 from replication.units.layer import Unit
 from replication.units.least_squares import (
+    check_noise,
     check_outputs,
     nearby,
     pseudoinverse_adjoint,
     rounded_up,
+    where_known,
 )
 
 QUICK_CELLS = 20_000  # of an arrangement that are gone through for an error bound: some hundredths of a second
@@ -143,20 +145,18 @@ class InjectiveReLU(Unit):
         check_rows(y, like=next(self.parameters()))
         W, b = (tensor.double() for tensor in checked_layer(*self.weights()))
         check_outputs(y, (len(W),))
-        check_number("noise", noise)
-        if not noise >= 0:
-            raise ValueError(f"the noise must not be negative, not {noise!r}")
-        scale = residual_scale(y.double())
-        goal = resolve_tolerance(tolerance, y.dtype) + torch.full_like(scale, noise) / scale
-        accuracy = resolve_tolerance(tolerance, y.dtype) * scale
+        check_noise(noise)
+
+        scale, goal = residual_scale(y.double()), resolve_tolerance(tolerance, y.dtype)
+        accuracy, noises = goal * scale, torch.full_like(scale, noise)
         spread = min(noise, 3 * noise / math.sqrt(len(W)))  # of noise on one output, where it is spread evenly
         x, systems = OneSidedLeastSquares().solve(W, b, y.double(), accuracy, accuracy + spread)
         value = x.to(y.dtype)
+
         residual = row_norm(self(value) - y) / residual_scale(y)
-        codes = codes_of_residual(residual, goal)
-        bound = self.error_bound(value, y, torch.full_like(goal, noise))
-        known = None if torch.isinf(bound).all() else bound
-        return Solution(value, codes, systems, residual, systems + 1, known, "one_sided_least_squares")
+        codes = codes_of_residual(residual, goal + noises / scale)
+        bound = where_known(self.error_bound(value, y, noises))
+        return Solution(value, codes, systems, residual, systems + 1, bound, "one_sided_least_squares")
 
     def error_bound(self, value: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """Bound ‖value − x‖ (batch,) for every x with ‖f(x) − y‖ ≤ noise, infinite where nothing is known.
@@ -180,8 +180,10 @@ class InjectiveReLU(Unit):
         size = value.abs() @ W.mT.abs() + b.abs() + y.abs()
         rounding = 2 * gamma * row_norm(size + tiny) + noise  # of f(x), and no more of what is computed here
         slope = gamma * float(row_norm(W.reshape(1, -1)))
+
         sure = y > noise[:, None]
         local = row_norm(torch.where(sure, s - y, 0)) + rounding
+
         bounds = self.stability()
         of_rows, of_biases = bounds.moved
         everywhere = row_norm(s.relu() - y) + rounding + 2 * (of_rows * row_norm(value) + of_biases)
@@ -196,8 +198,7 @@ class InjectiveReLU(Unit):
         return stability(*self.weights(), QUICK_CELLS, search=False)
 
     def composed_bound(self, solution: Solution, y: Tensor, bound: Tensor) -> Tensor | None:
-        composed = self.error_bound(solution.value, y, bound)
-        return None if torch.isinf(composed).all() else composed
+        return where_known(self.error_bound(solution.value, y, bound))
 
     def implicit(self, value: Tensor, y: Tensor) -> Tensor:
         """Return the solution `value` (batch, n) as a differentiable function of y (batch, m) and the parameters.
@@ -216,7 +217,7 @@ class InjectiveReLU(Unit):
     def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
         """Certify that the layer is injective ("invertible" on its range), or not, with two colliding inputs.
 
-        Args: as `directed_spanning_test`.
+        Args: as `replication.directed_spanning_test`.
         """
         W, b = self.weights()
         return judged(self, directed_spanning_test(W, b, time_limit, general_position))

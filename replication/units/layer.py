@@ -34,6 +34,15 @@ class Layer(Kept, nn.Module, ABC):
     closed_form = False
     differentiable = False
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input.
+
+        Raises:
+            ValueError: if the layer takes inputs of every size.
+        """
+        raise ValueError(f"{self.title} layers take inputs of every size, so they have no shape of their own")
+
     @abstractmethod
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: Any

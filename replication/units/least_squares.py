@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from replication.checks import check_number
+
 
 def check_outputs(y: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse what is no batch of outputs (batch, *shape).
@@ -20,6 +22,22 @@ def check_outputs(y: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"the layer's outputs have the shape (batch, {', '.join(map(str, shape))}), not {tuple(y.shape)}"
         )
+
+
+def check_noise(noise: object) -> None:
+    """Refuse what is no bound of a norm.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is negative or NaN.
+
+    >>> check_noise(-1)
+    Traceback (most recent call last):
+    ValueError: the noise must not be negative, not -1
+    """
+    check_number("noise", noise)
+    if not noise >= 0:  # type: ignore[operator]
+        raise ValueError(f"the noise must not be negative, not {noise!r}")
 
 
 def pseudoinverse_adjoint(W: Tensor, rows: Tensor, v: Tensor) -> Tensor:
@@ -61,3 +79,12 @@ def rounded_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
     tensor([1.0000,    inf])
     """
     return (bound * (1 + 64 * torch.finfo(dtype).eps)).nan_to_num(nan=torch.inf, posinf=torch.inf).to(dtype)
+
+
+def where_known(bound: Tensor) -> Tensor | None:
+    """Return bounds (batch,), or None if all are infinite.
+
+    >>> where_known(torch.tensor([1.0, torch.inf])), where_known(torch.tensor([torch.inf]))
+    (tensor([1., inf]), None)
+    """
+    return None if torch.isinf(bound).all() else bound

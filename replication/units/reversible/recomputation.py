@@ -41,7 +41,7 @@ class ReversibleSequence(BlockSequence):
         pair: Pair = self.recorded(first, second)
         return pair
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def recorded(self, first: Tensor, second: Tensor) -> Pair:
         """Take a pair of states through all blocks, so that the graph recomputes what it would have saved."""
         next(iter(self)).check_states(first, second)
