@@ -343,7 +343,8 @@ def test_no_rows_are_undone_by_every_method(name: str) -> None:
     unit = MADE[name]
     x, y = (torch.ones(0, *shape, dtype=torch.float64) for shape in (shape_of(name), output_shape(name)))
     for asked, call in calls(unit, x, y).items():
-        assert checked(call) is not None, asked
+        changes_dimension = asked == "log_abs_det_jacobian" and x.shape != y.shape
+        assert changes_dimension or checked(call) is not None, asked
     for solver in SOLVERS:
         solution = checked(lambda solver=solver: unit.inverse(y, solver))
         assert solution is None or solution.value.shape == x.shape

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from builders import layer_with_near_parallel_rows
 from hypothesis import given
 from hypothesis import strategies as st
-from test_stability import layer_with_near_parallel_rows
 from torch import Tensor, nn
 
 from replication import InjectiveConvReLU, InjectiveReLU, PairedReLU, Verdict
