@@ -112,7 +112,8 @@ class FourierResolvent:
     def __call__(self, v: Tensor) -> Tensor:
         transform = torch.fft.rfft2(v).permute(2, 3, 1, 0)  # (height, frequencies, channels, rows)
         solved = (self.inverses @ transform).permute(3, 2, 0, 1)
-        return torch.fft.irfft2(solved, s=v.shape[-2:])
+        x: Tensor = torch.fft.irfft2(solved, s=v.shape[-2:])
+        return x
 
     def select(self, rows: Tensor) -> FourierResolvent:
         return self

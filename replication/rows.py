@@ -8,7 +8,7 @@ from torch import Tensor
 
 def row_norm(v: Tensor) -> Tensor:
     """Return the Euclidean norm of every row of v (rows, *shape), also where squares would over- or underflow."""
-    norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
+    norm: Tensor = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
     type_range = torch.finfo(v.dtype)
     extreme = (norm < 1e4 * type_range.tiny**0.5) | torch.isinf(norm)
     if v[:1].numel() and extreme.any():
@@ -42,7 +42,8 @@ def smallest_number(like: Tensor) -> Tensor:
 
 def dot(v: Tensor, w: Tensor) -> Tensor:
     """Return the inner product of every row (rows,)."""
-    return torch.linalg.vecdot(v.flatten(1), w.flatten(1))
+    products: Tensor = torch.linalg.vecdot(v.flatten(1), w.flatten(1))
+    return products
 
 
 def column(numbers: Tensor, like: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from replication.certificate import Certificate, Verdict, coincide
 from replication.certification.decisions import Decision
-from replication.conditions import EPSILON, TINY, certain_signs
+from replication.compiled import EPSILON
+from replication.conditions import TINY, certain_signs
 from replication.exact_arithmetic import unit_ratio
 from replication.maps import DenseMap, RectifierEquation
 from replication.operators import frobenius_norm, rounding_margin

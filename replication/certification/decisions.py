@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from replication.compiled import EPSILON
 from replication.conditions import (
-    EPSILON,
     NEGATIVE,
     P_MATRIX_LIMIT,
     POSITIVE,

@@ -32,7 +32,7 @@ def solve_piece(A: np.ndarray, c: np.ndarray, s: np.ndarray, work: Workspace) ->
             K[p, q] = A[members[p], members[q]]
         K[p, p] += 1
         z[p] = c[members[p]]
-    sign = eliminate(K, z, k)
+    sign: int = eliminate(K, z, k)
     if sign == 0:
         return 0
     for p in range(k, n):

@@ -67,7 +67,7 @@ def start(A: np.ndarray, c: np.ndarray, s: np.ndarray, work: Workspace) -> int:
     for i in range(len(c)):
         work.best[i] = c[i]
     work.smallest[0], work.ages[0], work.ages[1] = np.inf, 0, 1
-    sign = solve_piece(A, c, s, work)
+    sign: int = solve_piece(A, c, s, work)
     if sign == 0:
         for i in range(len(c)):
             work.active[i] = False
@@ -166,7 +166,7 @@ def met_again(work: Workspace) -> bool:
     By Brent's method: pieces are compared with an anchor, which is replaced after twice as many of them every time.
     """
     active, anchor, ages = work.active, work.anchor, work.ages
-    again = ages[0] > 0
+    again: bool = ages[0] > 0
     for i in range(len(active)):
         again &= anchor[i] == active[i]
     if ages[0] == 0 or ages[0] == ages[1]:

@@ -84,4 +84,5 @@ class RectifierNetwork(LayerwiseNetwork):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (rows, classes) of images (rows, *image_shape)."""
-        return self.classifier(self.features(images).mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(self.features(images).mean(dim=(2, 3)))
+        return logits

@@ -33,7 +33,8 @@ class Dense(Weighted):
         return Dense(self.weight[rows]) if self.batched else self
 
     def norm_bound(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.weight, ord=2) + rounding_margin(self.weight)
+        norm: Tensor = torch.linalg.matrix_norm(self.weight, ord=2)
+        return norm + rounding_margin(self.weight)
 
     def absolute_bound(self) -> Tensor:
         size = self.weight.abs()

@@ -25,7 +25,8 @@ def spectrum(weight: Tensor, torus: Sequence[int]) -> Tensor:
             for taps, n in zip(weight.shape[2:], torus, strict=True)
         ]
         weight = folds[0].mT @ weight @ folds[1]
-    return torch.fft.rfft2(weight, s=tuple(torus)).permute(2, 3, 0, 1)
+    transform: Tensor = torch.fft.rfft2(weight, s=tuple(torus))
+    return transform.permute(2, 3, 0, 1)
 
 
 def convolution_norm_bound(
@@ -90,4 +91,5 @@ def gram_norm_bound(matrices: Tensor, iterations: int) -> Tensor:
         gram = gram @ gram
         log_scale = 2 * (log_scale + scale.log())
     squared = torch.view_as_real(gram).square().sum(dim=(1, 2, 3)).clamp_min(tiny)
-    return ((log_scale + squared.log() / 2) / 2 ** (iterations + 1)).exp()
+    log_norm: Tensor = (log_scale + squared.log() / 2) / 2 ** (iterations + 1)
+    return log_norm.exp()

@@ -50,7 +50,8 @@ class Flat:
     def distances(self, U: np.ndarray) -> np.ndarray:
         """Return the distance of rows (m, n) from the flat (m,)."""
         outside = U - (U @ self.basis.T) @ self.basis
-        return np.linalg.norm(outside, axis=1)
+        distances: np.ndarray = np.linalg.norm(outside, axis=1)
+        return distances
 
     def joined(self, u: np.ndarray) -> Flat:
         """Return the flat that also holds u (n,), which lies outside it for certain."""

@@ -79,7 +79,8 @@ class Layer:
     @property
     def original(self) -> np.ndarray:
         """The rows with the norms that they came with (m, n)."""
-        return self.W * self.factors[:, None]
+        rows: np.ndarray = self.W * self.factors[:, None]
+        return rows
 
     def select(self, rows: np.ndarray) -> Layer:
         """Keep the marked rows."""
@@ -96,12 +97,14 @@ class Layer:
 
     def far_out(self, directions: np.ndarray) -> np.ndarray:
         """Return points along directions (k, n), so far that biases hardly count."""
-        return (1 + FAR * np.abs(self.b).max(initial=0)) * directions
+        distance = 1 + FAR * float(np.abs(self.b).max(initial=0))
+        return distance * directions
 
     def active(self, x: np.ndarray) -> np.ndarray:
         """Return which rows are active at points x (k, n), or may be: within the rounding error of it (k, m)."""
         size = np.abs(x) @ np.abs(self.W).T + np.abs(self.b)
-        return x @ self.W.T + self.b >= -(x.shape[1] + 2) * EPSILON * size
+        active: np.ndarray = x @ self.W.T + self.b >= -(x.shape[1] + 2) * EPSILON * size
+        return active
 
 
 def checked_norms(rows: np.ndarray, biases: np.ndarray) -> np.ndarray:

@@ -44,7 +44,8 @@ def least_of_grams(grams: np.ndarray, terms: int) -> np.ndarray:
     >>> least_of_grams(np.array([np.eye(2), [[1.0, 1.0], [1.0, 1.0]]]), 2).round(9).tolist()
     [1.0, 0.0]
     """
-    return root_less_rounding(np.linalg.eigvalsh(grams), terms)
+    bounds: np.ndarray = root_less_rounding(np.linalg.eigvalsh(grams), terms)
+    return bounds
 
 
 def root_less_rounding(values: Any, terms: int) -> Any:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from replication.checks import check_counts
 from replication.compiled import as_array
-from replication.solvers.pieces import AGREES, PieceWalk, walk
+from replication.kernels.walking import AGREES
+from replication.solvers.pieces import PieceWalk, walk
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class Solution:
     @property
     def status(self) -> np.ndarray:
         """Status of every row, an object array."""
-        return np.array(STATUSES, dtype=object)[self.codes.cpu().numpy()]
+        status: np.ndarray = np.array(STATUSES, dtype=object)[self.codes.cpu().numpy()]
+        return status
 
     @property
     def converged(self) -> Tensor:

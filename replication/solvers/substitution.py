@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from replication.kernels.walking import AGREES
 from replication.maps import RectifierEquation
 from replication.solvers.blocks import BlockWalk
 from replication.solvers.method import CausalMethod
-from replication.solvers.pieces import AGREES, codes_of, corrected
+from replication.solvers.pieces import codes_of, corrected
 from replication.solvers.solution import Solution, name_of
 from replication.solvers.sweeps import Pixels, solve_jacobian, sweep
 

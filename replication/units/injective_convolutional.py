@@ -134,7 +134,7 @@ class InjectiveConvReLU(Unit):
 
     def preactivation(self, y: Tensor) -> Tensor:
         """Return z − c = y₁ − y₂/d − c of outputs y (batch, 2q, height, width)."""
-        first, second = y.split(self.pairs, dim=1)
+        first, second = y.chunk(2, dim=1)
         return first - second / self.log_d.exp()[:, None, None] - self.c[:, None, None]
 
     def least_squares(self, target: Tensor, accuracy: float) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,8 @@ def pseudoinverse_adjoint(W: Tensor, rows: Tensor, v: Tensor) -> Tensor:
         raise RuntimeError(
             "the gradient cannot be computed: the active rows of W do not span, or nearly so, at one of the inputs"
         )
-    return torch.linalg.vecdot(inverse.mT, v[:, None])
+    x: Tensor = torch.linalg.vecdot(inverse.mT, v[:, None])
+    return x
 
 
 def nearby(misfit: Tensor, constant: Tensor, slope: Tensor | float) -> Tensor:

@@ -58,7 +58,7 @@ class RectifierUnit(Unit):
         residual = rectifier_map(rows) - y.reshape(rows.shape)
         active = (rectifier_map.slopes(rows) > 0).flatten(1)
         weights = rectifier_map.W1.weight, rectifier_map.W2.weight
-        x = ImplicitStep.apply(residual, rows, lambda v: -solve_adjoint(rectifier_map, active, v), *weights)
+        x: Tensor = ImplicitStep.apply(residual, rows, lambda v: -solve_adjoint(rectifier_map, active, v), *weights)
         return x.reshape(y.shape)
 
     def rows(self, x: Tensor) -> tuple[Tensor, RectifierMap]:
