@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,15 @@ from torch import Tensor
 import replication.compiled
 from replication import CausalConvUnit, Exact, MonotoneConvUnit, Newton, Pivoting, ResidualUnit, Status, Verdict
 from replication.conditions import is_p_matrix
-from replication.experiments.data.ensembles import Gaussian, Gram, Monotone, Uniform
+from replication.experiments.data.ensembles import Ensemble, Entrywise, Gaussian, Gram, Monotone, Uniform, normal
 from replication.experiments.studies.lemke_peer import LemkePeer
+from replication.kernels import walking
+from replication.kernels.lemke import FOUND, lemke
+from replication.kernels.walking import CYCLE, MAX_STEPS, NOT_P, SINGULAR
+from replication.kernels.workspace import workspace
+from replication.rectifier import RectifierEquation
 from replication.solvers.blocks import diagonal_blocks, walk_by_blocks
-from replication.solvers.pieces import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, codes_of, solve_pieces, walk
+from replication.solvers.pieces import AGREES, codes_of, solve_pieces, walk
 from replication.solvers.solution import STATUSES
 
 FINITE = ["exact", "pivoting"]
@@ -370,6 +376,63 @@ def test_exact_finds_the_solutions_of_lcp_lemke() -> None:
         s, ends, _ = walk(torch.as_tensor(A), torch.as_tensor(c)[None], Exact().patience, Exact().max_iterations)
         assert ends.item() == AGREES
         np.testing.assert_allclose(s[0].relu().numpy(), z, rtol=1e-7, atol=1e-7 * np.abs(c).max())
+
+
+def rows(A: Tensor, c: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One problem (A, c) after the other."""
+    return zip(A.numpy(), c.numpy(), strict=True)
+
+
+@pytest.mark.parametrize("draw", [Gaussian(), Uniform(), Entrywise()])
+def test_exact_solves_whatever_lcp_lemke_solves_on_matrices_that_are_not_p(draw: Ensemble) -> None:
+    pytest.importorskip("quantecon")
+    g = torch.Generator().manual_seed(0)
+    problems = []
+    for n, cases, gamma in ((3, 200, 5.0), (10, 200, 5.0), (10, 200, 20.0), (30, 60, 5.0), (50, 20, 5.0)):
+        units, x = draw.linear(cases, n, torch.tensor([gamma]).double(), g), normal(cases, n, generator=g)
+        equation = RectifierEquation(units.rectifier_map((n,)), units(x).detach())
+        problems.append((equation, equation.map.matrix().detach(), equation.c.detach()))
+    with LemkePeer([(np.eye(len(c_i)) + A_i, -c_i) for _, A, c in problems for A_i, c_i in rows(A, c)]) as peer:
+        peer.run()
+        found = iter(peer.solved())
+    for equation, A, c in problems:
+        z = torch.from_numpy(np.stack([next(found) for _ in c]))
+        by_peer = (c - torch.bmm(A, z[:, :, None])[:, :, 0]).relu() - z  # complementary, or NaN where none was found
+        with torch.no_grad():
+            solution = Exact().solve(equation, 1e-10)
+            residual = equation.residual(solution.value).norm(dim=1) / equation.y.norm(dim=1)
+        solved = by_peer.norm(dim=1) <= 1e-10 * c.norm(dim=1)
+        assert solution.converged[solved].all()
+        assert torch.equal(solution.converged, residual <= 1e-10)
+        assert set(solution.status[~solution.converged]) <= {Status.NOT_P_MATRIX, Status.STAGNATED}
+
+
+def test_lemkes_first_path_is_followed_to_its_end_if_others_end_in_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    g, n = torch.Generator().manual_seed(0), 10
+    A = Gaussian().linear(300, n, torch.tensor([5.0]).double(), g).rectifier_map((n,)).matrix().detach().numpy()
+    c, s, work, late = normal(300, n, generator=g).numpy(), np.empty(n), workspace(n), 0
+    monkeypatch.setattr(walking, "PATH_LENGTH", 1)  # of the loop in Python
+    for A_i, c_i in zip(A, c, strict=True):
+        end, pivots = lemke(A_i, c_i, 1000, 0, work)
+        if end == FOUND:
+            work.smallest[0] = np.inf
+            assert walking.follow_paths.py_func(A_i, c_i, s, 0, 1000, work)[0] == AGREES
+            late += pivots > n
+    assert late > 10
+
+
+def test_blocks_without_a_solution_of_their_own_are_solved_together() -> None:
+    g, n, work, found = torch.Generator().manual_seed(0), 6, workspace(6), 0
+    A = 3 * torch.randn(300, n, n, generator=g).double()
+    A[:, :3, 3:] = 0
+    s = torch.randn(300, n, generator=g).double()
+    c = s + torch.bmm(A, s.relu()[:, :, None])[:, :, 0]
+    _, ends, _ = walk_by_blocks(A, c, 5, 1000)
+    for A_i, c_i, end in zip(A.numpy(), c.numpy(), ends.tolist(), strict=True):
+        if lemke(A_i, c_i, 1000, 0, work)[0] == FOUND:
+            assert end == AGREES
+            found += 1
+    assert found > 100
 
 
 def test_configured_methods_are_solvers() -> None:

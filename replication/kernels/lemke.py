@@ -1,4 +1,8 @@
-"""Lemke's method: the path of w − Mz − z₀d = −c from large z₀ to z₀ = 0, in a tableau."""
+"""Lemke's method: the path of w − Mz − z₀d = −c from large z₀ to z₀ = 0, in a tableau.
+
+The tableau T has one row for each basic variable, and columns for the variables that are not and for the right-hand
+side. Variables are numbered: w₁ … wₙ, z₁ … zₙ, z₀.
+"""
 
 from __future__ import annotations
 
@@ -8,92 +12,95 @@ from replication.compiled import compiled, inlined
 from replication.kernels.pieces import TINY
 from replication.kernels.workspace import Workspace
 
+TWO = np.uint64(2)
+FOUND, RAY, TOO_LONG = range(3)  # how a path ends
 PIVOT_SLACK = 1e-11  # entries of Lemke's tableau that count as zero, and ratios that count as ties
-PATH_LENGTH = 50  # times n: pivots along Lemke's first path before another is tried; most take a few times n
 GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 
 @compiled
-def lemke_by_paths(A: np.ndarray, c: np.ndarray, max_pivots: int, work: Workspace) -> tuple[bool, int]:
-    """Follow Lemke's path and, as long as the solution is not found, other paths, each of them twice as far.
+def lemke(A: np.ndarray, c: np.ndarray, max_pivots: int, number: int, work: Workspace) -> tuple[int, int]:
+    """Find the piece of a solution by Lemke's method, and write it to `work.active`.
 
-    A path may be exponentially long (Murty, Math. Program. Study 7 (1978) 138–144), but hardly all of them are.
+    w − Mz − z₀d = −c with w, z, z₀ ≥ 0 and wᵀz = 0 is followed from large z₀ to z₀ = 0. Ties are broken
+    lexicographically, so that the method ends: on P-matrices always at a solution, on others maybe in a ray.
 
-    Returns:
-        Whether a solution was found, and the number of pivots.
-    """
-    length, number, pivots = PATH_LENGTH * len(c), 0, 0
-    while True:
-        length = min(length, max_pivots - pivots)
-        found, taken = lemke(A, c, length, number, work)
-        pivots += taken
-        if found or taken < length or pivots >= max_pivots:
-            return found, pivots
-        length, number = 2 * length, number + 1
-
-
-@compiled
-def lemke(A: np.ndarray, c: np.ndarray, max_pivots: int, number: int, work: Workspace) -> tuple[bool, int]:
-    """Find the piece of the solution by Lemke's method, and write it to `work.active`.
-
-    w − Mz − z₀d = −c with w, z, z₀ ≥ 0 and wᵀz = 0 is followed from large z₀ to z₀ = 0, rows and columns of M scaled to
-    size one, with d = 1 on the path of number 0 and 1 ≤ dᵢ < 2 on others, by multiples of the golden ratio. Ties are
-    broken lexicographically, so that the method ends: on P-matrices always at a solution.
+    Args:
+        A, c: of one row, (n, n) and (n,).
+        max_pivots: bound of the number of pivots.
+        number: of the path; the first has number 0 and d = 1, others another d (`covering`).
+        work: room.
 
     Source: Lemke, Management Sci. 11 (1965) 681–689.
 
     Returns:
-        Whether a solution was found, and the number of pivots.
+        FOUND, RAY or TOO_LONG, and the number of pivots.
     """
-    T, basis = work.tableau, work.basis
+    T, basis, place = work.tableau, work.basis, work.place
     n = len(c)
-    fill_tableau(A, c, number, T, basis)
+    fill_tableau(A, c, number, work)
     leaving = first_row(T)
     entering, pivots = 2 * n, 0
     while pivots < max_pivots:
-        pivot(T, leaving, entering)
+        column, left = place[entering], basis[leaving]
+        exchange(T, leaving, column, work.pivot_row)
+        basis[leaving], place[entering], place[left] = entering, -1, column
         pivots += 1
-        left = basis[leaving]
-        basis[leaving] = entering
         if left == 2 * n:
             read_piece(basis, work.active)
-            return True, pivots
+            return FOUND, pivots
         entering = left + n if left < n else left - n
-        leaving = lexicographic_ratio(T, entering, basis)
+        leaving = lexicographic_ratio(T, place[entering], basis, place, work.v)
         if leaving < 0:
-            return False, pivots
-    return False, pivots
+            return RAY, pivots
+    return TOO_LONG, pivots
+
+
+@compiled
+def fill_tableau(A: np.ndarray, c: np.ndarray, number: int, work: Workspace) -> None:
+    """Write the columns of z and z₀ and the right-hand side, and the basis w.
+
+    Rows and columns of M are scaled to size one, which changes no path: only the sizes of w and z.
+    """
+    T, basis, place, sizes = work.tableau, work.basis, work.place, work.pivot_row
+    n, largest = len(c), TINY
+    for j in range(n):
+        sizes[j] = TINY
+    for i in range(n):
+        size = TINY
+        for j in range(n):
+            T[i, j] = -A[i, j] - (i == j)
+            size = max(size, abs(T[i, j]))
+        for j in range(n):
+            T[i, j] /= size
+            sizes[j] = max(sizes[j], abs(T[i, j]))
+        T[i, n], T[i, n + 1] = -covering(number, i, size), -c[i] / size
+        largest = max(largest, -T[i, n])
+        basis[i], place[i], place[n + i] = i, -1, i
+    place[2 * n] = n
+    for j in range(n):
+        sizes[j] = 1 / sizes[j]
+    for i in range(n):
+        T[i, n] /= largest
+        for j in range(n):
+            T[i, j] *= sizes[j]
 
 
 @inlined
-def fill_tableau(A: np.ndarray, c: np.ndarray, number: int, T: np.ndarray, basis: np.ndarray) -> None:
-    """Write the columns of w, z and z₀ and the right-hand side, M scaled, and the basis w."""
-    n = len(c)
-    for i in range(n):
-        size = 0.0
-        for j in range(n):
-            T[i, n + j] = -A[i, j] - (i == j)
-            size = max(size, abs(T[i, n + j]))
-        size = max(size, TINY)
-        for j in range(n):
-            T[i, j] = i == j
-            T[i, n + j] /= size
-        T[i, 2 * n], T[i, 2 * n + 1] = -1.0 - number * (i + 1) * GOLDEN_RATIO % 1, -c[i] / size
-        basis[i] = i
-    for j in range(n):
-        size = TINY
-        for i in range(n):
-            size = max(size, abs(T[i, n + j]))
-        for i in range(n):
-            T[i, n + j] /= size
+def covering(number: int, i: int, size: float) -> float:
+    """Return dᵢ in units of the size of its row: d = 1 on path 0, 1 ≤ dᵢ < 2 of rows of size one on others.
+
+    The latter by multiples of the golden ratio.
+    """
+    return 1 / size if number == 0 else 1.0 + number * (i + 1) * GOLDEN_RATIO % 1
 
 
 @inlined
 def first_row(T: np.ndarray) -> int:
-    """Return the row that z₀ enters for: where −c/d is smallest."""
+    """Return the row that z₀ enters for: the last where −c/d is smallest, which the lexicographic order asks for."""
     n, leaving = len(T), 0
     for i in range(n):
-        if T[i, 2 * n + 1] * T[leaving, 2 * n] > T[leaving, 2 * n + 1] * T[i, 2 * n]:
+        if T[i, n + 1] * T[leaving, n] >= T[leaving, n + 1] * T[i, n]:
             leaving = i
     return leaving
 
@@ -110,46 +117,64 @@ def read_piece(basis: np.ndarray, active: np.ndarray) -> None:
 
 
 @compiled
-def pivot(T: np.ndarray, row: int, column: int) -> None:
-    """Make column `column` of the tableau the unit vector of `row`."""
-    n, width = T.shape
-    factor = 1 / T[row, column]
+def exchange(T: np.ndarray, row: int, column: int, pivot_row: np.ndarray) -> None:
+    """Exchange the variable of a row with that of a column of the tableau."""
+    n, width = np.uint64(T.shape[0]), np.uint64(T.shape[1])
+    r, e, half = np.uint64(row), np.uint64(column), n // TWO
+    inverse = 1 / T[r, e]
+    T[r, e] = 1.0
     for j in range(width):
-        T[row, j] *= factor
-    for i in range(n):
-        if i != row:
-            factor = T[i, column]
-            if factor != 0:
-                for j in range(width):
-                    T[i, j] -= factor * T[row, j]
-            T[i, column] = 0
-    T[row, column] = 1
+        pivot_row[j] = T[r, j] * inverse
+    for i in range(half):  # two rows at a time, for half the loads
+        upper, lower = T[i, e], T[i + half, e]
+        T[i, e] = T[i + half, e] = 0.0
+        for j in range(width):
+            T[i, j] -= upper * pivot_row[j]
+            T[i + half, j] -= lower * pivot_row[j]
+    for i in range(TWO * half, n):
+        factor, T[i, e] = T[i, e], 0.0
+        for j in range(width):
+            T[i, j] -= factor * pivot_row[j]
+    for j in range(width):
+        T[r, j] = pivot_row[j]
 
 
 @compiled
-def lexicographic_ratio(T: np.ndarray, entering: int, basis: np.ndarray) -> int:
+def lexicographic_ratio(T: np.ndarray, column: int, basis: np.ndarray, place: np.ndarray, ratios: np.ndarray) -> int:
     """Return the row that leaves: of lexicographically smallest (right-hand side, columns of w)/entry; −1 for none.
 
     z₀ leaves whenever it ties.
     """
-    n = len(T)
-    found = -1
+    n, smallest = len(T), np.inf
+    for i in range(n):  # without branches, which could not be predicted
+        counts = T[i, column] > PIVOT_SLACK
+        ratio = T[i, n + 1] / (T[i, column] if counts else 1.0)
+        ratios[i] = ratio if counts else np.inf
+        smallest = min(smallest, ratios[i])
+    found, tied = -1, smallest + PIVOT_SLACK * abs(smallest)
     for i in range(n):
-        if T[i, entering] <= PIVOT_SLACK:
-            continue
-        if found < 0:
-            found = i
-            continue
-        difference = T[i, 2 * n + 1] / T[i, entering] - T[found, 2 * n + 1] / T[found, entering]
-        tie = abs(difference) <= PIVOT_SLACK * abs(T[found, 2 * n + 1] / T[found, entering])
-        if tie and (basis[found] == 2 * n or basis[i] == 2 * n):
-            found = i if basis[i] == 2 * n else found
-            continue
-        j = 0
-        while tie and j < n:
-            difference = T[i, j] / T[i, entering] - T[found, j] / T[found, entering]
-            tie = abs(difference) <= PIVOT_SLACK
-            j += 1
-        if difference < 0:
+        if ratios[i] <= tied and ratios[i] < np.inf and (found < 0 or precedes(T, column, i, found, basis, place)):
             found = i
     return found
+
+
+@compiled
+def precedes(T: np.ndarray, column: int, i: int, other: int, basis: np.ndarray, place: np.ndarray) -> bool:
+    """Say whether row i leaves before another of the same ratio: as that of z₀, or by the columns of w."""
+    n = len(T)
+    if basis[i] == 2 * n or basis[other] == 2 * n:
+        return basis[i] == 2 * n
+    for j in range(n):
+        own, others = column_of_w(T, i, j, basis, place), column_of_w(T, other, j, basis, place)
+        difference = own / T[i, column] - others / T[other, column]
+        if abs(difference) > PIVOT_SLACK:
+            return difference < 0
+    return False
+
+
+@inlined
+def column_of_w(T: np.ndarray, i: int, j: int, basis: np.ndarray, place: np.ndarray) -> float:
+    """Return entry i of the column of wⱼ, a unit vector where it is basic."""
+    if place[j] >= 0:
+        return T[i, place[j]]
+    return 1.0 if basis[i] == j else 0.0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from replication.compiled import compiled, inlined
-from replication.kernels.lemke import lemke_by_paths
+from replication.kernels.lemke import FOUND, TOO_LONG, lemke
 from replication.kernels.pieces import settle_signs, sign_error, solve_piece
 from replication.kernels.workspace import Workspace
 
 AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P, STUCK = range(6)  # how a walk ends; no walk ends stuck, its Newton steps may
+PATH_LENGTH = 50  # times n: pivots along Lemke's first path before another is tried; most take a few times n
+RAYS = 2
 
 
 @compiled
@@ -41,22 +43,15 @@ def walk_row(
     Returns:
         How the walk ended, and the number of linear systems solved and pivots made.
     """
-    n = len(c)
     sign = start(A, c, s, work)
     if patience > 0:
-        end, steps, negative = patient_steps(A, c, s, sign, patience, max_steps, work)
+        end, steps = patient_steps(A, c, s, sign, patience, max_steps, work)
         if end == STUCK:
-            found, pivots = lemke_by_paths(A, c, max_steps - steps, work)
-            steps += pivots
-            end = AGREES if found else MAX_STEPS if steps >= max_steps else NOT_P
-            if found:
-                met_again(work)
-                sign = solve_piece(A, c, s, work)
-                end, steps = steps_until_cycle(A, c, s, sign, True, negative, steps + 1, max_steps, work)
+            end, steps = follow_paths(A, c, s, steps, max_steps, work)
     else:
-        end, steps = steps_until_cycle(A, c, s, sign, patience == 0, False, 1, max_steps, work)
+        end, steps = steps_until_cycle(A, c, s, sign, patience == 0, 1, max_steps, work)
     if end != AGREES:
-        for i in range(n):
+        for i in range(len(c)):
             s[i] = work.best[i]
     return end, steps
 
@@ -78,43 +73,72 @@ def start(A: np.ndarray, c: np.ndarray, s: np.ndarray, work: Workspace) -> int:
 @inlined
 def patient_steps(
     A: np.ndarray, c: np.ndarray, s: np.ndarray, sign: int, patience: int, max_steps: int, work: Workspace
-) -> tuple[int, int, bool]:
+) -> tuple[int, int]:
     """Take block steps from a solved piece as long as fewer signs disagree than ever before, `patience` times excepted.
 
     Returns:
-        AGREES, MAX_STEPS, NOT_P or STUCK; the systems solved; whether a determinant was negative.
+        AGREES, MAX_STEPS or STUCK, and the number of systems solved.
     """
-    fewest, left, steps, negative = len(c) + 1, patience, 1, False
+    fewest, left, steps = len(c) + 1, patience, 1
     while sign != 0:
         error, disagreeing, _ = sign_error(A, c, s, work)
         if disagreeing == 0:
             settle_signs(s, work)
-            return AGREES, steps, negative
+            return AGREES, steps
         remember(s, error, work)
-        negative |= sign < 0
-        left = patience if disagreeing < fewest else left - 1
+        left = patience if disagreeing < fewest else left - 1 if sign > 0 else -1
         fewest = min(fewest, disagreeing)
         if steps >= max_steps:
-            return MAX_STEPS, steps, negative
+            return MAX_STEPS, steps
         if left < 0:
-            return NOT_P if negative else STUCK, steps, negative
+            return STUCK, steps
         block_step(s, work.active)
         sign = solve_piece(A, c, s, work)
         steps += 1
-    return MAX_STEPS if steps >= max_steps else STUCK, steps, negative
+    return MAX_STEPS if steps >= max_steps else STUCK, steps
+
+
+@compiled
+def follow_paths(
+    A: np.ndarray, c: np.ndarray, s: np.ndarray, steps: int, max_steps: int, work: Workspace
+) -> tuple[int, int]:
+    """Follow Lemke's path and, while no solution is found, other paths; every path twice as far as that before it.
+
+    A path may be exponentially long (Murty, Math. Program. Study 7 (1978) 138–144), but hardly all of them are. On
+    P-matrices none ends in a ray; on others RAYS of them may before the row is given up.
+
+    Returns:
+        How the walk ended, and `steps` with the systems solved and pivots made here.
+    """
+    length, number, rays, end, unfinished = PATH_LENGTH * len(c), 0, 0, NOT_P, False
+    while steps < max_steps:
+        path, pivots = lemke(A, c, min(length, max_steps - steps), number, work)
+        steps += pivots
+        if path == FOUND and steps < max_steps:
+            end, steps = mend(A, c, s, steps, min(max_steps, steps + length), work)
+            if end == AGREES:
+                return AGREES, steps
+        rays += path != TOO_LONG
+        unfinished |= path == TOO_LONG and number == 0
+        length, number = 2 * length, number + 1
+        if rays >= RAYS and not unfinished:
+            return end, steps
+        if rays >= RAYS:  # the first path, to its end
+            length, number, unfinished = max_steps, 0, False
+    return MAX_STEPS, steps
+
+
+@compiled
+def mend(A: np.ndarray, c: np.ndarray, s: np.ndarray, steps: int, max_steps: int, work: Workspace) -> tuple[int, int]:
+    """Solve the piece at the end of a path, and mend the signs that rounding turned by single steps."""
+    work.ages[0], work.ages[1] = 0, 1
+    sign = solve_piece(A, c, s, work)
+    return steps_until_cycle(A, c, s, sign, True, steps + 1, max_steps, work)
 
 
 @compiled
 def steps_until_cycle(
-    A: np.ndarray,
-    c: np.ndarray,
-    s: np.ndarray,
-    sign: int,
-    single: bool,
-    negative: bool,
-    steps: int,
-    max_steps: int,
-    work: Workspace,
+    A: np.ndarray, c: np.ndarray, s: np.ndarray, sign: int, single: bool, steps: int, max_steps: int, work: Workspace
 ) -> tuple[int, int]:
     """Take single or block steps from a solved piece until the signs agree or a piece is met again.
 
@@ -127,10 +151,9 @@ def steps_until_cycle(
             settle_signs(s, work)
             return AGREES, steps
         remember(s, error, work)
-        negative |= sign < 0
         if steps >= max_steps:
             return MAX_STEPS, steps
-        if single and negative:
+        if single and sign < 0:
             return NOT_P, steps
         if single:
             work.active[last] = not work.active[last]
@@ -140,7 +163,7 @@ def steps_until_cycle(
             return CYCLE, steps
         sign = solve_piece(A, c, s, work)
         steps += 1
-    return MAX_STEPS if steps >= max_steps else NOT_P if single and negative else SINGULAR, steps
+    return MAX_STEPS if steps >= max_steps else SINGULAR, steps
 
 
 @inlined

@@ -20,8 +20,10 @@ class Workspace(NamedTuple):
         smallest: that error, (1,).
         anchor: a piece met earlier, (n,) bool.
         ages: how many pieces ago that was, and how many it may be, (2,).
-        tableau: of Lemke's method, (n, 2n + 2).
-        basis: its basic variables, (n,).
+        tableau: of Lemke's method, (n, n + 2).
+        pivot_row: the row that is subtracted from the others, (n + 2,).
+        basis: the basic variables, (n,).
+        place: the column of every other variable, (2n + 1,).
     """
 
     active: np.ndarray
@@ -34,7 +36,9 @@ class Workspace(NamedTuple):
     anchor: np.ndarray
     ages: np.ndarray
     tableau: np.ndarray
+    pivot_row: np.ndarray
     basis: np.ndarray
+    place: np.ndarray
 
 
 def workspace(n: int) -> Workspace:
@@ -50,6 +54,8 @@ def workspace(n: int) -> Workspace:
         empty(1),
         empty(n, truth),
         empty(2, integer),
-        empty((n, 2 * n + 2)),
+        empty((n, n + 2)),
+        empty(n + 2),
         empty(n, integer),
+        empty(2 * n + 1, integer),
     )

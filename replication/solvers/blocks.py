@@ -91,4 +91,11 @@ def walk_along(
         s[:, block], end, step = walk(own, rest[:, block], patience, max_steps, first)
         rest -= torch.matmul(matrices[..., block], s[:, block].relu()[:, :, None])[:, :, 0]
         ends, steps = torch.maximum(ends, end), steps + step
+    lost = ends != AGREES
+    if lost.any():  # without P-matrices, a block's solution may leave those after it without one: all blocks at once
+        of_rows = matrices if A.ndim == 2 else matrices[lost.to(A.device)]
+        again = None if start is None else start[lost.to(start.device)]
+        rows = torch.from_numpy(as_array(c))[lost]
+        s[lost], ends[lost], step = walk(of_rows, rows, patience, max_steps, again)
+        steps[lost] += step
     return s.to(c), ends.to(c.device), steps.to(c.device)
