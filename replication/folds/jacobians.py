@@ -6,22 +6,19 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dgetrf, dgetrs
-from scipy.sparse import csc_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import splu
+from scipy.linalg.lapack import dgbtrf, dgbtrs, dgetrf, dgetrs
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
 from replication.solvers.newton_gmres import jacobian_product
 
 Map = Callable[[Tensor], Tensor]
-Matrix = Any  # np.ndarray or csc_array, which has no types
 CHUNK = 2**20  # numbers of the inputs that are mapped at once
-SPARSE_SHARE = 0.2  # of sites that see each other, up to which a Jacobian is factorized as a sparse matrix
+BAND = 0.5  # share of the diagonals that are not zero, up to which a Jacobian is factorized as a band
 DENSE_ORDER = 8192  # of a dense Jacobian, at most: 512 MiB
 SHIFT = 1e-10  # of a singular matrix, relative, so that a vector of its null space can be found
 DIRECTIONS = 3  # steps of inverse iteration
@@ -35,11 +32,13 @@ class Sites:
         shape: of one input; its first dimension holds the channels of a site, where there is more than one dimension.
         colours: a number for each site (sites,); sites of one colour reach no site of the output in common.
         owners: the site of this colour that reaches a site of the output, or −1 (colours, sites).
+        order: the sites in an order that makes the Jacobian a narrow band (sites,).
     """
 
     shape: tuple[int, ...]
     colours: np.ndarray
     owners: np.ndarray
+    order: np.ndarray
 
     @property
     def channels(self) -> int:
@@ -49,11 +48,6 @@ class Sites:
     def count(self) -> int:
         return math.prod(self.shape) // self.channels
 
-    @property
-    def share(self) -> float:
-        """The share of pairs of sites that see each other."""
-        return float((self.owners >= 0).sum()) / self.count**2
-
     @cached_property
     def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Places in the products of `tangents`, rows and columns of the Jacobian, sites first and channels after."""
@@ -61,8 +55,9 @@ class Sites:
         colour, site = np.nonzero(self.owners >= 0)
         into, out = np.meshgrid(np.arange(c), np.arange(c), indexing="ij")
         place = ((colour[:, None, None] * c + into) * c + out) * self.count + site[:, None, None]
-        columns = self.owners[colour, site][:, None, None] * c + into
-        rows = site[:, None, None] * c + out
+        rank = np.argsort(self.order)
+        columns = rank[self.owners[colour, site]][:, None, None] * c + into
+        rows = rank[site][:, None, None] * c + out
         return place.ravel(), rows.ravel(), (columns + 0 * out).ravel()
 
     def tangents(self, like: Tensor) -> Iterator[Tensor]:
@@ -109,21 +104,53 @@ def coloured(shape: tuple[int, ...], seen: np.ndarray) -> Sites:
     owners = np.full((colours.max() + 1, len(seen)), -1)
     out, into = np.nonzero(seen)
     owners[colours[into], out] = into
-    return Sites(shape, colours, owners)
+    natural, other = np.arange(len(seen)), reverse_cuthill_mckee(csr_array(seen)).astype(int)
+    return Sites(shape, colours, owners, min(natural, other, key=lambda order: bandwidth(seen, order)))
+
+
+def bandwidth(seen: np.ndarray, order: np.ndarray) -> int:
+    """Return the number of diagonals on both sides of the main one, in this order of the sites."""
+    out, into = np.nonzero(seen[np.ix_(order, order)])
+    return int(max(0, (out - into).max(initial=0)) + max(0, (into - out).max(initial=0)))
 
 
 def everywhere(shape: tuple[int, ...]) -> Sites:
     """Return the sites of a map in which everything may depend on everything."""
     channels = shape[0] if len(shape) > 1 else 1
     count = math.prod(shape) // channels
-    return Sites(shape, np.arange(count), np.tile(np.arange(count)[:, None], (1, count)))
+    sites = np.arange(count)
+    return Sites(shape, sites, np.tile(sites[:, None], (1, count)), sites)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """A square matrix by its entries, of which no two have one place.
+
+    Attributes:
+        order: its number of rows.
+        rows, columns, values: of the entries, arrays of one length.
+    """
+
+    order: int
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        return np.bincount(self.rows, self.values * v[self.columns], self.order)
+
+    @cached_property
+    def band(self) -> tuple[int, int]:
+        """The diagonals below and above the main one."""
+        below = self.rows - self.columns
+        return max(0, int(below.max())), max(0, int(-below.min()))
 
 
 class Jacobians:
     """The Jacobians of a map at inputs of one shape.
 
-    Convolutions make them sparse, which takes a few hundred products with the Jacobian for images of any size, and a
-    sparse factorization; others are dense.
+    Convolutions make them bands, which take a few hundred products with the Jacobian for images of any size, and a
+    factorization as a band; others are dense.
 
     Args:
         f: maps rows (rows, *shape), each by itself, to rows like them; in float64.
@@ -135,49 +162,50 @@ class Jacobians:
         self.sites = sites_of(f, x)
 
     def __call__(self, x: Tensor) -> Factorization:
-        """Factorize f′(x) for one input (1, *shape)."""
-        matrix = self.matrix(x)
-        kind = DenseFactorization if isinstance(matrix, np.ndarray) else SparseFactorization
-        return kind(matrix, self.sites)
+        """Factorize f′(x) for one input (1, *shape).
 
-    def matrix(self, x: Tensor) -> Matrix:
-        """Return f′(x), sites first and channels after, checked by a product with it."""
-        matrix = self.assembled(x)
-        v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
-        image = as_vector(jacobian_product(self.f, x.clone(), v), self.sites)
-        wrong = np.abs(matrix @ as_vector(v, self.sites) - image).max()
-        if wrong > 1e-9 * (1 + np.abs(image).max()):
-            self.sites = everywhere(self.sites.shape)
-            matrix = self.assembled(x)
-        return matrix
-
-    def assembled(self, x: Tensor) -> Matrix:
-        dense = self.sites.share > SPARSE_SHARE
-        if dense and x.numel() > DENSE_ORDER:
+        Raises:
+            ValueError: if it is dense and too large.
+        """
+        entries = self.entries(x)
+        if sum(entries.band) < BAND * entries.order:
+            return BandFactorization(entries, self.sites)
+        if entries.order > DENSE_ORDER:
             raise ValueError(
-                f"the Jacobian of this map at {x.numel()} numbers is dense and too large to factorize (at most "
+                f"the Jacobian of this map at {entries.order} numbers is dense and too large to factorize (at most "
                 f"{DENSE_ORDER}); use smaller inputs"
             )
+        return DenseFactorization(entries, self.sites)
+
+    def entries(self, x: Tensor) -> Entries:
+        """Return f′(x), sites first and channels after, checked by a product with it."""
+        found = self.assembled(x)
+        v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+        image = as_vector(jacobian_product(self.f, x.clone(), v), self.sites)
+        wrong = np.abs(found @ as_vector(v, self.sites) - image).max()
+        if wrong > 1e-9 * (1 + np.abs(image).max()):
+            self.sites = everywhere(self.sites.shape)
+            found = self.assembled(x)
+        return found
+
+    def assembled(self, x: Tensor) -> Entries:
         products = [
             jacobian_product(self.f, x.expand_as(tangents).clone(), tangents) for tangents in self.sites.tangents(x)
         ]
         place, rows, columns = self.sites.entries
-        values = torch.cat(products).numpy().reshape(-1)[place]
-        if not dense:
-            return csc_array((values, (rows, columns)), shape=2 * (x.numel(),))
-        matrix = np.zeros(2 * (x.numel(),))
-        matrix[rows, columns] = values
-        return matrix
+        return Entries(x.numel(), rows, columns, torch.cat(products).numpy().reshape(-1)[place])
 
 
 def as_vector(x: Tensor, sites: Sites) -> np.ndarray:
-    """Return one input (1, *shape) as a vector, sites first."""
-    return np.ascontiguousarray(x.detach().numpy().reshape(sites.channels, sites.count).T).reshape(-1)
+    """Return one input (1, *shape) as a vector, sites first, in their order."""
+    return np.ascontiguousarray(x.detach().numpy().reshape(sites.channels, sites.count)[:, sites.order].T).reshape(-1)
 
 
 def as_input(v: np.ndarray, sites: Sites) -> Tensor:
     """Return a vector, sites first, as one input (1, *shape)."""
-    return torch.as_tensor(np.ascontiguousarray(v.reshape(sites.count, sites.channels).T)).reshape(1, *sites.shape)
+    x = np.empty((sites.channels, sites.count))
+    x[:, sites.order] = v.reshape(sites.count, sites.channels).T
+    return torch.as_tensor(x).reshape(1, *sites.shape)
 
 
 @dataclass(frozen=True)
@@ -208,18 +236,18 @@ class Factorization:
     log_abs: float
     smallest: Smallest
 
-    def __init__(self, matrix: Matrix, sites: Sites) -> None:
+    def __init__(self, entries: Entries, sites: Sites) -> None:
         self.sites = sites
-        size = float(np.sqrt((matrix.data**2).sum() if isinstance(matrix, csc_array) else (matrix**2).sum()))
-        self.sign, self.log_abs = self.factorize(matrix)
+        size = float(np.linalg.norm(entries.values))
+        self.sign, self.log_abs = determinant(*self.factorize(entries, 0.0))
         if not self.sign:
-            self.factorize(shifted(matrix, SHIFT * max(size, 1e-300)))
-        self.smallest = self.inverse_iteration(matrix)
-        if not self.smallest.value > matrix.shape[0] * np.finfo(np.float64).eps * size:
+            self.factorize(entries, SHIFT * max(size, 1e-300))
+        self.smallest = self.inverse_iteration(entries)
+        if not self.smallest.value > entries.order * np.finfo(np.float64).eps * size:
             self.sign = 0
 
-    def factorize(self, matrix: Matrix) -> tuple[int, float]:
-        """Factorize a matrix and return the sign and the logarithm of its determinant."""
+    def factorize(self, entries: Entries, shift: float) -> tuple[np.ndarray, np.ndarray]:
+        """Factorize a matrix + shift·I, and return the diagonal of U and the row that each row was swapped with."""
         raise NotImplementedError
 
     def solve_vector(self, b: np.ndarray, transposed: bool = False) -> np.ndarray:
@@ -230,12 +258,12 @@ class Factorization:
         """Solve f′(x)v = b for one b (1, *shape)."""
         return as_input(self.solve_vector(as_vector(b, self.sites)), self.sites)
 
-    def inverse_iteration(self, matrix: Matrix) -> Smallest:
-        v = np.random.default_rng(0).standard_normal(matrix.shape[0])
+    def inverse_iteration(self, entries: Entries) -> Smallest:
+        v = np.random.default_rng(0).standard_normal(entries.order)
         for _ in range(DIRECTIONS):
             u = normalized(self.solve_vector(v, transposed=True))
             v = normalized(self.solve_vector(u))
-        image = matrix @ v
+        image = entries @ v
         size = float(np.linalg.norm(image))
         left = image / size if size > 0 else u
         return Smallest(size, as_input(left, self.sites), as_input(v, self.sites))
@@ -244,50 +272,39 @@ class Factorization:
 class DenseFactorization(Factorization):
     """PA = LU by LAPACK."""
 
-    def factorize(self, matrix: np.ndarray) -> tuple[int, float]:
-        self.lu, self.pivots, _ = dgetrf(matrix)
-        swaps = int((self.pivots != np.arange(len(matrix))).sum())
-        return determinant(np.diagonal(self.lu), swaps)
+    def factorize(self, entries: Entries, shift: float) -> tuple[np.ndarray, np.ndarray]:
+        matrix = np.zeros(2 * (entries.order,), order="F")
+        matrix[entries.rows, entries.columns] = entries.values
+        matrix[np.diag_indices_from(matrix)] += shift
+        self.lu, self.pivots, _ = dgetrf(matrix, overwrite_a=1)
+        return np.diagonal(self.lu), self.pivots
 
     def solve_vector(self, b: np.ndarray, transposed: bool = False) -> np.ndarray:
         return np.asarray(dgetrs(self.lu, self.pivots, b, trans=int(transposed))[0])
 
 
-class SparseFactorization(Factorization):
-    """P₁AP₂ = LU by SuperLU."""
+class BandFactorization(Factorization):
+    """PA = LU of a band by LAPACK."""
 
-    def factorize(self, matrix: csc_array) -> tuple[int, float]:
-        try:
-            self.lu = splu(matrix)
-        except RuntimeError:  # which it raises where a pivot is zero
-            return 0, -math.inf
-        swaps = transpositions(self.lu.perm_r) + transpositions(self.lu.perm_c)
-        return determinant(self.lu.U.diagonal(), swaps)
+    def factorize(self, entries: Entries, shift: float) -> tuple[np.ndarray, np.ndarray]:
+        self.band = below, above = entries.band
+        main = below + above  # the place of the main diagonal: pivoting fills diagonals above
+        bands = np.zeros((main + below + 1, entries.order), order="F")
+        bands[main + entries.rows - entries.columns, entries.columns] = entries.values
+        bands[main] += shift
+        self.lu, self.pivots, _ = dgbtrf(bands, below, above, overwrite_ab=1)
+        return self.lu[main], self.pivots
 
     def solve_vector(self, b: np.ndarray, transposed: bool = False) -> np.ndarray:
-        return np.asarray(self.lu.solve(b, "T" if transposed else "N"))
+        return np.asarray(dgbtrs(self.lu, *self.band, b, self.pivots, trans=int(transposed))[0])
 
 
-def shifted(matrix: Matrix, shift: float) -> Matrix:
-    """Return A + shift·I."""
-    if isinstance(matrix, csc_array):
-        n = matrix.shape[0]
-        return csc_array(matrix + shift * csc_array((np.ones(n), (np.arange(n), np.arange(n)))))
-    return matrix + shift * np.eye(len(matrix))
-
-
-def determinant(diagonal: np.ndarray, swaps: int) -> tuple[int, float]:
-    """Return the sign and log|det| of a matrix from the diagonal of U and the swaps of rows and columns."""
+def determinant(diagonal: np.ndarray, pivots: np.ndarray) -> tuple[int, float]:
+    """Return the sign and log|det| of a matrix from the diagonal of U and the rows' swaps; 0 and −∞ if singular."""
     if not (np.isfinite(diagonal).all() and diagonal.all()):
         return 0, -math.inf
+    swaps = int((pivots != np.arange(len(pivots))).sum())
     return (-1) ** (int((diagonal < 0).sum()) + swaps), float(np.log(np.abs(diagonal)).sum())
-
-
-def transpositions(permutation: np.ndarray) -> int:
-    """Return how many transpositions make up a permutation: its length less the number of its cycles."""
-    n = len(permutation)
-    edges = csc_array((np.ones(n), (np.arange(n), permutation)), shape=(n, n))
-    return n - int(connected_components(edges, directed=False, return_labels=False))
 
 
 def normalized(v: np.ndarray) -> np.ndarray:
