@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from replication import Newton, ResidualUnit, Status
+from replication.gmres import gmres
 from replication.rectifier import RectifierEquation
-from replication.solvers.newton_gmres import MapEquation, NewtonGMRES, gmres, invert_map
+from replication.solvers.newton_gmres import MapEquation, NewtonGMRES, invert_map
 
 F64 = torch.float64
 

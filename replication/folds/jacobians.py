@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,9 +14,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
-from replication.solvers.newton_gmres import jacobian_product
+from replication.forward_mode import Map, jacobian_product
 
-Map = Callable[[Tensor], Tensor]
 CHUNK = 2**20  # numbers of the inputs that are mapped at once
 BAND = 0.5  # share of the diagonals that are not zero, up to which a Jacobian is factorized as a band
 DENSE_ORDER = 8192  # of a dense Jacobian, at most: 512 MiB

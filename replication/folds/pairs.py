@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from replication.folds.jacobians import Factorization, Jacobians, Map
+from replication.folds.jacobians import Factorization, Jacobians
+from replication.forward_mode import Map, jacobian_product
 from replication.rows import column, dot, row_norm
-from replication.solvers.newton_gmres import jacobian_product
 
 ACCURACY = 1e-9  # of outputs that count as the same, relative to the distance of the inputs
 ALIKE = 1e-8  # to which changes of a Jacobian across one kink agree

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from replication.checks import check_counts, check_rows, neither
-from replication.folds.jacobians import Factorization, Jacobians, Map
+from replication.folds.jacobians import Factorization, Jacobians
 from replication.folds.pairs import Pair, kink_pair, null_pair, smooth_pair
+from replication.forward_mode import Map, jacobian_product
 from replication.rows import dot, row_norm
-from replication.solvers.newton_gmres import jacobian_product
 
 HALVINGS = 50
 DESCENTS = 4  # inputs of smooth maps to go downhill from
