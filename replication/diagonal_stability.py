@@ -17,7 +17,7 @@ Matrices in the Mathematical Sciences (1994), chapter 6 (diagonally stable matri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,9 +44,10 @@ class DiagonalStability:
 
     Attributes:
         sign: POSITIVE where a scaling makes ΛM + MᵀΛ positive definite, NEGATIVE where none does, UNDECIDED else.
-        scaling: the diagonal of Λ (n,), powers of two unless only others do; None unless the sign is POSITIVE.
+        scaling: the diagonal of Λ (n,), powers of two unless only others do; where the sign is not POSITIVE the one
+            that came nearest, if any was tried.
         strength: t > 0 with ΛM + MᵀΛ ⪰ 2tΛ; 0 unless the sign is POSITIVE.
-        factor: L ≠ 0 (n, k) with (MLLᵀ)ᵢᵢ ≤ 0 for all i; None unless the sign is NEGATIVE.
+        factor: L ≠ 0 (n, k) with (MLLᵀ)ᵢᵢ ≤ 0 for all i; where the sign is not NEGATIVE the last one tried, if any.
     """
 
     sign: int
@@ -56,7 +57,9 @@ class DiagonalStability:
 
 
 @torch.no_grad()
-def diagonally_stable(M: Tensor, error: Tensor | None = None, centres: int = CENTRES) -> DiagonalStability:
+def diagonally_stable(
+    M: Tensor, error: Tensor | None = None, centres: int = CENTRES, start: Tensor | None = None
+) -> DiagonalStability:
     """Decide whether M is diagonally stable: by balancing, and then by the method of centres for what is left.
 
     Both proofs hold for every matrix within `error` of M.
@@ -65,6 +68,7 @@ def diagonally_stable(M: Tensor, error: Tensor | None = None, centres: int = CEN
         M: (n, n), n ≥ 1.
         error: entrywise bound of its error (n, n), or None where it is exact.
         centres: bound of the levels that are gone through; 0 leaves it at balancing.
+        start: a scaling Λ (n,) to begin with if it is better than that of balancing.
 
     >>> diagonally_stable(torch.tensor([[1.0, 8.0], [-0.5, 1.0]])).scaling
     tensor([0.2500, 4.0000], dtype=torch.float64)
@@ -83,7 +87,8 @@ def diagonally_stable(M: Tensor, error: Tensor | None = None, centres: int = CEN
         return DiagonalStability(NEGATIVE, factor=factor) if certain else DiagonalStability(UNDECIDED)
     unit = diagonal.rsqrt()
     S = unit[:, None] * M * unit  # has the scalings of M, and a diagonal of ones
-    root = balancing(S)  # of Λ
+    roots = [balancing(S)] if start is None else [balancing(S), start.sqrt()]
+    root = max(roots, key=lambda root: height(S, root))
     found = with_scaling(M, error, root)
     if found.sign == POSITIVE or not centres:
         return found
@@ -98,7 +103,7 @@ def with_scaling(M: Tensor, error: Tensor, root: Tensor) -> DiagonalStability:
         for part in STRENGTHS if t > 0 else ():
             if is_definite(M, error, exact, part * t):
                 return DiagonalStability(POSITIVE, scaling=exact, strength=part * t)
-    return DiagonalStability(UNDECIDED)
+    return DiagonalStability(UNDECIDED, scaling=root**2)
 
 
 def is_definite(M: Tensor, error: Tensor, scaling: Tensor, t: float) -> bool:
@@ -169,24 +174,25 @@ def by_centres(M: Tensor, error: Tensor, S: Tensor, root: Tensor, unit: Tensor, 
         centres: how many levels.
     """
     identity = torch.eye(len(M), dtype=M.dtype)
-    level, t = -math.inf, height(S, root)
+    level, t, factor = -math.inf, height(S, root), None
     for _ in range(centres):
         level = max(t - (1 - t) / 2, t - CLOSENESS * (t - level))
         scaled = root[:, None] * S / root
         at_centre = centre(scaled - level * identity)
         if at_centre is None or t - level < CLOSEST:
             break
-        move, factor = at_centre
+        move, dual = at_centre
+        factor = dual * (unit / root)[:, None]
         if level < 0:
-            found = excluding(M, error, scaled, factor, unit / root)
+            found = excluding(M, error, scaled, dual, unit / root)
             if found.sign == NEGATIVE:
-                return found
+                return replace(found, scaling=root**2)
         root, t = farthest(S, root, move.sqrt())
         if t > 0:
             found = with_scaling(M, error, root)
             if found.sign == POSITIVE:
                 return found
-    return DiagonalStability(UNDECIDED)
+    return DiagonalStability(UNDECIDED, scaling=root**2, factor=factor)
 
 
 def height(S: Tensor, root: Tensor) -> float:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from replication.compiled import EPSILON
-from replication.conditions import certain_signs
+from replication.conditions import POSITIVE, certain_signs
 from replication.diagonal_stability import DiagonalStability
 from replication.enclosures import Enclosure
 from replication.operators import frobenius_norm
@@ -163,7 +163,7 @@ def error_bound(lifted: LiftedMap, stability: DiagonalStability) -> ErrorBound |
     """
     d = len(lifted.P.value)
     inverse = lifted.P.inverse_times(Enclosure.identity(d))
-    if stability.scaling is None or inverse is None:
+    if stability.sign != POSITIVE or stability.scaling is None or inverse is None:
         return None
     even = 2.0 ** (stability.scaling.log2() / 2).round()  # so that dividing by it is exact; Λ^½ = even·rest
     rest = (stability.scaling / even**2).sqrt()

@@ -37,7 +37,8 @@ def planted(n: int, decades: float, seed: int) -> Tensor:
 def proves(M: Tensor, found: DiagonalStability) -> bool:
     """Whether what was found proves the sign, in rational arithmetic."""
     exact, n = rational(M.numpy()), len(M)
-    if found.scaling is not None:
+    if found.sign == POSITIVE:
+        assert found.scaling is not None
         scaling, t = rational(found.scaling.numpy()), Fraction(found.strength)
         H = [
             [
@@ -82,7 +83,8 @@ def test_an_answer_holds_for_every_matrix_within_the_error(n: int, norm: float, 
     found = diagonally_stable(M, error)
     for _ in range(20 if found.sign != UNDECIDED else 0):
         near = M + error * (2 * torch.randint(0, 2, (n, n)) - 1)
-        if found.scaling is not None:
+        if found.sign == POSITIVE:
+            assert found.scaling is not None
             H = found.scaling[:, None] * near
             assert torch.linalg.eigvalsh(H + H.mT - (2 * found.strength * found.scaling).diag())[0] > 0
         else:
