@@ -242,14 +242,16 @@ def descend(M: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
     """
     generator, k = np.random.default_rng(0), len(M)
     for descent in range(DESCENTS):
-        inside = np.zeros(k, bool) if descent == 0 else generator.random(k) < generator.random()
-        T = pivoted(M, inside)
-        while T is not None and np.isfinite(T).all():
+        chosen = generator.permutation(k)[: generator.integers(k) if descent else 0]
+        T, inside = pivoted(M, chosen.tolist())
+        if T is None:
+            return rows[inside]
+        while np.isfinite(T).all():
             ratio, exchange = smallest_minor(T)
             inside[exchange] ^= True
-            if ratio < 0:
+            if ratio < 0 and inside.any():
                 return rows[inside]
-            if not ratio < 1 - 1e-9:
+            if not 0 < ratio < 1 - 1e-9:
                 break
             for i in exchange.tolist():
                 T = exchanged(T, i)
@@ -264,14 +266,20 @@ def smallest_minor(T: np.ndarray) -> tuple[float, np.ndarray]:
     return float(ratios[i, j]), np.unique([i, j])
 
 
-def pivoted(M: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
-    """Return the principal pivot transform of M (k, k) on a set (k,), None where its minor is zero."""
-    T = M
-    for i in np.flatnonzero(inside).tolist():
+def pivoted(M: np.ndarray, chosen: list[int]) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the principal pivot transform of M (k, k) on some rows, and these (k,).
+
+    None and the rows so far at a pivot that is negative, and their minor with it; rows with a pivot of zero are left.
+    """
+    T, inside = M, np.zeros(len(M), bool)
+    for i in chosen:
         if T[i, i] == 0:
-            return None
+            continue
+        inside[i] = True
+        if T[i, i] < 0:
+            return None, inside
         T = exchanged(T, i)
-    return T
+    return T, inside
 
 
 def exchanged(T: np.ndarray, i: int) -> np.ndarray:
