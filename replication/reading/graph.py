@@ -1,0 +1,357 @@
+"""The graph of a forward pass: which calls of torch's functions are activations, and that all others are affine.
+
+Every tensor that depends on the input has a value: the element-wise function that it is of its root, an earlier tensor
+that is affine in the input and in what the activations before it return. An activation's call becomes a block of the
+general equation as soon as its result goes where it cannot be followed number by number: through a layer, say. Until
+then it may be part of a larger one, as the sigmoid in x·sigmoid(x) is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+from replication.reading.affine_functions import CANNOT_CERTIFY
+from replication.reading.calls import CHOOSING, Call, Root, Value
+from replication.reading.curves import Recipe, recognised
+from replication.reading.following import address, tensors_in, version_of
+from replication.reading.functions import CONSTANTS, METADATA, NoMapError, name_of
+from replication.reading.guest import UnreadableError
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """The call of an element-wise function that is not affine.
+
+    Attributes:
+        place: of the call, in words.
+        result: its value.
+        like: the result, in shape.
+        argument: the value of its argument if it has one that depends on the input.
+        position: of this among the tensors that it is called with.
+        recipe: of the activation that it is by itself, or why it is none.
+        overwrites: the position of the tensor that it changes in place, if it does.
+    """
+
+    place: str
+    result: Value
+    like: Tensor
+    argument: Value | None = None
+    position: int = 0
+    recipe: Recipe | str = ""
+    overwrites: int | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A call whose result is a free input of the affine map that is left of the module.
+
+    Attributes:
+        call: its number.
+        place: in words.
+        source: of its preactivation, the position of an argument of the call, or a root.
+        recipe: how to make the activation from numbers in the shape of a trace, or others.
+        shape: of the preactivation in the trace.
+        overwrites: the position of the argument that the call changes in place, if it does.
+    """
+
+    call: int
+    place: str
+    source: int | Root
+    recipe: Recipe
+    shape: tuple[int, ...]
+    overwrites: int | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a forward pass did.
+
+    Attributes:
+        names: of the functions that were called, in order.
+        blocks: the activations.
+        output: what it returned.
+        outer: the block whose activation makes the output, if one does.
+        eps: the rounding of the least precise numbers on the way.
+    """
+
+    names: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    output: Tensor
+    outer: int | None
+    eps: float
+
+
+def trace(run: Callable[[TorchFunctionMode, Tensor], Any], module: nn.Module, x: Tensor) -> Trace:
+    """Trace the forward pass of a module on x (rows, *shape).
+
+    Args:
+        run: evaluates the module under a mode.
+        module: whose layers are named in refusals.
+
+    Raises:
+        UnreadableError: if what it returns is no affine function of its input and of activations.
+    """
+    tracer = Tracer(module)
+    tracer.keep(x, Value((-1, 0)))
+    hooks = (
+        register_module_forward_pre_hook(tracer.enter),
+        register_module_forward_hook(tracer.leave, always_call=True),
+    )
+    try:
+        y = run(tracer, x)
+    except Exception:
+        if tracer.refusal is None:
+            raise
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if tracer.refusal is not None:  # which the module's own code may have caught
+        raise tracer.refusal
+    return tracer.ended(y, x)
+
+
+class Tracer(TorchFunctionMode):
+    """Keeps the value of every tensor that depends on the input.
+
+    Attributes:
+        stack: the layers whose forward pass is running, by name and kind.
+        leaves: calls of functions that are not affine.
+        blocks: those whose results are free inputs.
+        refusal: why the module cannot be read.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.parts = {id(part): name for name, part in module.named_modules()}
+        self.values: dict[int, tuple[Tensor, Value]] = {}  # with the tensors, so that no other gets their place
+        self.written: dict[int, Tensor] = {}  # tensors that were written to, by the address of their memory
+        self.stack: list[str] = []
+        self.names: list[str] = []
+        self.leaves: dict[int, Leaf] = {}
+        self.blocks: dict[int, Block] = {}
+        self.refusal: UnreadableError | None = None
+        self.eps = 0.0
+        self.aliases = count()
+
+    def enter(self, module: nn.Module, inputs: Any) -> None:
+        """Note that a layer's forward pass begins."""
+        name = self.parts.get(id(module), "")
+        self.stack.append(f"{name} ({type(module).__name__})" if name else type(module).__name__)
+
+    def leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Note that a layer's forward pass has ended."""
+        self.stack.pop()
+
+    def keep(self, tensor: Tensor, value: Value) -> None:
+        """Give a tensor its value."""
+        self.values[id(tensor)] = (tensor, value)
+
+    def value_of(self, tensor: Tensor) -> Value | None:
+        """Return the value of a tensor, None where it does not depend on the input."""
+        known = self.values.get(id(tensor))
+        if known is None and address(tensor) in self.written:
+            self.keep(tensor, Value((-2, next(self.aliases))))
+            known = self.values[id(tensor)]
+        return None if known is None else known[1]
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        options, name = dict(kwargs or {}), name_of(func)
+        self.names.append(name)
+        given = list(tensors_in((args, options)))
+        values = [self.value_of(tensor) for tensor in given]
+        call = Call(len(self.names) - 1, func, name, args, options, given, values)
+        if not any(value is not None for value in values):
+            return func(*args, **options)
+        versions = list(map(version_of, given))
+        call.keep_constants()
+        try:
+            result = func(*args, **options)
+            changed = [tensor for tensor, was in zip(given, versions, strict=True) if version_of(tensor) != was]
+            self.note(call, result, changed)
+        except UnreadableError as error:
+            self.refusal = self.refusal or error
+            raise
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            reasons = [value.reason for value in values if value is not None and value.reason]
+            if reasons:
+                self.refusal = UnreadableError(reasons[0])
+            raise error
+        return result
+
+    def place(self, name: str) -> str:
+        """Say where a function is called: in which layer, and in which line of its code."""
+        layer = f" in {self.stack[-1]}" if self.stack else ""
+        return f"{name}{layer}{line_of_call()}"
+
+    def note(self, call: Call, result: Any, changed: list[Tensor]) -> None:
+        """Keep the values of what a function returned, and of the arguments that it changed.
+
+        Raises:
+            NoMapError: if it took numbers out of torch.
+            UnreadableError: if an activation on the way is not known.
+        """
+        found = list(tensors_in(result))
+        if not found and not changed:
+            if result is not None and call.name not in METADATA:
+                raise NoMapError(
+                    f"{self.place(call.name)} takes numbers that depend on the input out of torch, to decide by them, say"
+                )
+            return
+        if call.name in CONSTANTS and not changed:
+            return
+        results = [*found, *(tensor for tensor in changed if all(tensor is not other for other in found))]
+        value = self.outcome(call, found[0] if len(results) == 1 and found else None, results)
+        if not value.reason and any(self.has_aliases(tensor) for tensor in changed):
+            self.set_free(value)  # as these can no longer be followed number by number
+        for position, tensor in enumerate(results):
+            fresh = value.root == (call.number, 0) and not value.leaves
+            self.keep(tensor, replace(value, root=(call.number, position)) if fresh else value)
+        for tensor in changed:
+            self.overwrite(tensor, results, value.reason)
+
+    def outcome(self, call: Call, found: Tensor | None, results: list[Tensor]) -> Value:
+        """Return the value of what a function returns, `found` if it is one tensor."""
+        known = call.followed
+        reason: str | None = next((v.reason for v in known if v.reason), "") or self.precision_lost(call, results)
+        if reason:
+            return Value((call.number, 0), reason=reason)
+        if found is not None and call.is_element_wise(found):
+            value = self.element_wise(call, found)
+            if value is not None:
+                return value
+        reason = call.reason_against()
+        if reason:
+            return Value((call.number, 0), reason=f"{self.place(call.name)} stands in the way: {reason}")
+        for value in known:
+            self.set_free(value)
+        return Value((call.number, 0))
+
+    def precision_lost(self, call: Call, results: list[Tensor]) -> str:
+        """Return why numbers cannot be followed any more that became others than of single or double precision."""
+        for tensor in results:
+            if tensor.dtype in (torch.float32, torch.float64):
+                self.eps = max(self.eps, torch.finfo(tensor.dtype).eps)
+            elif not (tensor.dtype == torch.bool and call.is_element_wise(tensor)):
+                return (
+                    f"{self.place(call.name)} stands in the way: it makes numbers of {tensor.dtype}, and those of "
+                    f"float32 and float64 are read; {CANNOT_CERTIFY}"
+                )
+        return ""
+
+    def element_wise(self, call: Call, found: Tensor) -> Value | None:
+        """Return the value of what a function made number by number, None if it combines tensors of different roots."""
+        known = call.followed
+        roots = {value.root for value in known}
+        straight = call.is_affine()
+        if len(roots) > 1 or (straight and call.name in CHOOSING):
+            return None
+        leaves = frozenset().union(*(value.leaves for value in known))
+        value = Value(known[0].root, call.curve(), straight and all(v.straight for v in known), leaves)
+        if straight:
+            return value
+        value = replace(value, straight=False, leaves=frozenset({call.number}))
+        leaf = Leaf(self.place(call.name), value, torch.empty_like(found, dtype=torch.get_default_dtype()))
+        if found.dtype != torch.bool:
+            leaf = replace(leaf, like=torch.empty_like(found), overwrites=call.overwrites(found))
+        if len(known) == 1:
+            recipe = call.recipe(found)
+            leaf = replace(leaf, argument=known[0], position=call.values.index(known[0]), recipe=recipe)
+        self.leaves[call.number] = leaf
+        return value
+
+    def set_free(self, value: Value) -> None:
+        """Make free inputs of the results of activations that a value is made of.
+
+        Raises:
+            UnreadableError: if one is not known.
+        """
+        if value.reason:
+            raise UnreadableError(value.reason)
+        for call in sorted(value.leaves - set(self.blocks)):
+            self.blocks[call] = self.block(call, self.leaves[call])
+
+    def block(self, call: int, leaf: Leaf) -> Block:
+        """Return the activation of a call: that of its own, or the one that all calls since its root are together."""
+        shape = tuple(leaf.like.shape)
+        refusal = leaf.recipe
+        if leaf.argument is not None and not isinstance(leaf.recipe, str):
+            try:
+                self.set_free(leaf.argument)
+                return Block(call, leaf.place, leaf.position, leaf.recipe, shape, leaf.overwrites)
+            except UnreadableError as error:
+                refusal = str(error)
+        try:
+            recipe = recognised(leaf.result.curve, leaf.like, self.eps)
+        except (UnreadableError, RuntimeError) as error:
+            reason = refusal if isinstance(refusal, str) and refusal else str(error)
+            reason = reason if "stands in the way" in reason else f"{leaf.place} stands in the way: {reason}"
+            raise UnreadableError(f"{reason.removesuffix(f'; {CANNOT_CERTIFY}')}; {CANNOT_CERTIFY}") from error
+        return Block(call, leaf.place, leaf.result.root, recipe, shape, leaf.overwrites)
+
+    def has_aliases(self, tensor: Tensor) -> bool:
+        """Return whether other tensors may lie in the memory of one."""
+        if tensor._is_view() or id(tensor) not in self.values:
+            return True
+        place = address(tensor)
+        return any(other is not tensor and address(other) == place for other, _ in self.values.values())
+
+    def overwrite(self, changed: Tensor, results: list[Tensor], reason: str) -> None:
+        """Give all other tensors in the memory of one that was changed in place values of their own."""
+        place = address(changed)
+        self.written[place] = changed
+        for tensor, _ in list(self.values.values()):
+            if address(tensor) == place and all(tensor is not other for other in results):
+                self.keep(tensor, Value((-2, next(self.aliases)), reason=reason))
+
+    def ended(self, y: Any, x: Tensor) -> Trace:
+        """Return the trace, after a forward pass on x that returned y."""
+        if not isinstance(y, Tensor):
+            raise UnreadableError(
+                f"it returns a {type(y).__name__}, not a tensor; take the part of it that returns one"
+            )
+        value = self.value_of(y)
+        if value is None:
+            raise UnreadableError(
+                "what it returns does not come from its input by functions of torch that can be followed (it may come "
+                "from TorchScript or another library)"
+            )
+        self.set_free(value)
+        if y.shape != x.shape:
+            raise UnreadableError(
+                f"it takes inputs of shape {tuple(x.shape)} and returns {tuple(y.shape)}; only maps that keep the shape "
+                "can be undone"
+            )
+        blocks = tuple(self.blocks[call] for call in sorted(self.blocks))
+        calls = [block.call for block in blocks]
+        outer = calls.index(max(value.leaves)) if value.leaves and self.is_activation(value) else None
+        return Trace(tuple(self.names), blocks, y, outer, self.eps or torch.finfo(x.dtype).eps)
+
+    def is_activation(self, value: Value) -> bool:
+        """Return whether a value is what one activation returned."""
+        return len(value.leaves) == 1 and self.leaves[min(value.leaves)].result is value
+
+
+def line_of_call() -> str:
+    """Return which line of whose code torch is called from, outside of torch and of this package."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and (skipped(frame.f_globals.get("__name__", ""))):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    return f", line {frame.f_lineno} of {getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)}"
+
+
+def skipped(module: str) -> bool:
+    """Return whether a module is torch's or this package's."""
+    return module == "torch" or module.startswith(("torch.", "replication.reading"))
