@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from replication.checks import check_tensor
+from replication.derivatives import along
 
 LARGEST_ORDER = 4096
 CHUNK = 2**22  # numbers at once in a batch of unit vectors
@@ -226,6 +227,16 @@ class FeedForwardMap:
         """The operator from activations to outputs."""
         return LinearPart(self, "phi", "y")
 
+    @property
+    def loss(self) -> str:
+        """What the activation at the end loses, in one sentence; empty if it loses nothing or there is none."""
+        if self.outer is None or not ((self.outer.alpha <= 0) & (self.outer.beta >= 0)).any():
+            return ""
+        return (
+            f"the {self.outer.name} that makes its output ({self.outer.place}) maps different numbers to one, so that "
+            "what was there is lost; take the module without it"
+        )
+
     def joined(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return numbers of all activations (rows, *their shapes) as (rows, n)."""
         rows = [block.flatten(1).to(self.dtype) if block.ndim > 1 else block[:, None] for block in blocks]
@@ -233,8 +244,8 @@ class FeedForwardMap:
 
     def split(self, v: Tensor) -> list[Tensor]:
         """Return numbers (rows, n) as one tensor (rows, *its shape) for each activation."""
-        parts = v.split(self.sizes, 1)
-        return [part.unflatten(1, a.shape) if a.shape else part[:, 0] for part, a in zip(parts, self.activations)]
+        pairs = zip(v.split(self.sizes, 1), self.activations, strict=True)
+        return [part.unflatten(1, a.shape) if a.shape else part[:, 0] for part, a in pairs]
 
     def no_x(self, like: Tensor) -> Tensor:
         """Return as many inputs of zeros as `like` has rows."""
@@ -256,7 +267,7 @@ class FeedForwardMap:
     def product(self, x: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         """Return Cx + Bφ (rows, n) and Px + Eφ (rows, *shape)."""
         at = self.no_x(x), self.no_phi(x)
-        return torch.func.jvp(self.affine, at, (x.to(self.dtype), phi.to(self.dtype)))[1]
+        return along(self.affine, at, (x.to(self.dtype), phi.to(self.dtype)))
 
     def adjoint(self, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return Cᵀs + Pᵀy (rows, *shape) and Bᵀs + Eᵀy (rows, n)."""
@@ -278,11 +289,11 @@ class FeedForwardMap:
     def slopes(self, x: Tensor) -> Tensor:
         """Return the derivatives of the activations (rows, n) at inputs x; those of torch where there is a bend."""
         s = self.preactivations(x)
-        return torch.func.jvp(self.phi, (s,), (torch.ones_like(s),))[1]
+        return along(self.phi, (s,), (torch.ones_like(s),))
 
     def jacobian_product(self, x: Tensor, v: Tensor) -> Tensor:
         """Return Df(x)v for rows x and v (rows, *shape)."""
-        return torch.func.jvp(self.output, (x.to(self.dtype),), (v.to(self.dtype),))[1]
+        return along(self.output, (x.to(self.dtype),), (v.to(self.dtype),))
 
     def jacobian_adjoint(self, x: Tensor, w: Tensor) -> Tensor:
         """Return Df(x)ᵀw for rows x and w (rows, *shape)."""

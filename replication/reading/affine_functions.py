@@ -40,8 +40,17 @@ ELEMENT_WISE = frozenset({"__iadd__", "add", "sub", "rsub", "mul", "div", "neg",
 DROPOUTS = frozenset({"dropout"})
 NORMS_OF_STATISTICS = frozenset({"batch_norm", "instance_norm"})
 
-CANNOT_CERTIFY = "such a module can be inverted, but without a certificate"
-LOSES = "that loses information, so there is no inverse to look for"
+PICKING = frozenset({
+    "amax", "amin", "argmax", "argmin", "argsort", "cummax", "cummin", "kthvalue", "max", "maximum", "median", "min",
+    "minimum", "mode", "quantile", "sort", "topk",
+})  # fmt: skip
+RANDOM = frozenset({
+    "bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal", "poisson", "rand_like",
+    "randint_like", "randn_like", "random", "uniform",
+})  # fmt: skip
+
+CANNOT_CERTIFY = "such a module can at best be inverted without a certificate"
+MULTIPLIES = f"it multiplies values that depend on the input; {CANNOT_CERTIFY}"
 
 
 def reason_against(name: str, args: tuple[Any, ...], options: dict[str, Any], followed: list[bool]) -> str | None:
@@ -63,13 +72,15 @@ def reason_against(name: str, args: tuple[Any, ...], options: dict[str, Any], fo
         return statistics(name, args, options, count)
     if name in JOINTLY:
         return None
+    if name in RANDOM:
+        raise NoMapError("it draws random numbers; call module.eval() first")
     if name in ALONE:
-        return None if count == 1 else f"it multiplies values that depend on the input; {CANNOT_CERTIFY}"
+        return None if count == 1 else MULTIPLIES
     if name in WITH_PRODUCT:
-        return None if sum(followed[1:3]) <= 1 else f"it multiplies values that depend on the input; {CANNOT_CERTIFY}"
+        return None if sum(followed[1:3]) <= 1 else MULTIPLIES
     if name == "lerp":
         weight_followed = len(followed) == 3 and followed[2]
-        return f"it multiplies values that depend on the input; {CANNOT_CERTIFY}" if weight_followed else None
+        return MULTIPLIES if weight_followed else None
     if name in IN_THE_FIRST:
         first = bool(args) and isinstance(args[0], Tensor) and followed[0] and count == 1
         return None if first else f"it divides by a value of the input; {CANNOT_CERTIFY}"
@@ -110,13 +121,11 @@ def why_not_affine(name: str) -> str:
     if "attention" in name:
         return f"its weights depend on the input; {CANNOT_CERTIFY}"
     if name == "glu":
-        return f"it multiplies values that depend on the input; {CANNOT_CERTIFY}"
-    if "max_pool" in name or name in ("amax", "amin", "max", "min", "sort", "topk", "argmax", "argmin", "median"):
-        return f"it picks some numbers by their size and drops the others; {LOSES}"
-    if "quantize" in name:
-        return f"it rounds; {LOSES}"
-    if name in JUMPING:
-        return f"it jumps; {LOSES}"
+        return MULTIPLIES
+    if "max_pool" in name or name in PICKING:
+        return f"it picks numbers by their size; {CANNOT_CERTIFY}"
+    if name in JUMPING or "quantize" in name:
+        return f"it jumps; {CANNOT_CERTIFY}"
     if "fft" in name or "complex" in name:
         return "it works with complex numbers; write it as real matrices"
     return f"it is neither an affine map nor an activation known here; {CANNOT_CERTIFY}"
@@ -131,6 +140,3 @@ def keeps_places(name: str, given: Tensor, found: Tensor) -> bool:
     """Return whether each number of a result stems from the one at the same place of a tensor."""
     moved = name in SAME_NUMBERS and found.stride() != given.stride() and name in ("__get__", "view", "reshape")
     return given.shape == found.shape and not moved
-
-
-__all__ = ["CANNOT_CERTIFY", "LOSES", "is_element_wise", "keeps_places", "reason_against"]

@@ -9,7 +9,7 @@ from replication.checks import check_numbers
 from replication.feed_forward import Activation, FeedForwardMap
 from replication.reading.graph import Block, Trace, trace
 from replication.reading.guest import Guest, UnreadableError
-from replication.reading.held import hold_against, random_rows
+from replication.reading.held import NOT_AFFINE, hold_against, random_rows
 from replication.reading.program import Graph, Layout, Program, Replay
 
 FEW, MORE = 2, 3  # rows of the two batches that show which dimension of a tensor is that of the batch
@@ -48,7 +48,10 @@ def read(module: nn.Module, x: Tensor) -> FeedForwardMap:
         if x.dtype == torch.float64:
             raise
         feed_forward = mapped(guest, x, x.dtype)
-    hold_against(feed_forward, guest, x, found)
+    try:
+        hold_against(feed_forward, guest, x, found)
+    except RuntimeError as error:  # TorchScript's, say, under products
+        raise UnreadableError(NOT_AFFINE) from error
     return feed_forward
 
 

@@ -205,13 +205,17 @@ class Tracer(TorchFunctionMode):
         if not found and not changed:
             if result is not None and call.name not in METADATA:
                 raise NoMapError(
-                    f"{self.place(call.name)} takes numbers that depend on the input out of torch, to decide by them, say"
+                    f"{self.place(call.name)} takes numbers that depend on the input out of torch, to decide by them, "
+                    f"say; {CANNOT_CERTIFY}"
                 )
             return
         if call.name in CONSTANTS and not changed:
             return
         results = [*found, *(tensor for tensor in changed if all(tensor is not other for other in found))]
-        value = self.outcome(call, found[0] if len(results) == 1 and found else None, results)
+        try:
+            value = self.outcome(call, found[0] if len(results) == 1 and found else None, results)
+        except NoMapError as error:
+            raise NoMapError(f"{self.place(call.name)} stands in the way: {error}") from error
         if not value.reason and any(self.has_aliases(tensor) for tensor in changed):
             self.set_free(value)  # as these can no longer be followed number by number
         for position, tensor in enumerate(results):
@@ -222,20 +226,24 @@ class Tracer(TorchFunctionMode):
 
     def outcome(self, call: Call, found: Tensor | None, results: list[Tensor]) -> Value:
         """Return the value of what a function returns, `found` if it is one tensor."""
-        known = call.followed
-        reason: str | None = next((v.reason for v in known if v.reason), "") or self.precision_lost(call, results)
+        known, fresh = call.followed, Value((call.number, 0))
+        reason = next((value.reason for value in known if value.reason), "")
         if reason:
-            return Value((call.number, 0), reason=reason)
+            return replace(fresh, reason=reason)
         if found is not None and call.is_element_wise(found):
             value = self.element_wise(call, found)
             if value is not None:
-                return value
-        reason = call.reason_against()
+                reason = self.precision_lost(call, results)
+                return replace(fresh, reason=reason) if reason else value
+        against = call.reason_against()
+        reason = (
+            f"{self.place(call.name)} stands in the way: {against}" if against else self.precision_lost(call, results)
+        )
         if reason:
-            return Value((call.number, 0), reason=f"{self.place(call.name)} stands in the way: {reason}")
+            return replace(fresh, reason=reason)
         for value in known:
             self.set_free(value)
-        return Value((call.number, 0))
+        return fresh
 
     def precision_lost(self, call: Call, results: list[Tensor]) -> str:
         """Return why numbers cannot be followed any more that became others than of single or double precision."""
@@ -329,8 +337,8 @@ class Tracer(TorchFunctionMode):
         self.set_free(value)
         if y.shape != x.shape:
             raise UnreadableError(
-                f"it takes inputs of shape {tuple(x.shape)} and returns {tuple(y.shape)}; only maps that keep the shape "
-                "can be undone"
+                f"it takes inputs of shape {tuple(x.shape)} and returns {tuple(y.shape)}; only maps that keep the "
+                "shape can be undone"
             )
         blocks = tuple(self.blocks[call] for call in sorted(self.blocks))
         calls = [block.call for block in blocks]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from replication.feed_forward import FeedForwardMap
+from replication.reading.affine_functions import CANNOT_CERTIFY
 from replication.reading.guest import Guest, UnreadableError
 from replication.rows import column, row_norm
 
@@ -15,7 +16,7 @@ ROUNDING = 1000  # units in the last place of the largest numbers of a row that 
 
 NOT_AFFINE = (
     "what is left of it without its activations is not affine as evaluated (it may use a library that cannot be "
-    "followed, or decide by its input); such a module can be inverted, but without a certificate"
+    f"followed, TorchScript say, or decide by its input); {CANNOT_CERTIFY}"
 )
 NOT_THE_FORM = (
     "it does not compute what was read off it: its values differ by more than rounding (it may compute something else "

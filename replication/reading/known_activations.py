@@ -62,6 +62,8 @@ def known_activation(name: str, arguments: tuple[object, ...], options: dict[str
 def bent(right: Number, left: Number, name: str = "leaky_relu") -> Known:
     """Return s ↦ right·s where s > 0 and left·s where not."""
     right, left = torch.as_tensor(right), torch.as_tensor(left)
+    if bool((right == 1).all()) and not left.any():
+        return Known("relu", *FIXED["relu"])
     return Known(
         name, lambda s: torch.where(s > 0, right * s, left * s), torch.minimum(right, left), torch.maximum(right, left)
     )
@@ -117,8 +119,9 @@ def hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False)
 
 
 def clamp(min: Number | None = None, max: Number | None = None) -> Known:
-    name = "relu" if max is None and isinstance(min, int | float) and min == 0 else "clamp"
-    return Known(name, lambda s: s.clamp(min, max), 0.0, 1.0)  # type: ignore[arg-type]
+    if max is None and not torch.as_tensor(min).any():
+        return Known("relu", *FIXED["relu"])
+    return Known("clamp", lambda s: s.clamp(min, max), 0.0, 1.0)  # type: ignore[arg-type]
 
 
 def clamp_max(max: Number) -> Known:
