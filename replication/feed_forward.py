@@ -1,4 +1,4 @@
-"""Feed-forward maps: any composition of affine maps, element-wise activations and skip connections that keeps the shape.
+"""Feed-forward maps: compositions of affine maps, element-wise activations and skip connections that keep the shape.
 
     s = Cx + Bφ(s) + b,    f(x) = Px + Eφ(s) + e        B strictly block lower triangular
 

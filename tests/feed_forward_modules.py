@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,7 @@ def conv(a: int = 4, b: int = 4, size: int = 3, **options: object) -> nn.Conv2d:
 
 def mlp(*sizes: int, act: Callable[[], nn.Module] = nn.ReLU) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), act()]
     return layers[:-1]
 

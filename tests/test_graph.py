@@ -1,8 +1,9 @@
-"""Feed-forward modules read as affine maps and activations: each form right to rounding, or refused by what is in the way."""
+"""Feed-forward modules: each form is read right to rounding, or refused by what is in the way."""
 
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -12,11 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from replication.feed_forward import FeedForwardMap
+from replication.feed_forward import FeedForwardMap, Matrices
 from replication.reading.general import read
 from replication.reading.guest import UnreadableError, unwrapped
 
 CUT = {"gradients cut"}  # forms whose derivatives autograd does not give
+
+
+@cache
+def known(name: str) -> tuple[nn.Module, Tensor, FeedForwardMap, Matrices]:
+    """A module of the table, inputs, what was read of it, and its matrices."""
+    module, x = made(name)
+    found = read(module, x)
+    return module, x, found, found.matrices()
 
 
 def made(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor]:
@@ -38,9 +47,9 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     return torch.stack([row.reshape(x[0].numel(), x[0].numel()) for row in rows])
 
 
-def check_reading(read: FeedForwardMap, module: nn.Module, x: Tensor) -> None:
+def check_reading(read: FeedForwardMap, matrices: Matrices, module: nn.Module, x: Tensor) -> None:
     """Its matrices give the module's preactivations and outputs, and the equation the inputs."""
-    matrices, y = read.matrices(), module(x.clone()).detach()
+    y = module(x.clone()).detach()
     flat, s = x.flatten(1), read.preactivations(x)
     phi = read.phi(s)
     size = 1 + max([y.abs().max(), *(s.abs().amax(1, keepdim=True).max() for _ in read.activations)])
@@ -48,10 +57,10 @@ def check_reading(read: FeedForwardMap, module: nn.Module, x: Tensor) -> None:
     close(flat @ matrices.C.mT + phi @ matrices.B.mT + matrices.b, s, 1e-12 * size)
     close(flat @ matrices.P.mT + phi @ matrices.E.mT + matrices.e, y.flatten(1), 1e-12 * size)
     if torch.linalg.cond(matrices.P) < 1e6:
-        A, c = read.equation(y)
+        A, c = matrices.equation(y.flatten(1))
         condition = torch.linalg.cond(matrices.P)
         close(s + phi @ A.mT, c, 1e-12 * size * condition)
-        close(read.recover(s, y), x, 1e-12 * size * condition)
+        close(matrices.recover(phi, y.flatten(1)), flat, 1e-12 * size * condition)
 
 
 def close(a: Tensor, b: Tensor, tolerance: object) -> None:
@@ -62,10 +71,10 @@ def close(a: Tensor, b: Tensor, tolerance: object) -> None:
 
 @pytest.mark.parametrize("name", READ)
 def test_form_is_read_right(name: str) -> None:
-    module, x = made(name)
-    found = read(module, x)
-    assert torch.equal(found(x), module(x.clone()))
-    check_reading(found, module, x)
+    module, x, found, matrices = known(name)
+    with torch.no_grad():
+        assert torch.equal(found(x), module(x.clone()))
+    check_reading(found, matrices, module, x)
 
     x = x[:2]
     J = found.jacobian(x)
@@ -78,14 +87,13 @@ def test_form_is_read_right(name: str) -> None:
 
 @pytest.mark.parametrize("name", READ)
 def test_slopes_lie_in_their_bounds_and_give_the_determinant(name: str) -> None:
-    module, x = made(name)
-    found, matrices = read(module, x), read(module, x).matrices()
+    _, x, found, matrices = known(name)
     for a, part in zip(found.activations, found.split(50 * torch.randn(100, found.n).double().tanh()), strict=True):
         other = part + torch.rand(100, *[1] * (part.ndim - 1)).double() - 0.5
         quotient = (a.function(part) - a.function(other)) / (part - other)
         assert ((quotient >= a.alpha - 1e-8) & (quotient <= a.beta + 1e-8)).all(), a
     if torch.linalg.cond(matrices.P) < 1e6:
-        A, _ = found.equation(module(x.clone()).detach())
+        A, _ = matrices.equation(x.flatten(1))
         lifted = torch.eye(found.n).double() + A * found.slopes(x)[:2, None]
         sign, size = torch.linalg.slogdet(lifted)
         shortcut = torch.linalg.slogdet(matrices.P)
@@ -117,7 +125,7 @@ def test_modules_of_single_precision_are_read_in_double(name: str) -> None:
     found = read(module, x)
     double = copy.deepcopy(module).double()
     assert found.dtype == torch.float64
-    check_reading(found, double, x.double())
+    check_reading(found, found.matrices(), double, x.double())
     assert found(x).dtype == torch.float32
     torch.testing.assert_close(found.output(x.double()), module(x.clone()).double(), rtol=1e-4, atol=1e-4)
 
@@ -312,7 +320,7 @@ def test_random_graphs_are_read_right(steps: list[str], seed: int) -> None:
     torch.manual_seed(seed)
     module, x = Random(steps).double(), torch.randn(3, 4).double()
     found = read(module, x)
-    check_reading(found, module, x)
+    check_reading(found, found.matrices(), module, x)
     J, expected = found.jacobian(x), jacobian(module, x)
     close(J, expected, 1e-10 * (1 + expected.abs().max()))
 
@@ -328,4 +336,4 @@ def test_random_graphs_with_other_steps_are_refused_or_right(steps: list[str], o
         found = read(module, x)
     except UnreadableError:
         return
-    check_reading(found, module, x)  # where the other step does not reach the output, say
+    check_reading(found, found.matrices(), module, x)  # where the other step does not reach the output, say

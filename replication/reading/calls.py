@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +18,12 @@ from replication.reading.affine_functions import (
     keeps_places,
     reason_against,
 )
-from replication.reading.curves import Curve, Recipe
+from replication.reading.curves import Recipe
 from replication.reading.following import tensors_in
 from replication.reading.guest import UnreadableError
 from replication.reading.known_activations import Known, known_activation
 
-Root = tuple[int, int]  # the call that returned a tensor, and which of those that it returned or changed
+Root = tuple[int, int]  # the name of a tensor: the call that made it, and which of those that it returned or changed
 SYMMETRIC = frozenset({"maximum", "minimum", "fmax", "fmin", "max", "min"})
 CHOOSING = frozenset({"where", "masked_fill"})
 
@@ -33,17 +33,34 @@ class Value:
     """What is known of a tensor that depends on the input.
 
     Attributes:
-        root, curve: it is curve(root), number by number.
-        straight: whether the curve is affine.
-        leaves: the calls whose results it is an affine function of, together with its root.
+        root: its own name.
+        ancestors: tensors of which it is a function number by number, itself among them.
+        leaves: the calls of activations of whose results, and of the input, it is an affine function.
         reason: why it is none of this, if it is not.
     """
 
     root: Root
-    curve: Curve = field(default=lambda r: r, repr=False)
-    straight: bool = True
+    ancestors: frozenset[Root] = frozenset()
     leaves: frozenset[int] = frozenset()
     reason: str = ""
+
+    @staticmethod
+    def fresh(root: Root) -> Value:
+        """Return the value of a tensor that is affine in the input and in what is free."""
+        return Value(root, frozenset({root}))
+
+
+@dataclass(frozen=True)
+class Node:
+    """How a tensor was computed number by number.
+
+    Attributes:
+        function: from the operands that depend on the input.
+        operands: their names.
+    """
+
+    function: Callable[[list[Tensor]], Tensor]
+    operands: tuple[Root, ...]
 
 
 @dataclass
@@ -68,7 +85,6 @@ class Call:
     def __post_init__(self) -> None:
         if self.options.get("rounding_mode") is not None:
             self.name = "floor_divide"
-        self.kept: Callable[[list[Tensor]], Any] | None = None
 
     @property
     def followed(self) -> list[Value]:
@@ -103,33 +119,23 @@ class Call:
         """Return the position of the argument that the function returned, if it did."""
         return next((i for i, tensor in enumerate(self.given) if tensor is found), None)
 
-    def keep_constants(self) -> None:
-        """Keep what the function is called with as it is now."""
-        if is_element_wise(self.name) or self.name in CHOOSING:
-            func, values = self.func, self.values
-            constants = [t.detach().clone() if v is None else t for t, v in zip(self.given, values, strict=True)]
-            args, options = self.args, self.options
+    def node(self) -> Node | None:
+        """Return how the function acts number by number, with its constants as they are now; None if it does not."""
+        if not is_element_wise(self.name) and self.name not in CHOOSING:
+            return None
+        func, args, options, values = self.func, self.args, self.options, self.values
+        constants = [t.detach().clone() for t, value in zip(self.given, values, strict=True) if value is None]
 
-            def called(root: Tensor) -> Any:
-                tensors = iter(
-                    [
-                        constant.clone() if value is None else value.curve(root).clone()
-                        for constant, value in zip(constants, values, strict=True)
-                    ]
-                )
-                return func(
-                    *tree_map(lambda leaf: next(tensors) if isinstance(leaf, Tensor) else leaf, list(args)),
-                    **{
-                        key: tree_map(lambda leaf: next(tensors) if isinstance(leaf, Tensor) else leaf, option)
-                        for key, option in options.items()
-                    },
-                )
+        def function(operands: list[Tensor]) -> Tensor:
+            followed, others = iter(operands), iter(constants)
+            tensors = iter([next(others if value is None else followed).clone() for value in values])
 
-            self.called = called
+            def replaced(argument: Any) -> Any:
+                return next(tensors) if isinstance(argument, Tensor) else argument
 
-    def curve(self) -> Curve:
-        """Return the result as a function of the root of what the function is called with."""
-        return self.called
+            return func(*tree_map(replaced, list(args)), **tree_map(replaced, options))
+
+        return Node(function, tuple(value.root for value in self.followed))
 
     def recipe(self, found: Tensor) -> Recipe | str:
         """Return how to make the activation that the function is, or why it is none."""

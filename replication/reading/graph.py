@@ -1,9 +1,8 @@
 """The graph of a forward pass: which calls of torch's functions are activations, and that all others are affine.
 
-Every tensor that depends on the input has a value: the element-wise function that it is of its root, an earlier tensor
-that is affine in the input and in what the activations before it return. An activation's call becomes a block of the
-general equation as soon as its result goes where it cannot be followed number by number: through a layer, say. Until
-then it may be part of a larger one, as the sigmoid in x·sigmoid(x) is.
+An activation's call becomes a block of the general equation, and its result a free input of what is left, as soon as
+that goes where it cannot be followed number by number: through a layer, say. Until then it may be part of a larger one,
+as the sigmoid in x·sigmoid(x) is.
 """
 
 from __future__ import annotations
@@ -20,11 +19,14 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from replication.reading.affine_functions import CANNOT_CERTIFY
-from replication.reading.calls import CHOOSING, Call, Root, Value
-from replication.reading.curves import Recipe, recognised
+from replication.reading.calls import CHOOSING, Call, Node, Root, Value
+from replication.reading.curves import Curve, Recipe, recognised
 from replication.reading.following import address, tensors_in, version_of
 from replication.reading.functions import CONSTANTS, METADATA, NoMapError, name_of
 from replication.reading.guest import UnreadableError
+
+ALIAS = -2  # in place of a call, for tensors in the memory of one that was overwritten
+NEAREST = 8  # ancestors of which an activation is tried to be a function
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Leaf:
 
     Attributes:
         place: of the call, in words.
-        result: its value.
+        value: of its result.
         like: the result, in shape.
         argument: the value of its argument if it has one that depends on the input.
         position: of this among the tensors that it is called with.
@@ -42,7 +44,7 @@ class Leaf:
     """
 
     place: str
-    result: Value
+    value: Value
     like: Tensor
     argument: Value | None = None
     position: int = 0
@@ -101,7 +103,7 @@ def trace(run: Callable[[TorchFunctionMode, Tensor], Any], module: nn.Module, x:
         UnreadableError: if what it returns is no affine function of its input and of activations.
     """
     tracer = Tracer(module)
-    tracer.keep(x, Value((-1, 0)))
+    tracer.keep(x, Value.fresh((-1, 0)))
     hooks = (
         register_module_forward_pre_hook(tracer.enter),
         register_module_forward_hook(tracer.leave, always_call=True),
@@ -124,6 +126,8 @@ class Tracer(TorchFunctionMode):
 
     Attributes:
         stack: the layers whose forward pass is running, by name and kind.
+        nodes: how tensors were computed number by number.
+        roots: the values of all tensors, by their names.
         leaves: calls of functions that are not affine.
         blocks: those whose results are free inputs.
         refusal: why the module cannot be read.
@@ -136,6 +140,8 @@ class Tracer(TorchFunctionMode):
         self.written: dict[int, Tensor] = {}  # tensors that were written to, by the address of their memory
         self.stack: list[str] = []
         self.names: list[str] = []
+        self.nodes: dict[Root, Node] = {}
+        self.roots: dict[Root, Value] = {}
         self.leaves: dict[int, Leaf] = {}
         self.blocks: dict[int, Block] = {}
         self.refusal: UnreadableError | None = None
@@ -154,12 +160,13 @@ class Tracer(TorchFunctionMode):
     def keep(self, tensor: Tensor, value: Value) -> None:
         """Give a tensor its value."""
         self.values[id(tensor)] = (tensor, value)
+        self.roots[value.root] = value
 
     def value_of(self, tensor: Tensor) -> Value | None:
         """Return the value of a tensor, None where it does not depend on the input."""
         known = self.values.get(id(tensor))
         if known is None and address(tensor) in self.written:
-            self.keep(tensor, Value((-2, next(self.aliases))))
+            self.keep(tensor, Value((ALIAS, next(self.aliases))))
             known = self.values[id(tensor)]
         return None if known is None else known[1]
 
@@ -174,11 +181,11 @@ class Tracer(TorchFunctionMode):
         if not any(value is not None for value in values):
             return func(*args, **options)
         versions = list(map(version_of, given))
-        call.keep_constants()
+        node = call.node()
         try:
             result = func(*args, **options)
             changed = [tensor for tensor, was in zip(given, versions, strict=True) if version_of(tensor) != was]
-            self.note(call, result, changed)
+            self.note(call, node, result, changed)
         except UnreadableError as error:
             self.refusal = self.refusal or error
             raise
@@ -194,7 +201,7 @@ class Tracer(TorchFunctionMode):
         layer = f" in {self.stack[-1]}" if self.stack else ""
         return f"{name}{layer}{line_of_call()}"
 
-    def note(self, call: Call, result: Any, changed: list[Tensor]) -> None:
+    def note(self, call: Call, node: Node | None, result: Any, changed: list[Tensor]) -> None:
         """Keep the values of what a function returned, and of the arguments that it changed.
 
         Raises:
@@ -218,32 +225,30 @@ class Tracer(TorchFunctionMode):
             raise NoMapError(f"{self.place(call.name)} stands in the way: {error}") from error
         if not value.reason and any(self.has_aliases(tensor) for tensor in changed):
             self.set_free(value)  # as these can no longer be followed number by number
+        if node is not None:
+            self.nodes[value.root] = node
         for position, tensor in enumerate(results):
-            fresh = value.root == (call.number, 0) and not value.leaves
-            self.keep(tensor, replace(value, root=(call.number, position)) if fresh else value)
+            self.keep(tensor, value if position == 0 else other(value, position))
         for tensor in changed:
             self.overwrite(tensor, results, value.reason)
 
     def outcome(self, call: Call, found: Tensor | None, results: list[Tensor]) -> Value:
-        """Return the value of what a function returns, `found` if it is one tensor."""
-        known, fresh = call.followed, Value((call.number, 0))
-        reason = next((value.reason for value in known if value.reason), "")
+        """Return the value of the first tensor that a function returns or changes, `found` if it returns just one."""
+        fresh = Value.fresh((call.number, 0))
+        reason = next((value.reason for value in call.followed if value.reason), "")
         if reason:
             return replace(fresh, reason=reason)
-        if found is not None and call.is_element_wise(found):
-            value = self.element_wise(call, found)
-            if value is not None:
-                reason = self.precision_lost(call, results)
-                return replace(fresh, reason=reason) if reason else value
-        against = call.reason_against()
+        value = self.element_wise(call, found) if found is not None and call.is_element_wise(found) else None
+        against = call.reason_against() if value is None else None
         reason = (
             f"{self.place(call.name)} stands in the way: {against}" if against else self.precision_lost(call, results)
         )
         if reason:
             return replace(fresh, reason=reason)
-        for value in known:
-            self.set_free(value)
-        return fresh
+        if value is None:
+            for operand in call.followed:
+                self.set_free(operand)
+        return value or fresh
 
     def precision_lost(self, call: Call, results: list[Tensor]) -> str:
         """Return why numbers cannot be followed any more that became others than of single or double precision."""
@@ -258,23 +263,18 @@ class Tracer(TorchFunctionMode):
         return ""
 
     def element_wise(self, call: Call, found: Tensor) -> Value | None:
-        """Return the value of what a function made number by number, None if it combines tensors of different roots."""
-        known = call.followed
-        roots = {value.root for value in known}
-        straight = call.is_affine()
-        if len(roots) > 1 or (straight and call.name in CHOOSING):
+        """Return the value of what a function made number by number, None if of tensors that have nothing in common."""
+        known, root, affine = call.followed, (call.number, 0), call.is_affine()
+        common = frozenset.intersection(*(value.ancestors for value in known))
+        if (len(known) > 1 and not common) or (affine and call.name in CHOOSING):
             return None
-        leaves = frozenset().union(*(value.leaves for value in known))
-        value = Value(known[0].root, call.curve(), straight and all(v.straight for v in known), leaves)
-        if straight:
-            return value
-        value = replace(value, straight=False, leaves=frozenset({call.number}))
-        leaf = Leaf(self.place(call.name), value, torch.empty_like(found, dtype=torch.get_default_dtype()))
-        if found.dtype != torch.bool:
-            leaf = replace(leaf, like=torch.empty_like(found), overwrites=call.overwrites(found))
+        if affine:
+            return Value(root, common | {root}, frozenset().union(*(value.leaves for value in known)))
+        value = Value(root, common | {root}, frozenset({call.number}))
+        leaf = Leaf(self.place(call.name), value, torch.empty_like(found), overwrites=call.overwrites(found))
         if len(known) == 1:
-            recipe = call.recipe(found)
-            leaf = replace(leaf, argument=known[0], position=call.values.index(known[0]), recipe=recipe)
+            position = next(i for i, value in enumerate(call.values) if value is not None)
+            leaf = replace(leaf, argument=known[0], position=position, recipe=call.recipe(found))
         self.leaves[call.number] = leaf
         return value
 
@@ -290,22 +290,41 @@ class Tracer(TorchFunctionMode):
             self.blocks[call] = self.block(call, self.leaves[call])
 
     def block(self, call: int, leaf: Leaf) -> Block:
-        """Return the activation of a call: that of its own, or the one that all calls since its root are together."""
+        """Return the activation of a call: that of its own, or the one that it is together with calls before it."""
         shape = tuple(leaf.like.shape)
-        refusal = leaf.recipe
+        refusal = leaf.recipe if isinstance(leaf.recipe, str) else ""
         if leaf.argument is not None and not isinstance(leaf.recipe, str):
             try:
                 self.set_free(leaf.argument)
                 return Block(call, leaf.place, leaf.position, leaf.recipe, shape, leaf.overwrites)
             except UnreadableError as error:
                 refusal = str(error)
-        try:
-            recipe = recognised(leaf.result.curve, leaf.like, self.eps)
-        except (UnreadableError, RuntimeError) as error:
-            reason = refusal if isinstance(refusal, str) and refusal else str(error)
-            reason = reason if "stands in the way" in reason else f"{leaf.place} stands in the way: {reason}"
-            raise UnreadableError(f"{reason.removesuffix(f'; {CANNOT_CERTIFY}')}; {CANNOT_CERTIFY}") from error
-        return Block(call, leaf.place, leaf.result.root, recipe, shape, leaf.overwrites)
+        for root in sorted(leaf.value.ancestors - {leaf.value.root}, reverse=True)[:NEAREST]:
+            try:
+                recipe = recognised(self.curve(leaf.value.root, root), leaf.like, self.eps)
+                self.set_free(self.roots[root])
+                return Block(call, leaf.place, root, recipe, shape, leaf.overwrites)
+            except (UnreadableError, RuntimeError):
+                continue
+        reason = refusal or "it is part of an element-wise function that is no activation known here"
+        reason = reason if "stands in the way" in reason else f"{leaf.place} stands in the way: {reason}"
+        raise UnreadableError(f"{reason.removesuffix(f'; {CANNOT_CERTIFY}')}; {CANNOT_CERTIFY}")
+
+    def curve(self, root: Root, of: Root) -> Curve:
+        """Return a tensor as a function of one of its ancestors."""
+
+        def function(numbers: Tensor) -> Tensor:
+            known = {of: numbers}
+
+            def value(name: Root) -> Tensor:
+                if name not in known:
+                    node = self.nodes[name]
+                    known[name] = node.function([value(operand) for operand in node.operands])
+                return known[name]
+
+            return value(root)
+
+        return function
 
     def has_aliases(self, tensor: Tensor) -> bool:
         """Return whether other tensors may lie in the memory of one."""
@@ -320,7 +339,7 @@ class Tracer(TorchFunctionMode):
         self.written[place] = changed
         for tensor, _ in list(self.values.values()):
             if address(tensor) == place and all(tensor is not other for other in results):
-                self.keep(tensor, Value((-2, next(self.aliases)), reason=reason))
+                self.keep(tensor, Value((ALIAS, next(self.aliases)), reason=reason))
 
     def ended(self, y: Any, x: Tensor) -> Trace:
         """Return the trace, after a forward pass on x that returned y."""
@@ -347,7 +366,13 @@ class Tracer(TorchFunctionMode):
 
     def is_activation(self, value: Value) -> bool:
         """Return whether a value is what one activation returned."""
-        return len(value.leaves) == 1 and self.leaves[min(value.leaves)].result is value
+        return len(value.leaves) == 1 and self.leaves[min(value.leaves)].value is value
+
+
+def other(value: Value, position: int) -> Value:
+    """Return the value of another tensor that the same call returned or changed."""
+    root = value.root[0], position
+    return replace(value, root=root, ancestors=frozenset({root}))
 
 
 def line_of_call() -> str:
