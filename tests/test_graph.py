@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
-from feed_forward_modules import READ, REFUSED, ROWS, Residual, Written, autocast, conv, used
+from feed_forward_modules import READ, REFUSED, ROWS, Function, Residual, Written, autocast, conv, used
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from replication.derivatives import along
 from replication.feed_forward import FeedForwardMap, Matrices
 from replication.reading.general import read
 from replication.reading.guest import UnreadableError, unwrapped
@@ -36,15 +38,19 @@ def made(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tens
 
 
 def jacobian(module: nn.Module, x: Tensor) -> Tensor:
-    """The Jacobian of every row (rows, d, d), by reverse mode."""
-    module = unwrapped(module)
+    """The Jacobian of every row (rows, d, d), by the module's own derivatives."""
+    module, d = unwrapped(module), x[0].numel()
     module.requires_grad_(False)  # some forms overwrite what the gradients of weights need
 
     def of_row(row: Tensor) -> Tensor:
         return module(row[None].clone())[0].flatten()
 
-    rows = [torch.autograd.functional.jacobian(of_row, row) for row in x]
-    return torch.stack([row.reshape(x[0].numel(), x[0].numel()) for row in rows])
+    try:
+        rows = [torch.autograd.functional.jacobian(of_row, row).reshape(d, d) for row in x]
+    except RuntimeError:  # some overwrite what gradients need
+        identity = torch.eye(d, dtype=x.dtype)
+        rows = [torch.stack([along(of_row, (row,), (e.reshape(row.shape),)) for e in identity], 1) for row in x]
+    return torch.stack(rows)
 
 
 def check_reading(read: FeedForwardMap, matrices: Matrices, module: nn.Module, x: Tensor) -> None:
@@ -250,6 +256,20 @@ def test_refusals_that_the_module_catches_are_raised() -> None:
 
     with pytest.raises(UnreadableError, match="out of torch"):
         read(Careful(), torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("function", [
+    lambda s: torch.where(s > 500, 0 * s, torch.where(s > 0, s, 0 * s)),
+    lambda s: torch.where((s > 6.2) & (s < 6.20001), 0 * s, s * torch.sigmoid(s)),
+    lambda s: torch.where(s == -0.25, s + 1, s.clamp(min=0) * (s > 0)),
+    lambda s: s * torch.sigmoid(s) * (s.abs() < 3000),
+    lambda s: torch.maximum(s, 0.1 * s) * (torch.sin(s) < 0.999),
+    lambda s: s * torch.sigmoid(s).round(),
+])  # fmt: skip
+def test_functions_that_are_nearly_an_activation_are_refused(function: Callable[[Tensor], Tensor]) -> None:
+    module = Residual(nn.Linear(4, 4), Function(function), nn.Linear(4, 4)).double()
+    with pytest.raises(UnreadableError, match=r"no activation known here|jumps"):
+        read(module, torch.randn(3, 4).double())
 
 
 def test_bad_input_is_refused() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from replication.reading.affine_functions import (
     CANNOT_CERTIFY,
@@ -18,11 +18,11 @@ from replication.reading.affine_functions import (
     keeps_places,
     reason_against,
 )
-from replication.reading.curves import Recipe
 from replication.reading.following import tensors_in
 from replication.reading.guest import UnreadableError
 from replication.reading.known_activations import Known, known_activation
 
+Recipe = tuple[Callable[..., Known], tuple[Tensor, ...]]  # how to make an activation from numbers
 Root = tuple[int, int]  # the name of a tensor: the call that made it, and which of those that it returned or changed
 SYMMETRIC = frozenset({"maximum", "minimum", "fmax", "fmin", "max", "min"})
 CHOOSING = frozenset({"where", "masked_fill"})
@@ -57,10 +57,14 @@ class Node:
     Attributes:
         function: from the operands that depend on the input.
         operands: their names.
+        name: of the function.
+        constants: the other tensors and numbers that it is called with.
     """
 
     function: Callable[[list[Tensor]], Tensor]
     operands: tuple[Root, ...]
+    name: str
+    constants: tuple[Tensor | float, ...]
 
 
 @dataclass
@@ -135,7 +139,8 @@ class Call:
 
             return func(*tree_map(replaced, list(args)), **tree_map(replaced, options))
 
-        return Node(function, tuple(value.root for value in self.followed))
+        numbers = [v for v in tree_leaves((args, options)) if isinstance(v, int | float) and not isinstance(v, bool)]
+        return Node(function, tuple(value.root for value in self.followed), self.name, (*constants, *numbers))
 
     def recipe(self, found: Tensor) -> Recipe | str:
         """Return how to make the activation that the function is, or why it is none."""

@@ -84,7 +84,7 @@ def mapped(guest: Guest, x: Tensor, dtype: torch.dtype) -> FeedForwardMap:
     if few.names != more.names:
         raise UnreadableError("it calls other functions of torch for other numbers of rows; write it for batches")
     layouts = layouts_of(program, few, more, random_rows(x, torch.tensor([1, torch.nan, 1], dtype=dtype)))
-    activations = tuple(map(activation_of, more.blocks, layouts))
+    activations = tuple(activation_of(*pair, x.device) for pair in zip(more.blocks, layouts, strict=True))
     graph = Graph(program, more.names, more.blocks, layouts)
     outer = None if more.outer is None else activations[more.outer]
     return FeedForwardMap(guest, graph, activations, tuple(x.shape[1:]), dtype, x.device, more.eps, outer)
@@ -132,7 +132,7 @@ def reached(tensor: Tensor) -> bool:
     return bool(tensor[::2].isnan().any())
 
 
-def activation_of(block: Block, layout: Layout) -> Activation:
+def activation_of(block: Block, layout: Layout, device: torch.device) -> Activation:
     """Return the activation of a block, for preactivations (rows, *shape).
 
     Raises:
@@ -143,5 +143,6 @@ def activation_of(block: Block, layout: Layout) -> Activation:
     if any(not torch.equal(number, number[:1].expand_as(number)) for number in rows):
         raise UnreadableError(f"{block.place} stands in the way: it is another function for each row of a batch")
     known = make(*(number[0] for number in rows))
-    alpha, beta = (torch.as_tensor(bound, dtype=torch.float64) for bound in (known.alpha, known.beta))
+    bounds = (torch.as_tensor(bound, dtype=torch.float64) for bound in (known.alpha, known.beta))
+    alpha, beta = (bound.to(device) for bound in bounds)
     return Activation(known.name, known.function, layout.shape, alpha, beta, block.place)

@@ -19,8 +19,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from replication.reading.affine_functions import CANNOT_CERTIFY
-from replication.reading.calls import CHOOSING, Call, Node, Root, Value
-from replication.reading.curves import Curve, Recipe, recognised
+from replication.reading.calls import CHOOSING, Call, Node, Recipe, Root, Value
+from replication.reading.curves import Curve, recognised
 from replication.reading.following import address, tensors_in, version_of
 from replication.reading.functions import CONSTANTS, METADATA, NoMapError, name_of
 from replication.reading.guest import UnreadableError
@@ -312,19 +312,18 @@ class Tracer(TorchFunctionMode):
 
     def curve(self, root: Root, of: Root) -> Curve:
         """Return a tensor as a function of one of its ancestors."""
+        steps = self.steps(root, of)
+        return Curve([(name, self.nodes[name]) for name in steps], of)
 
-        def function(numbers: Tensor) -> Tensor:
-            known = {of: numbers}
-
-            def value(name: Root) -> Tensor:
-                if name not in known:
-                    node = self.nodes[name]
-                    known[name] = node.function([value(operand) for operand in node.operands])
-                return known[name]
-
-            return value(root)
-
-        return function
+    def steps(self, root: Root, of: Root) -> list[Root]:
+        """Return the tensors between one and its ancestor, in the order in which they were computed."""
+        wanted, found = [root], set()
+        while wanted:
+            name = wanted.pop()
+            if name != of and name not in found:
+                found.add(name)
+                wanted += self.nodes[name].operands
+        return sorted(found)
 
     def has_aliases(self, tensor: Tensor) -> bool:
         """Return whether other tensors may lie in the memory of one."""

@@ -179,6 +179,11 @@ JUMPING = frozenset({
     "not_equal", "remainder", "round", "sgn", "sign", "signbit", "trunc", "nan_to_num", "__and__", "__or__",
     "__invert__", "bitwise_and", "bitwise_or", "bitwise_not",
 })  # fmt: skip
+COMPARISONS = frozenset({
+    "__and__", "__eq__", "__ge__", "__gt__", "__invert__", "__le__", "__lt__", "__ne__", "__or__", "bitwise_and",
+    "bitwise_not", "bitwise_or", "bool", "eq", "ge", "greater", "greater_equal", "gt", "le", "less", "less_equal",
+    "logical_and", "logical_not", "logical_or", "lt", "ne", "not_equal",
+})  # fmt: skip
 # element-wise functions without bounded slopes, which may still be parts of one that has them
 UNBOUNDED_FUNCTIONS = frozenset({
     "__pow__", "__rpow__", "__rtruediv__", "__rdiv__", "acos", "acosh", "addcdiv", "asin", "atan2", "atanh", "cosh",
@@ -188,6 +193,12 @@ UNBOUNDED_FUNCTIONS = frozenset({
 })  # fmt: skip
 UNARY = frozenset({*FIXED, *WITH_SETTINGS, *JUMPING, *UNBOUNDED_FUNCTIONS})
 
+# that are not smooth, where an argument is zero or as large as another
+BENT = frozenset({
+    *COMPARISONS, "abs", "absolute", "celu", "clamp", "clamp_max", "clamp_min", "elu", "fmax", "fmin", "hardshrink",
+    "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "max", "maximum", "min", "minimum", "prelu", "relu", "relu6",
+    "rrelu", "selu", "softshrink", "softsign", "threshold",
+})  # fmt: skip
 
 # What an activation that somebody wrote out may be: c·φ(k·s) with one of these.
 WRITTEN_OUT: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
