@@ -11,14 +11,13 @@ s (rows, n) collects the preactivations of all activations φ, in the order in w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from replication.checks import check_tensor
 from replication.derivatives import along
 
 LARGEST_ORDER = 4096
@@ -102,13 +101,13 @@ class Matrices:
         Raises:
             ValueError: if P is singular to rounding.
         """
-        P = self.P
-        if len(P) and torch.linalg.matrix_rank(P) < len(P):
+        condition = torch.linalg.cond(self.P, 1)
+        if not condition * torch.finfo(self.P.dtype).eps < 1:
             raise ValueError(
                 "the shortcut P is singular, so there is no equation in s alone; shift it to other slopes of the "
                 "activations first, e.g. matrices().shifted((alpha + beta) / 2)"
             )
-        return torch.linalg.lu_factor(P)
+        return torch.linalg.lu_factor(self.P)
 
     def equation(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return A (n, n) and c (rows, n) of s + Aψ(s) = c for outputs y (rows, d).
@@ -169,8 +168,8 @@ class FeedForwardMap:
         outer: the activation that makes the output, if one does. Where it is constant f loses information.
     """
 
-    module: Callable[[Tensor], Any]
-    graph: AffineGraph
+    module: Callable[[Tensor], Any] = field(repr=False)
+    graph: AffineGraph = field(repr=False)
     activations: tuple[Activation, ...]
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -282,8 +281,7 @@ class FeedForwardMap:
     @torch.no_grad()
     def preactivations(self, x: Tensor) -> Tensor:
         """Return s (rows, n) at inputs x (rows, *shape)."""
-        check_tensor(x, like=x)
-        return self.with_rows(self.graph.whole(x.to(self.dtype))[0], x)
+        return self.with_rows(self.graph.whole(self.checked(x))[0], x)
 
     @torch.no_grad()
     def slopes(self, x: Tensor) -> Tensor:
@@ -293,15 +291,26 @@ class FeedForwardMap:
 
     def jacobian_product(self, x: Tensor, v: Tensor) -> Tensor:
         """Return Df(x)v for rows x and v (rows, *shape)."""
-        return along(self.output, (x.to(self.dtype),), (v.to(self.dtype),))
+        return along(self.output, (self.checked(x),), (self.checked(v),))
 
     def jacobian_adjoint(self, x: Tensor, w: Tensor) -> Tensor:
         """Return Df(x)ᵀw for rows x and w (rows, *shape)."""
-        return torch.func.vjp(self.output, x.to(self.dtype))[1](w.to(self.dtype))[0]
+        return torch.func.vjp(self.output, self.checked(x))[1](self.checked(w))[0]
 
     def output(self, x: Tensor) -> Tensor:
         """Return f(x) in `dtype`."""
-        return self.graph.whole(x)[1].to(self.dtype)
+        return self.graph.whole(self.checked(x))[1].to(self.dtype)
+
+    def checked(self, x: Tensor) -> Tensor:
+        """Return inputs in `dtype`.
+
+        Raises:
+            ValueError: if their shape is not (rows, *shape).
+        """
+        if not isinstance(x, Tensor) or x.shape[1:] != self.shape:
+            found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"inputs of this map have the shape (rows, *{self.shape}), not {found}")
+        return x.to(self.dtype)
 
     @torch.no_grad()
     def jacobian(self, x: Tensor) -> Tensor:
@@ -362,8 +371,7 @@ class FeedForwardMap:
         right = y.to(self.dtype) - rest
         if self.keeps_input:
             return right
-        matrices = replace(self.matrices(), e=torch.zeros_like(right[:1].flatten()))
-        return matrices.recover(self.no_phi(y), right.flatten(1)).unflatten(1, self.shape)
+        return torch.linalg.lu_solve(*self.matrices().factors, right.flatten(1).mT).mT.unflatten(1, self.shape)
 
     @cached_property
     def keeps_input(self) -> bool:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-ROWS, TOKENS, SIGNALS, IMAGES, VOLUMES = (5, 6), (4, 3, 4), (4, 2, 8), (4, 4, 4, 6), (3, 2, 3, 4, 3)
+ROWS, TOKENS, SIGNALS, IMAGES, VOLUMES = (5, 6), (4, 3, 4), (4, 2, 8), (3, 4, 2, 4), (3, 2, 3, 4, 3)
 
 
 class Residual(nn.Module):
@@ -795,7 +795,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "another shape": (lambda: nn.Linear(6, 5), ROWS, "keep the shape"),
     "strides": (lambda: conv(4, 4, stride=2), IMAGES, "keep the shape"),
     "a pair": (formula(lambda m, x: (x, x)), ROWS, "returns a tuple"),
-    "a constant": (formula(lambda m, x: torch.ones(5, 6)), ROWS, "does not come from its input"),
+    "a constant": (formula(lambda m, x: torch.ones(5, 6, dtype=x.dtype)), ROWS, "does not come from its input"),
     "one number of rows": (formula(lambda m, x: x + m.a(x).view(5, 6), a=lambda: nn.Linear(6, 6)), ROWS, "fails on"),
     "a recurrent layer": (
         formula(lambda m, x: x + m.a(x)[0], a=lambda: nn.LSTM(4, 4, batch_first=True)),

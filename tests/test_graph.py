@@ -78,8 +78,7 @@ def close(a: Tensor, b: Tensor, tolerance: object) -> None:
 @pytest.mark.parametrize("name", READ)
 def test_form_is_read_right(name: str) -> None:
     module, x, found, matrices = known(name)
-    with torch.no_grad():
-        assert torch.equal(found(x), module(x.clone()))
+    close(found(x), module(x.clone()), 1e-12)
     check_reading(found, matrices, module, x)
 
     x = x[:2]
@@ -334,7 +333,7 @@ class Random(nn.Module):
         return h
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([*AFFINE, *BENT]), min_size=1, max_size=7), st.integers(0, 2**16))
 def test_random_graphs_are_read_right(steps: list[str], seed: int) -> None:
     torch.manual_seed(seed)
@@ -345,7 +344,7 @@ def test_random_graphs_are_read_right(steps: list[str], seed: int) -> None:
     close(J, expected, 1e-10 * (1 + expected.abs().max()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from([*STEPS]), min_size=1, max_size=5), st.sampled_from([*UNREADABLE]), st.integers(0, 2**16)
 )

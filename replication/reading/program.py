@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from replication.reading.following import tensors_in
 from replication.reading.functions import name_of
@@ -161,10 +162,16 @@ class Replay(TorchFunctionMode):
         given = list(tensors_in((args, options)))
         s = given[source] if isinstance(source, int) else self.roots[source]
         self.preactivations.append(s.clone())
-        if self.free is None:
-            return func(*args, **options)
-        value, overwrites = self.free[number].clone(), self.blocks[number].overwrites
-        return value if overwrites is None else given[overwrites].copy_(value)
+        overwrites = self.blocks[number].overwrites
+        target = None if overwrites is None else given[overwrites]
+        if self.free is not None:
+            value = self.free[number]
+        else:  # what gradients need of it must not be overwritten later, as in-place layers in a row do
+            copies = tree_map(
+                lambda v: v.clone() if isinstance(v, Tensor) and v is target else v, (list(args), options)
+            )
+            value = func(*copies[0], **copies[1])
+        return value.clone() if target is None else target.copy_(value)
 
     def keep_roots(self, args: tuple[Any, ...], result: Any) -> None:
         """Keep what an activation made of several calls will need."""
