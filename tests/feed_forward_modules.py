@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 ROWS, TOKENS, SIGNALS, IMAGES, VOLUMES = (5, 6), (4, 3, 4), (4, 2, 8), (3, 4, 2, 4), (3, 2, 3, 4, 3)
 
@@ -157,6 +158,37 @@ class LipSwish(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x * torch.sigmoid_(x * F.softplus(self.beta))).div_(1.1)
+
+
+class SwishWithGradients(torch.autograd.Function):
+    """As in EfficientNet, where it saves memory."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        sigmoid = torch.sigmoid(x)
+        return gradient * (sigmoid * (1 + x * (1 - sigmoid)))
+
+
+class StraightThrough(torch.autograd.Function):
+    """Rounds, and has the gradient of the identity."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: object, output: object) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 class NewGELU(nn.Module):
@@ -462,6 +494,7 @@ READ: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "GELU as in GPT-2": (lines(NewGELU), ROWS),
     "GELU by erf": (lines(ErfGELU), ROWS),
     "GELU by a sigmoid": (lines(QuickGELU), ROWS),
+    "SiLU with gradients of its own": (written(lambda s: SwishWithGradients.apply(s)), ROWS),
     "Mish": (lines(nn.Mish), ROWS),
     "Mish by its formula": (lines(Mish), ROWS),
     "SiLU by its formula": (written(lambda s: s * torch.sigmoid(s)), ROWS),
@@ -583,6 +616,10 @@ READ: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "a hook": (hooked, ROWS),
     "tied weights": (tied, ROWS),
+    "a checkpoint": (
+        formula(lambda m, x: x + checkpoint(m.a, x, use_reentrant=False), a=lambda: nn.Sequential(*mlp(6, 8, 6))),
+        ROWS,
+    ),
     "compiled": (lambda: torch.compile(Residual(*mlp(6, 8, 6))), ROWS),
     "data parallel": (lambda: nn.DataParallel(Residual(*mlp(6, 8, 6))), ROWS),
 }
@@ -776,6 +813,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     ),
     "signs": (written(torch.sign), ROWS, "sign.*jumps"),
     "rounding": (written(torch.round), ROWS, "round.*jumps"),
+    "rounding, straight through": (written(StraightThrough.apply), ROWS, "round.*jumps"),
     "hard shrinkage": (lines(nn.Hardshrink), ROWS, "hardshrink.*jumps"),
     "a threshold that jumps": (lines(lambda: nn.Threshold(0.1, 0.0)), ROWS, "threshold.*jumps"),
     "a step": (written(lambda s: (s > 0).to(s.dtype)), ROWS, "jumps"),

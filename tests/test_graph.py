@@ -9,7 +9,19 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
-from feed_forward_modules import READ, REFUSED, ROWS, Function, Residual, Written, autocast, conv, used
+from feed_forward_modules import (
+    READ,
+    REFUSED,
+    ROWS,
+    Function,
+    Residual,
+    StraightThrough,
+    SwishWithGradients,
+    Written,
+    autocast,
+    conv,
+    used,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -158,6 +170,16 @@ def test_reading_changes_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_functions_have_their_own_gradients_again_after_reading() -> None:
+    x = torch.randn(ROWS).double().requires_grad_()
+    before = torch.autograd.Function.apply
+    read(*made("SiLU with gradients of its own"))
+    assert torch.autograd.Function.apply == before
+    assert torch.autograd.gradcheck(SwishWithGradients.apply, x)
+    StraightThrough.apply(x).sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
 
 
 def test_the_graph_keeps_the_weights_and_the_mode_that_were_read() -> None:

@@ -35,7 +35,8 @@ class Program:
 
     def __call__(self, mode: AbstractContextManager[Any], x: Tensor) -> Any:
         """Return what the module makes of x under a mode; x may be overwritten."""
-        with torch.inference_mode(False), undisturbed(self.module), as_read(self.modes, self.dtype), mode:
+        as_it_was = as_read(self.modes, self.dtype)
+        with torch.inference_mode(False), undisturbed(self.module), as_it_was, by_their_forward_pass(), mode:
             return functional_call(self.module, self.state, (x,))
 
     def guarded(self, mode: TorchFunctionMode, x: Tensor) -> Any:
@@ -77,6 +78,41 @@ def as_read(modes: list[tuple[nn.Module, bool]], dtype: torch.dtype) -> Iterator
         yield
     finally:
         torch.set_default_dtype(default)
+
+
+@contextmanager
+def by_their_forward_pass() -> Iterator[None]:
+    """Let functions with gradients of their own be what they compute, and let checkpoints keep what they would not."""
+    function, hooks = torch.autograd.Function, torch.autograd.graph.saved_tensors_hooks
+    apply, enter, leave = vars(function)["apply"], hooks.__enter__, hooks.__exit__
+    function.apply = classmethod(computed)
+    hooks.__enter__, hooks.__exit__ = (lambda self: None), (lambda self, *raised: None)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        function.apply = apply
+        hooks.__enter__, hooks.__exit__ = enter, leave  # type: ignore[method-assign]
+
+
+def computed(kind: type[torch.autograd.Function], *args: Any, **options: Any) -> Any:
+    """Return what a function with gradients of its own computes."""
+    if kind.setup_context is not torch.autograd.Function.setup_context:
+        return kind.forward(*args, **options)
+    return kind.forward(Context(), *args, **options)
+
+
+class Context:
+    """What a function keeps for its own gradients, which are not asked for."""
+
+    needs_input_grad = ()
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep nothing."""
+
+    save_for_forward = mark_dirty = mark_non_differentiable = save_for_backward
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Change nothing."""
 
 
 def through(func: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
