@@ -62,6 +62,11 @@ def conv(a: int = 4, b: int = 4, size: int = 3, **options: object) -> nn.Conv2d:
     return nn.Conv2d(a, b, size, **({"padding": size // 2} | options))
 
 
+def set_by_mask(s: Tensor) -> Tensor:
+    s[s < 0] = 0
+    return s
+
+
 def mlp(*sizes: int, act: Callable[[], nn.Module] = nn.ReLU) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for a, b in pairwise(sizes):
@@ -373,6 +378,18 @@ def tied() -> nn.Module:
     return module
 
 
+def column_by_column() -> nn.Module:
+    """Each number by the one before it, as autoregressive networks do."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        columns = [x[:, 0]]
+        for i in range(1, 6):
+            columns.append(x[:, i] + m.weight[i] * torch.tanh(columns[-1]))
+        return torch.stack(columns, 1)
+
+    return Written(forward, weight=torch.randn(6))
+
+
 def squeeze_free(x: Tensor) -> Tensor:
     return x.mean((2, 3), keepdim=True).expand_as(x)
 
@@ -527,6 +544,7 @@ READ: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "ReLU by a mask": (written(lambda s: s * (s > 0)), ROWS),
     "ReLU by a mask of floats": (written(lambda s: s * (s > 0).to(s.dtype)), ROWS),
     "ReLU by masked_fill": (written(lambda s: s.masked_fill(s < 0, 0.0)), ROWS),
+    "ReLU by setting": (written(set_by_mask), ROWS),
     "ReLU by absolute values": (written(lambda s: (s + s.abs()) / 2), ROWS),
     "ReLU by threshold": (lines(lambda: nn.Threshold(0, 0, inplace=True)), ROWS),
     "leaky ReLU by max": (written(lambda s: torch.max(s, 0.2 * s)), ROWS),
@@ -560,7 +578,30 @@ READ: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         TOKENS,
     ),
+    "tokens in one batch, rows innermost": (
+        formula(
+            lambda m, x: x + m.a(x.transpose(0, 1).reshape(-1, 4)).tanh().view(3, -1, 4).transpose(0, 1),
+            a=lambda: nn.Linear(4, 4),
+        ),
+        TOKENS,
+    ),
     # other ways of writing
+    "column by column": (column_by_column, ROWS),
+    "numbers of the weights": (
+        formula(
+            lambda m, x: x + torch.relu(m.a(x)) / max(1.0, float(torch.linalg.matrix_norm(m.a.weight, 2))),
+            a=lambda: nn.Linear(6, 6),
+        ),
+        ROWS,
+    ),
+    "chosen by constants": (
+        formula(
+            lambda m, x: torch.where(torch.arange(6) % 2 == 0, x, torch.relu(m.a(x)))[:, [1, 0, 2, 3, 5, 4]] + x,
+            a=lambda: nn.Linear(6, 6),
+        ),
+        ROWS,
+    ),
+    "interpolated": (formula(lambda m, x: torch.lerp(x, torch.tanh(m.a(x)), 0.3), a=lambda: nn.Linear(6, 6)), ROWS),
     "raw parameters": (RawParameters, ROWS),
     "a loop over layers": (Loop, ROWS),
     "additive coupling": (Coupling, ROWS),

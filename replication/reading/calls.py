@@ -110,9 +110,16 @@ class Call:
             return self.reason_against() is None
         return (self.name in ELEMENT_WISE or self.name in DROPOUTS) and self.reason_against() is None
 
+    def is_known_element_wise(self) -> bool:
+        """Return whether the function acts number by number, if its tensors have the shape of its result."""
+        if self.name == "__setitem__":  # where a mask is true
+            tensors = [v for v in self.args[:2] if isinstance(v, Tensor)]
+            return len(tensors) == 2 and tensors[1].dtype == torch.bool and tensors[0].shape == tensors[1].shape
+        return is_element_wise(self.name) or self.name in CHOOSING
+
     def is_element_wise(self, found: Tensor) -> bool:
         """Return whether the function acts number by number on what depends on the input."""
-        if not is_element_wise(self.name) and self.name not in CHOOSING:
+        if not self.is_known_element_wise():
             return False
         if self.name in ("max", "min") and (len(self.given) < 2 or "dim" in self.options):
             return False
@@ -125,7 +132,7 @@ class Call:
 
     def node(self) -> Node | None:
         """Return how the function acts number by number, with its constants as they are now; None if it does not."""
-        if not is_element_wise(self.name) and self.name not in CHOOSING:
+        if not self.is_known_element_wise():
             return None
         func, args, options, values = self.func, self.args, self.options, self.values
         constants = [t.detach().clone() for t, value in zip(self.given, values, strict=True) if value is None]
@@ -137,7 +144,9 @@ class Call:
             def replaced(argument: Any) -> Any:
                 return next(tensors) if isinstance(argument, Tensor) else argument
 
-            return func(*tree_map(replaced, list(args)), **tree_map(replaced, options))
+            copies = tree_map(replaced, list(args))
+            result = func(*copies, **tree_map(replaced, options))
+            return copies[0] if result is None else result
 
         numbers = [v for v in tree_leaves((args, options)) if isinstance(v, int | float) and not isinstance(v, bool)]
         return Node(function, tuple(value.root for value in self.followed), self.name, (*constants, *numbers))

@@ -220,7 +220,7 @@ class Tracer(TorchFunctionMode):
             return
         results = [*found, *(tensor for tensor in changed if all(tensor is not other for other in found))]
         try:
-            value = self.outcome(call, found[0] if len(results) == 1 and found else None, results)
+            value = self.outcome(call, results)
         except NoMapError as error:
             raise NoMapError(f"{self.place(call.name)} stands in the way: {error}") from error
         if not value.reason and any(self.has_aliases(tensor) for tensor in changed):
@@ -232,13 +232,14 @@ class Tracer(TorchFunctionMode):
         for tensor in changed:
             self.overwrite(tensor, results, value.reason)
 
-    def outcome(self, call: Call, found: Tensor | None, results: list[Tensor]) -> Value:
-        """Return the value of the first tensor that a function returns or changes, `found` if it returns just one."""
+    def outcome(self, call: Call, results: list[Tensor]) -> Value:
+        """Return the value of the first tensor that a function returns or changes."""
         fresh = Value.fresh((call.number, 0))
         reason = next((value.reason for value in call.followed if value.reason), "")
         if reason:
             return replace(fresh, reason=reason)
-        value = self.element_wise(call, found) if found is not None and call.is_element_wise(found) else None
+        alone = len(results) == 1 and call.is_element_wise(results[0])
+        value = self.element_wise(call, results[0]) if alone else None
         against = call.reason_against() if value is None else None
         reason = (
             f"{self.place(call.name)} stands in the way: {against}" if against else self.precision_lost(call, results)

@@ -203,10 +203,10 @@ class Replay(TorchFunctionMode):
         if self.free is not None:
             value = self.free[number]
         else:  # what gradients need of it must not be overwritten later, as in-place layers in a row do
-            copies = tree_map(
-                lambda v: v.clone() if isinstance(v, Tensor) and v is target else v, (list(args), options)
-            )
-            value = func(*copies[0], **copies[1])
+            copy = None if target is None else target.clone()
+            args, options = tree_map(lambda v: copy if copy is not None and v is target else v, (args, options))
+            value = func(*args, **options)
+            value = value if copy is None else copy
         return value.clone() if target is None else target.copy_(value)
 
     def keep_roots(self, args: tuple[Any, ...], result: Any) -> None:
