@@ -9,22 +9,11 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
-from feed_forward_modules import (
-    READ,
-    REFUSED,
-    ROWS,
-    Function,
-    Residual,
-    StraightThrough,
-    SwishWithGradients,
-    Written,
-    autocast,
-    conv,
-    used,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from readable_modules import READ, ROWS, Function, Residual, SwishWithGradients, Written, conv, used
 from torch import Tensor, nn
+from unreadable_modules import REFUSED, StraightThrough, autocast
 
 from replication.derivatives import along
 from replication.feed_forward import FeedForwardMap, Matrices
