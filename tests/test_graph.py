@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from readable_modules import READ, ROWS, Function, Residual, SwishWithGradients, Written, conv, used
+from readable_modules import READ, ROWS, Function, Residual, SwishWithGradients, Written, conv, set_by_mask, used
 from torch import Tensor, nn
 from unreadable_modules import REFUSED, StraightThrough, autocast
 
@@ -314,6 +314,9 @@ BENT = {
     "leaky": lambda m, i, h, x: torch.where(h > 0, h, 0.1 * h),
     "of a sum": lambda m, i, h, x: F.gelu(h + x),
     "twice": lambda m, i, h, x: F.softplus(F.leaky_relu(h, 0.3)),
+    "set": lambda m, i, h, x: set_by_mask(h),
+    "with gradients": lambda m, i, h, x: SwishWithGradients.apply(h),
+    "masked": lambda m, i, h, x: h * (h > 0) + x,
     "both": lambda m, i, h, x: F.relu(h) - F.relu(-h) + F.silu(h),
 }
 UNREADABLE = {

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from replication.checks import check_numbers
 from replication.feed_forward import Activation, FeedForwardMap
-from replication.reading.graph import Block, Trace, trace
+from replication.reading.blocks import Block, Trace
+from replication.reading.graph import trace
 from replication.reading.guest import Guest, UnreadableError
 from replication.reading.held import NOT_AFFINE, hold_against, random_rows
 from replication.reading.program import Graph, Layout, Program, Replay
@@ -35,6 +36,10 @@ def read(module: nn.Module, x: Tensor) -> FeedForwardMap:
         TypeError: if the module is no module, or x no tensor of float32 or float64.
         UnreadableError: if it is not of this form, a ValueError that names the function, the layer and the line that
             stand in the way, and what follows.
+
+    >>> found = read(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)), torch.randn(4, 3))
+    >>> found.activations, found.n
+    ((tanh (5,),), 5)
     """
     guest = Guest(module)
     check_numbers(x=x)

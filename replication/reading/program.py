@@ -13,9 +13,10 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from replication.reading.blocks import Block
+from replication.reading.calls import Root
 from replication.reading.following import tensors_in
 from replication.reading.functions import name_of
-from replication.reading.graph import Block, Root
 from replication.reading.guest import Guest, UnreadableError, copied, undisturbed
 
 
