@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from oracles import determinant, exact_minors, rational
 from torch import Tensor
 
+from replication.certification.diagonal_stability import (
+    DiagonalStability,
+    balancing,
+    diagonally_stable,
+    excluded,
+    is_definite,
+)
 from replication.conditions import NEGATIVE, POSITIVE, UNDECIDED, p_matrix_test
-from replication.diagonal_stability import DiagonalStability, balancing, diagonally_stable, excluded, is_definite
 
 
 def gaussian(n: int, norm: float, seed: int) -> Tensor:

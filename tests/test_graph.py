@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unreadable_modules import REFUSED, StraightThrough, autocast
 
 from replication.derivatives import along
-from replication.feed_forward import FeedForwardMap, Matrices
+from replication.maps.feed_forward import FeedForwardMap, Matrices
 from replication.reading.general import read
 from replication.reading.guest import UnreadableError, unwrapped
 

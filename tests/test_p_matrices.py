@@ -14,8 +14,8 @@ from oracles import determinant, exact_minors, rational
 from torch import Tensor
 
 from replication import p_matrices
+from replication.certification.p_matrices import determinant_sign, p_matrix_search
 from replication.conditions import NEGATIVE, POSITIVE, UNDECIDED, p_matrix_test
-from replication.p_matrices import determinant_sign, p_matrix_search
 
 
 def gaussian(n: int, norm: float, seed: int) -> Tensor:

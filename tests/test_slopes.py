@@ -14,10 +14,10 @@ from oracles import rational, solved
 from torch import Tensor
 
 from replication.activations import Activation, activation_of
+from replication.certification.diagonal_stability import diagonally_stable
+from replication.certification.enclosures import Enclosure
+from replication.certification.slopes import LiftedMap, error_bound, slope_matrix
 from replication.conditions import POSITIVE, p_matrix_test
-from replication.diagonal_stability import diagonally_stable
-from replication.enclosures import Enclosure
-from replication.slopes import LiftedMap, error_bound, slope_matrix
 
 
 def random_map(n: int, d: int, size: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from replication.certification.diagonal_stability import diagonally_stable
+from replication.certification.p_matrices import p_matrix_search
 from replication.compiled import EPSILON
 from replication.conditions import (
     NEGATIVE,
@@ -27,6 +29,8 @@ from replication.conditions import (
 from replication.operators import Dense
 from replication.solvers.blocks import diagonal_blocks
 
+SEARCH_LIMIT = 200  # order up to which minors are looked at by branch and bound
+SEARCH_SECONDS = 10.0
 EVERY_MINOR_LIMIT = 12  # order up to which all minors are computed one by one where the recursive test is undecided
 
 
@@ -93,10 +97,7 @@ def decide_minors(A: Tensor, error: Tensor) -> Decision:
     """Decide a matrix by its principal minors: all of them up to order P_MATRIX_LIMIT, few of them past it."""
     n = len(A)
     if n > P_MATRIX_LIMIT:
-        subset = negative_minor(A, error)
-        if subset is None:
-            return Decision(None, f"Order {n} is past the limit {P_MATRIX_LIMIT} of the exact P-matrix test.")
-        return Decision(None, negative_reason(subset), subset)
+        return decide_large(A, error)
     test = p_matrix_test(A, error)
     if test.signs == UNDECIDED and n <= EVERY_MINOR_LIMIT:
         subset = any_negative_minor(A, error)
@@ -109,6 +110,26 @@ def decide_minors(A: Tensor, error: Tensor) -> Decision:
     return Decision(
         None, "A principal minor of M = I + A is zero to within its rounding error, so its sign is not certain."
     )
+
+
+def decide_large(A: Tensor, error: Tensor) -> Decision:
+    """Decide a matrix past order P_MATRIX_LIMIT: by a few minors, by diagonal stability, by branch and bound."""
+    n = len(A)
+    subset = negative_minor(A, error)
+    if subset is not None:
+        return Decision(None, negative_reason(subset), subset)
+    M = A + torch.eye(n, dtype=A.dtype, device=A.device)
+    stable = diagonally_stable(M, error)
+    if stable.sign == POSITIVE:
+        return Decision("diagonal_stability", "M = I + A is diagonally stable: ΛM + MᵀΛ is positive definite for some Λ.")
+    if n > SEARCH_LIMIT:
+        return Decision(None, f"Order {n} is past the limit {SEARCH_LIMIT} of the search for a negative minor.")
+    search = p_matrix_search(M, error, seconds=SEARCH_SECONDS)
+    if search.sign == POSITIVE:
+        return Decision("p_matrix", "All principal minors of M = I + A are positive, by branch and bound.")
+    if search.subset is not None:
+        return Decision(None, negative_reason(search.subset.to(A.device)), search.subset.to(A.device))
+    return Decision(None, f"Order {n}: whether all minors are positive was not decided in {SEARCH_SECONDS:.0f} s.")
 
 
 def negative_reason(subset: Tensor) -> str:

@@ -153,6 +153,10 @@ class RectifierEquation:
         """Keep these rows."""
         return RectifierEquation(self.map.select(rows), self.y[rows])
 
+    def start(self) -> Tensor:
+        """Return the point at which methods that iterate on x begin: y − b₂, which is right where nothing is active."""
+        return self.y - self.map.b2
+
     def residual(self, x: Tensor) -> Tensor:
         """Return f(x) − y, like x."""
         return self.map(x) - self.y

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.checks import check_numbers
-from replication.feed_forward import Activation, FeedForwardMap
+from replication.maps.feed_forward import Activation, FeedForwardMap
 from replication.reading.blocks import Block, Trace
 from replication.reading.graph import trace
 from replication.reading.guest import Guest, UnreadableError

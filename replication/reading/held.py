@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from replication.feed_forward import FeedForwardMap
+from replication.maps.feed_forward import FeedForwardMap
 from replication.reading.affine_functions import CANNOT_CERTIFY
 from replication.reading.guest import Guest, UnreadableError
 from replication.rows import column, row_norm

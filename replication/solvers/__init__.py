@@ -14,6 +14,7 @@ from replication.solvers.method import Method
 from replication.solvers.modulus import Modulus
 from replication.solvers.newton import Newton
 from replication.solvers.newton_cg import NewtonCG
+from replication.solvers.newton_gmres import NewtonGMRES
 from replication.solvers.newton_substitution import NewtonSubstitution
 from replication.solvers.pivoting import Pivoting
 from replication.solvers.solution import STATUSES, Solution, Solver, Status, name_of
@@ -31,6 +32,7 @@ SOLVERS: dict[str, type[Method]] = {
         Modulus,
         Newton,
         NewtonCG,
+        NewtonGMRES,
         NewtonSubstitution,
         Pivoting,
         Substitution,
@@ -78,6 +80,7 @@ __all__ = [
     "Modulus",
     "Newton",
     "NewtonCG",
+    "NewtonGMRES",
     "NewtonSubstitution",
     "Pivoting",
     "Solution",

@@ -11,6 +11,7 @@ from replication.checks import check_counts, check_numbers_finite
 from replication.maps import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers.iteration import FixedPoint
+from replication.solvers.method import GeneralMethod
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class AndersonState:
 
 
 @dataclass(frozen=True)
-class Anderson(FixedPoint):
+class Anderson(GeneralMethod, FixedPoint):
     """Take the step that would make the residual smallest if f were affine on the last points, row by row.
 
     x ← x − τr − (ΔX − τΔR)γ,   γ = argmin ‖r − ΔRγ‖² + ridge·tr(ΔRᵀΔR)·‖γ‖²,   r = f(x) − y
@@ -81,7 +82,7 @@ class Anderson(FixedPoint):
             )
 
     def init(self, equation: RectifierEquation) -> AndersonState:
-        x = equation.y - equation.map.b2
+        x = equation.start()
         rows, numbers = len(x), x[0].numel()
         none = x.new_zeros(rows, self.memory, numbers)
         last = x.new_full((rows, 2, numbers), torch.nan)
@@ -119,6 +120,6 @@ class Anderson(FixedPoint):
 
     def relaxation(self, equation: RectifierEquation) -> Tensor:
         """Return τ for this equation, a scalar or (rows,)."""
-        if self.damping is None and equation.map.gram:
+        if self.damping is None and getattr(equation.map, "gram", False):
             return 2 / (2 + equation.map.norm_bound)
         return torch.tensor(1.0 if self.damping is None else self.damping, dtype=torch.float64)

@@ -52,6 +52,12 @@ def choose(rectifier_map: RectifierMap) -> Method:
 
 
 @choose.register
+def _(any_map: object) -> Method:
+    """Return the method for a map of which nothing is known but its values and products with its Jacobian."""
+    return NewtonGMRES()
+
+
+@choose.register
 def _(rectifier_map: DenseMap) -> Method:
     return Exact()
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from replication.maps import RectifierEquation
 from replication.solvers.iteration import FixedPoint
+from replication.solvers.method import GeneralMethod
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class BanachState:
 
 
 @dataclass(frozen=True)
-class Banach(FixedPoint):
+class Banach(GeneralMethod, FixedPoint):
     """Fixed-point iteration: x ← y − g(x) from x = y.
 
     Converges linearly, at the rate Lip(g), if Lip(g) < 1. Not to be used beyond: it may converge there, cycle or

@@ -20,7 +20,7 @@ class Method(ABC):
 
     def takes(self, rectifier_map: RectifierMap) -> bool:
         """Return whether the method is made for this map."""
-        return True
+        return isinstance(rectifier_map, RectifierMap)
 
     def check(self, rectifier_map: RectifierMap) -> None:
         """Refuse maps that the method is not made for.
@@ -38,6 +38,13 @@ class Method(ABC):
         Raises:
             ValueError: if the method does not take the map.
         """
+
+
+class GeneralMethod(Method):
+    """A method for every map that keeps the shape, also for modules of which nothing is known."""
+
+    def takes(self, rectifier_map: object) -> bool:
+        return True
 
 
 class CausalMethod(Method):

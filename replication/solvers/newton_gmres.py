@@ -13,6 +13,7 @@ from replication.forward_mode import Map, jacobian_product
 from replication.gmres import gmres
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers.iteration import FixedPoint, iterate
+from replication.solvers.method import GeneralMethod
 from replication.solvers.solution import Solution
 
 DECREASE = 1e-4  # share of the promised decrease of ‖f(x) − y‖ that a step must bring
@@ -44,7 +45,8 @@ class MapEquation:
 
     Attributes:
         function: f, from (rows, *shape) to (rows, *shape).
-        y: outputs (rows, *shape).
+        y: outputs (batch, *shape).
+        evaluation: f for residuals, where it is not to be differentiated; by default the function.
 
     Raises:
         TypeError: if y is no tensor of float32 or float64.
@@ -53,6 +55,7 @@ class MapEquation:
 
     function: Map
     y: Tensor
+    evaluation: Map | None = None
 
     @classmethod
     def checked(cls, function: Map, y: Tensor) -> MapEquation:
@@ -74,11 +77,15 @@ class MapEquation:
 
     def residual(self, x: Tensor) -> Tensor:
         """Return f(x) − y."""
-        return self.map(x) - self.y
+        return (self.map(x) if self.evaluation is None else self.evaluation(x)) - self.y
+
+    def start(self) -> Tensor:
+        """Return the point at which methods begin: y."""
+        return self.y
 
     def select(self, rows: Tensor) -> MapEquation:
         """Keep these rows."""
-        return MapEquation(self.function, self.y[rows])
+        return MapEquation(self.function, self.y[rows], self.evaluation)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class NewtonGMRESState:
 
 
 @dataclass(frozen=True)
-class NewtonGMRES(FixedPoint):
+class NewtonGMRES(GeneralMethod, FixedPoint):
     """Iterate x ← x + αp with f′(x)p ≈ y − f(x), by restarted GMRES on products with f′, from x = y.
 
     Where ‖f(x) − y‖ does not fall, a walk of whole steps goes on for a while, since on linear pieces it often ends at

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from replication.certification.diagonal_stability import DiagonalStability, diagonally_stable
 from replication.compiled import EPSILON
 from replication.conditions import (
     NEGATIVE,
@@ -29,7 +30,6 @@ from replication.conditions import (
     complement,
     signs_of_minors,
 )
-from replication.diagonal_stability import DiagonalStability, diagonally_stable
 from replication.exact_arithmetic import binary_places, integers
 from replication.operators import frobenius_norm
 from replication.solvers.blocks import diagonal_blocks

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from replication.certification.diagonal_stability import DiagonalStability
+from replication.certification.enclosures import Enclosure
 from replication.compiled import EPSILON
 from replication.conditions import POSITIVE, certain_signs
-from replication.diagonal_stability import DiagonalStability
-from replication.enclosures import Enclosure
 from replication.operators import frobenius_norm
 
 

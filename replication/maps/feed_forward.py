@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from replication.derivatives import along
-from replication.matrices import Matrices
+from replication.maps.matrices import Matrices
 
 LARGEST_ORDER = 4096
 CHUNK = 2**22  # numbers at once in a batch of unit vectors

@@ -1,0 +1,155 @@
+"""Units of any feed-forward module: read, certified, and undone by methods that need its values and derivatives only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from replication.certificate import Certificate
+from replication.certification.feed_forward import LiftedMatrices, certify_feed_forward
+from replication.checks import check_rows
+from replication.gmres import gmres
+from replication.maps import MATRIX_LIMIT
+from replication.maps.feed_forward import FeedForwardMap
+from replication.parametrizations import without_graph
+from replication.rows import residual_scale, row_norm
+from replication.solvers import Solution, Solver, get_solver
+from replication.solvers.newton_gmres import MapEquation
+from replication.solvers.solution import resolve_tolerance
+from replication.units.implicit import ImplicitStep
+from replication.units.layer import Unit
+
+BOUNDED = 256  # inputs and preactivations up to which an inverse comes with an error bound
+
+
+class FeedForwardUnit(Unit):
+    """A module made of affine maps, element-wise activations and skip connections that keeps the shape.
+
+    Its parameters are the module's own; what it computes is read anew whenever it is asked for.
+
+    Source: design of the package (no paper has it): s + Aφ(s) = c for branches of any depth.
+
+    Args:
+        module: the module, whose inputs have the shape (batch, *shape).
+        example: inputs (batch, *shape), where folds are looked for.
+        read: returns the module as a feed-forward map.
+        evaluate: returns what the module makes of inputs, and leaves it as it is.
+    """
+
+    title = "feed-forward unit"
+    differentiable = True
+
+    def __init__(
+        self,
+        module: nn.Module,
+        example: Tensor,
+        read: Callable[[nn.Module, Tensor], FeedForwardMap],
+        evaluate: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.module, self.example, self.read, self.evaluate = module, example.detach().clone(), read, evaluate
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.example.shape[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return f(x), like x (batch, *shape)."""
+        y: Tensor = self.module(x)
+        return y
+
+    def feed_forward(self) -> FeedForwardMap:
+        """Return the module as a feed-forward map, with the weights that it has now."""
+        return self.read(self.module, self.example)
+
+    @without_graph()
+    def inverse(
+        self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
+    ) -> Solution:
+        """Recover x from y = f(x), row by row.
+
+        Args:
+            y: outputs (batch, *shape).
+            solver: "newton_gmres", which "auto" takes, "anderson" or "banach", or one of them, configured.
+            tolerance: bound of ‖f(x) − y‖/‖y‖ that counts as converged, with f as the module evaluates it; by default
+                1e-10 in float64, 1e-5 in float32.
+            options: of the solver named.
+
+        Returns:
+            A solution with a status for every row. Small modules that are proved to be diagonally stable come with an
+            error bound, up to the rounding of the residual.
+
+        Raises:
+            TypeError: if y is not a tensor of the module's dtype, or an option is unknown.
+            ValueError: if y is not finite or has the wrong shape, the solver is made for other units, or the module
+                can no longer be read.
+        """
+        method = get_solver(solver, **options)
+        check_rows(y, like=self.example)
+        if tuple(y.shape[1:]) != self.input_shape:
+            shape = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"the unit takes outputs (batch, {shape}), not of shape {tuple(y.shape)}")
+        f = self.feed_forward()
+        equation = MapEquation(lambda x: f.output(x).to(x.dtype), y, self.evaluate)
+        solution = method.solve(equation, resolve_tolerance(tolerance, y.dtype))
+        return with_bound(solution, y, f)
+
+    def implicit(self, value: Tensor, y: Tensor) -> Tensor:
+        residual = self.module(value) - y
+        f = self.feed_forward()
+        x: Tensor = ImplicitStep.apply(
+            residual, value, lambda v: -solve_adjoint(f, value, v), *self.module.parameters()
+        )
+        return x
+
+    def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
+        """Return log|det ∂f/∂x| of every row of x (batch,), exact but without a gradient."""
+        return self.feed_forward().log_abs_det_jacobian(x).to(x.dtype)
+
+    @without_graph()
+    def certificate(self, folds: bool = True) -> Certificate:
+        """Certify the unit, or find two inputs with the same output.
+
+        Args:
+            folds: whether such inputs are looked for where no condition holds: seconds to a minute for large modules.
+        """
+        return certify_feed_forward(self.feed_forward(), self.evaluate, self.example, folds)
+
+    @without_graph()
+    def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
+        bound = LiftedMatrices(self.feed_forward()).bound()
+        return self.example.new_tensor(torch.inf if bound is None else bound.constant)
+
+
+def with_bound(solution: Solution, y: Tensor, f: FeedForwardMap) -> Solution:
+    """Add error bounds to the solution of a small map that is diagonally stable."""
+    if max(f.n, f.d) > BOUNDED:
+        return solution
+    bound = LiftedMatrices(f).bound()
+    if bound is None:
+        return solution
+    size = solution.residual * residual_scale(y)
+    return solution.with_error_bound((bound.constant * size).nan_to_num(nan=torch.inf, posinf=torch.inf))
+
+
+@torch.no_grad()
+def solve_adjoint(f: FeedForwardMap, x: Tensor, v: Tensor) -> Tensor:
+    """Return u with Df(x)ᵀu = v for rows x and v (batch, *shape): by the matrix where it is small, else by GMRES.
+
+    Raises:
+        RuntimeError: if the system is not solved, because the Jacobian is singular or nearly so.
+    """
+    if f.d <= MATRIX_LIMIT:
+        u = torch.linalg.solve_ex(f.jacobian(x).mT, v.flatten(1).to(f.dtype))[0].reshape(v.shape)
+    else:
+        accuracy = torch.full_like(row_norm(v), 4 * torch.finfo(f.dtype).eps)
+        u, _ = gmres(lambda w, rows: f.jacobian_adjoint(x[rows], w), v.to(f.dtype), accuracy, 60, 20)
+    missing = row_norm(f.jacobian_adjoint(x, u) - v) / residual_scale(v)
+    if torch.isfinite(v).all() and not (missing <= torch.finfo(v.dtype).eps ** 0.5).all():
+        raise RuntimeError(
+            "the gradient cannot be computed: the Jacobian of a row is singular or nearly so (its linear system is "
+            f"solved to {float(missing.max()):.1e} only)"
+        )
+    return u.to(v)
