@@ -1,6 +1,7 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
 from replication.certificate import Certificate, Verdict
+from replication.folds import find_fold
 from replication.networks import (
     CausalFlow,
     LayerwiseNetwork,
@@ -10,7 +11,7 @@ from replication.networks import (
     ReversibleNetwork,
     preset,
 )
-from replication.reading import as_unit, invert
+from replication.reading import as_unit, certify, invert
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
 from replication.solvers import (
@@ -23,6 +24,7 @@ from replication.solvers import (
     Modulus,
     Newton,
     NewtonCG,
+    NewtonGMRES,
     NewtonSubstitution,
     Pivoting,
     Solution,
@@ -31,6 +33,7 @@ from replication.solvers import (
 )
 from replication.units import (
     CausalConvUnit,
+    FeedForwardUnit,
     HamiltonianBlock,
     InjectiveConvReLU,
     InjectiveReLU,
@@ -60,6 +63,7 @@ __all__ = [
     "Certificate",
     "Chebyshev",
     "Exact",
+    "FeedForwardUnit",
     "HamiltonianBlock",
     "InjectiveConvReLU",
     "InjectiveReLU",
@@ -76,6 +80,7 @@ __all__ = [
     "NetworkSolution",
     "Newton",
     "NewtonCG",
+    "NewtonGMRES",
     "NewtonSubstitution",
     "PairedReLU",
     "Pivoting",
@@ -92,7 +97,9 @@ __all__ = [
     "Substitution",
     "Verdict",
     "as_unit",
+    "certify",
     "directed_spanning_test",
+    "find_fold",
     "invert",
     "load",
     "preset",

@@ -121,7 +121,9 @@ def decide_large(A: Tensor, error: Tensor) -> Decision:
     M = A + torch.eye(n, dtype=A.dtype, device=A.device)
     stable = diagonally_stable(M, error)
     if stable.sign == POSITIVE:
-        return Decision("diagonal_stability", "M = I + A is diagonally stable: ΛM + MᵀΛ is positive definite for some Λ.")
+        return Decision(
+            "diagonal_stability", "M = I + A is diagonally stable: ΛM + MᵀΛ is positive definite for some Λ."
+        )
     if n > SEARCH_LIMIT:
         return Decision(None, f"Order {n} is past the limit {SEARCH_LIMIT} of the search for a negative minor.")
     search = p_matrix_search(M, error, seconds=SEARCH_SECONDS)

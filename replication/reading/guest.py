@@ -61,6 +61,13 @@ class Guest:
                 )
         return y
 
+    def differentiable(self, x: Tensor) -> Tensor:
+        """Return what the module makes of a copy of x, so that forward differentiation goes through it."""
+        with undisturbed(self.module):
+            state = {name: copied(tensor) for name, tensor in self.tensors()}
+            y: Tensor = functional_call(self.module, state, (x.clone(),))
+        return y
+
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield its parameters and buffers by their names."""
         for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):

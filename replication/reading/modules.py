@@ -7,48 +7,55 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from replication.certificate import Certificate, Verdict
 from replication.certification import with_error_bound
 from replication.checks import check_numbers, check_rows
 from replication.maps import RectifierEquation
+from replication.networks.layerwise import NetworkCertificate
 from replication.operators import OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap
 from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix, by_channel, common
 from replication.reading.following import Reading, follow
+from replication.reading.general import read
 from replication.reading.guest import Guest, UnreadableError
 from replication.rows import column, residual_scale, row_norm
-from replication.solvers import Solution, Solver, Status
+from replication.solvers import Solution, Solver, Status, get_solver
+from replication.solvers.newton_gmres import MapEquation
 from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units.causal import CausalConvUnit
 from replication.units.convolutional import StandardConvUnit
+from replication.units.feed_forward import FeedForwardUnit
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import ResidualUnit
 
+GENERAL = "a composition of affine maps, element-wise activations and skip connections"
 FORM = "x + second(relu(first(x))) with linear layers or convolutions of stride 1 that keep the size"
 
 
 @torch.no_grad()
-def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
-    """Read a residual unit with one ReLU off what a module computes, and hold it against the module on inputs.
+def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit | FeedForwardUnit:
+    """Read what a module computes as a unit, and hold it against the module on inputs.
 
     The forward pass is followed function by function, so that it does not matter how the module is written: layers in
-    any order, functions, hooks, parametrized or shared weights, in place or not. Read are sums, factors and constants
-    that the whole batch shares, linear layers and matrices, convolutions of stride 1 with zero, circular or one-sided
-    padding (of any odd size, dilated and grouped too), normalisation and dropout in evaluation mode, and one ReLU.
-    Factors and normalisation are folded into the weights, which rounds those once.
+    any order, functions, hooks, parametrized or shared weights, in place or not. Two forms are read:
 
-    Nothing of the module changes: neither its weights, statistics and mode, nor the random numbers to come. It is read
-    once: later changes of its weights do not reach the unit.
+    - x + second(relu(first(x))), with matrices or convolutions of stride 1 that keep the size: a unit of this package,
+      for which all solvers and certificates are made. Factors and normalisation in evaluation mode are folded into its
+      weights, which rounds those once; later changes of the module do not reach it.
+    - every other composition of affine maps, element-wise activations and skip connections that keeps the shape: a
+      `FeedForwardUnit`, which is the module itself, read.
+
+    Nothing of the module changes: neither its weights, statistics and mode, nor the random numbers to come.
 
     Args:
-        module: computes y = x + second(relu(first(x))).
-        x: inputs (batch, d) or (batch, channels, height, width), which fix the shape and are used for the check.
+        module: keeps the shape of its input, and acts on every row by itself.
+        x: inputs (batch, *shape), which fix the shape and are used for the check.
 
     Returns:
         The unit, whose `certificate` and `inverse` are the module's.
 
     Raises:
         TypeError: if the module is no module, or the inputs are no tensor of float32 or float64.
-        ValueError: if the module is not of this form, with what stands in the way, or x has another shape or values
-            that are not finite.
+        ValueError: if the module is of neither form, with what stands in the way, or x has values that are not finite.
 
     >>> class Block(nn.Module):
     ...     def __init__(self):
@@ -61,47 +68,91 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit:
     >>> unit = as_unit(block, x)
     >>> unit.input_shape, bool((unit(x) - block(x)).abs().max() < 1e-5)
     ((3,), True)
+    >>> as_unit(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)), x).feed_forward().activations
+    (tanh (5,),)
     """
     guest = Guest(module)
     check_numbers(x=x)
     check_rows(x, like=x)
-    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
-        raise ValueError(
-            f"a module is read on inputs (batch, d) or (batch, channels, height, width), not {tuple(x.shape)}"
-        )
+    if x.ndim < 2 or 0 in x.shape[1:]:
+        raise ValueError(f"a module is read on inputs (batch, *shape), not {tuple(x.shape)}")
     x = x if len(x) else x.new_zeros(1, *x.shape[1:])
     try:
-        reading = follow(guest, x)
-        unit = unit_of(reading, x)
-    except UnreadableError as error:
-        raise ValueError(f"the module is not read as {FORM}: {error}") from error
+        return rectifier_unit(guest, x)
+    except UnreadableError as first:
+        try:
+            read(module, x)
+        except UnreadableError as second:
+            raise UnreadableError(f"the module is not read as {FORM}: {first}; nor as {GENERAL}: {second}") from second
+    return FeedForwardUnit(module, x, read, guest)
+
+
+def rectifier_unit(guest: Guest, x: Tensor) -> RectifierUnit:
+    """Return the unit with one ReLU that a module computes.
+
+    Raises:
+        UnreadableError: if it is of another form.
+    """
+    if x.ndim not in (2, 4):
+        raise UnreadableError(f"its inputs are neither (batch, d) nor images, but {tuple(x.shape)}")
+    reading = follow(guest, x)
+    unit = unit_of(reading, x)
     fresh = random_like(x)
     if not (agree(reading.found, unit(x)) and agree(guest(fresh), unit(fresh))):
-        raise ValueError(
-            f"the module does not compute what was read off it, {FORM}: it differs by more than rounding (it may "
-            "compute something else at each call, or use a library that cannot be followed)"
+        raise UnreadableError(
+            "it differs from what was read by more than rounding (it may compute something else at each call, or use a "
+            "library that cannot be followed)"
         )
     return unit
+
+
+@torch.no_grad()
+def certify(module: nn.Module, x: Tensor) -> Certificate | NetworkCertificate:
+    """Say whether a module or network is invertible: a verdict with its evidence.
+
+    A module that cannot be read has the verdict *unknown*, with what stands in the way.
+
+    Args:
+        module: a layer or network of this package, or any module that keeps the shape.
+        x: inputs (batch, *shape), which fix the shape; folds are looked for at them.
+
+    Raises:
+        TypeError, ValueError: if the module is none, or x has no such shape or is not finite.
+
+    >>> certify(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.randn(3, 2)).verdict.value
+    'not invertible'
+    """
+    own = getattr(module, "certificate", None)
+    if callable(own):
+        certificate: Certificate | NetworkCertificate = own()
+        return certificate
+    try:
+        return as_unit(module, x).certificate()
+    except UnreadableError as error:
+        return Certificate(Verdict.UNKNOWN, None, f"{str(error)[0].upper()}{str(error)[1:]}.")
 
 
 @torch.no_grad()
 def invert(
     module: nn.Module, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
 ) -> Solution:
-    """Recover x from y = module(x), for a module of the form that `as_unit` reads.
+    """Recover x from y = module(x), for any module that keeps the shape.
 
-    The residual, the status and the error bound are those of the module itself, evaluated at the values returned.
+    The residual, the status and the error bound are those of the module itself, evaluated at the values returned. A
+    module that `as_unit` cannot read is inverted too, if it acts on every row by itself: by Newton's method on products
+    with its Jacobian, without an error bound; a value may then be one of several preimages.
 
     Args:
-        module: as for `as_unit`.
+        module: as for `as_unit`, or any other that keeps the shape, in evaluation mode.
         y: outputs, of the shape and dtype of the module's inputs.
         solver, tolerance, options: as for `RectifierUnit.inverse`.
 
     Returns:
-        A solution with a status for every element of the batch.
+        A solution with a status for every row.
 
     Raises:
-        ValueError, TypeError: if the module is not of the form, or y, the solver, the tolerance or an option is wrong.
+        ValueError, TypeError: if the module is no map of single rows, or y, the solver, the tolerance or an option is
+            wrong.
 
     >>> class Block(nn.Module):
     ...     def __init__(self):
@@ -116,9 +167,27 @@ def invert(
     >>> bool(solution.converged.all()), solution.solver
     (True, 'exact')
     """
-    unit = as_unit(module, y)
+    guest = Guest(module)
+    try:
+        unit = as_unit(module, y)
+    except UnreadableError as error:
+        check_by_rows(guest, y, error)
+        equation = MapEquation(guest.differentiable, y, guest)
+        return get_solver(solver, **options).solve(equation, resolve_tolerance(tolerance, y.dtype))
     solution = unit.inverse(y, solver, tolerance, **options)
-    return judged(solution, Guest(module), unit, y, resolve_tolerance(tolerance, y.dtype))
+    if isinstance(unit, FeedForwardUnit):
+        return solution
+    return judged(solution, guest, unit, y, resolve_tolerance(tolerance, y.dtype))
+
+
+def check_by_rows(guest: Guest, y: Tensor, error: UnreadableError) -> None:
+    """Refuse a module that is no map of single rows to rows like them, with the reason why it was not read."""
+    whole = guest(y)
+    if not isinstance(whole, Tensor) or whole.shape != y.shape or whole.dtype != y.dtype:
+        raise error
+    alone = torch.cat([guest(y[row : row + 1]) for row in range(min(len(y), 3))])
+    if not agree(whole[: len(alone)], alone):
+        raise error
 
 
 def judged(solution: Solution, guest: Guest, unit: RectifierUnit, y: Tensor, tolerance: float) -> Solution:

@@ -11,6 +11,7 @@ from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
 from replication.solvers.method import Method
 from replication.solvers.newton_cg import NewtonCG
+from replication.solvers.newton_gmres import NewtonGMRES
 from replication.solvers.solution import Solution
 from replication.solvers.substitution import Substitution
 
@@ -28,6 +29,7 @@ class Auto(Method):
     - `chebyshev` for larger Gram units: it needs the least work. `newton_cg` where ‖A‖ may exceed LARGE_NORM.
     - `anderson` for other convolutions: with its plain steps it converges for contractions; for units without a
       guarantee it is the best there is.
+    - `newton_gmres` for all other modules: it needs products with the Jacobian only.
 
     >>> import torch
     >>> from replication import CausalConvUnit, ResidualUnit
@@ -36,25 +38,27 @@ class Auto(Method):
     ('exact', 'substitution')
     """
 
+    def takes(self, rectifier_map: object) -> bool:
+        return True
+
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
         """Solve by the chosen method."""
         return choose(equation.map).solve(equation, tolerance)
 
 
 @singledispatch
-def choose(rectifier_map: RectifierMap) -> Method:
-    """Return the method for a map, by its kind."""
+def choose(any_map: object) -> Method:
+    """Return the method for a map, by its kind; this one for maps of which nothing but their values is known."""
+    return NewtonGMRES()
+
+
+@choose.register
+def _(rectifier_map: RectifierMap) -> Method:
     if rectifier_map.order <= SMALL:
         return Exact()
     if not rectifier_map.gram:
         return Anderson()
     return Chebyshev() if float(rectifier_map.norm_bound) <= LARGE_NORM else NewtonCG()
-
-
-@choose.register
-def _(any_map: object) -> Method:
-    """Return the method for a map of which nothing is known but its values and products with its Jacobian."""
-    return NewtonGMRES()
 
 
 @choose.register

@@ -96,6 +96,10 @@ class Solution:
         """Whether each row converged."""
         return self.codes == CODE[Status.CONVERGED]
 
+    def with_error_bound(self, bound: Tensor) -> Solution:
+        """Return the same solution with an error bound of every row."""
+        return replace(self, error_bound=bound)
+
     def reshape(self, *shape: int) -> Solution:
         """Give the rows the shape `shape`."""
         return replace(

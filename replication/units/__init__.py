@@ -11,6 +11,7 @@ from replication.units.closed_form import (
     ZeroChannels,
 )
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
+from replication.units.feed_forward import FeedForwardUnit
 from replication.units.injective import InjectiveReLU
 from replication.units.injective_convolutional import InjectiveConvReLU
 from replication.units.inverse import Inverse
@@ -36,6 +37,7 @@ __all__ = [
     "ChannelNormalisation",
     "ClosedFormLayer",
     "ConvRectifierUnit",
+    "FeedForwardUnit",
     "Flip",
     "HamiltonianBlock",
     "InjectiveConvReLU",
