@@ -56,7 +56,8 @@ class PieceWalk(ABC):
     @property
     @abstractmethod
     def patience(self) -> int:
-        """Block steps without fewer disagreeing signs that are allowed before Lemke's method takes over.
+        """Block steps without fewer disagreeing signs that are allowed before Lemke's method takes over, which it does
+        at once where the determinant is negative.
 
         0 means single steps only, −1 block steps only.
         """
