@@ -313,13 +313,15 @@ def test_small_convolutions_are_walked_by_their_matrix_and_large_ones_refused() 
         unit.inverse(torch.zeros(1, 2, 32, 32).double(), "exact")
 
 
-def test_pieces_are_solved_as_their_linear_systems() -> None:
-    A, c = torch.randn(5, 6, 6, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64)
-    active = torch.rand(5, 6) > 0.4
+@pytest.mark.parametrize("n", [6, 15, 16, 17, 33])
+def test_pieces_are_solved_as_their_linear_systems(n: int) -> None:
+    A, c = torch.randn(5, n, n, dtype=torch.float64), torch.randn(5, n, dtype=torch.float64)
+    active = torch.rand(5, n) > 0.4
+    active[0] = True
     z = solve_pieces(A, c, active)
     for row in range(5):
         S = active[row]
-        M = (A[row] + torch.eye(6).double())[S][:, S]
+        M = (A[row] + torch.eye(n).double())[S][:, S]
         torch.testing.assert_close(z[row][S], torch.linalg.solve(M, c[row][S]))
         assert (z[row][~S] == 0).all()
     singular = solve_pieces(-torch.eye(2).double(), torch.ones(1, 2).double(), torch.tensor([[True, False]]))

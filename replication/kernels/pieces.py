@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from replication.compiled import EPSILON, compiled, inlined
-from replication.kernels.elimination import eliminate
+from replication.kernels.elimination import CHUNK, eliminate
 from replication.kernels.workspace import Workspace
 
 SIGN_SLACK = 4  # signs of |s_i| within SIGN_SLACK·n·ε of what cancels in it, which is rounding, agree with both sides
@@ -27,11 +27,14 @@ def solve_piece(A: np.ndarray, c: np.ndarray, s: np.ndarray, work: Workspace) ->
     """
     members, K, z = work.members, work.K, work.v
     n, k = len(c), sort_members(work)
+    end = np.uint64(k) - np.uint64(k) % CHUNK + CHUNK
     for p in range(k):
         for q in range(k):
             K[p, q] = A[members[p], members[q]]
+        for q in range(k, end):
+            K[p, q] = 0
         K[p, p] += 1
-        z[p] = c[members[p]]
+        K[p, k] = c[members[p]]
     sign: int = eliminate(K, z, k)
     if sign == 0:
         return 0

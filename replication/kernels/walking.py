@@ -11,7 +11,7 @@ from replication.kernels.workspace import Workspace
 
 AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P, STUCK = range(6)  # how a walk ends; no walk ends stuck, its Newton steps may
 PATH_LENGTH = 50  # times n: pivots along Lemke's first path before another is tried; most take a few times n
-RAYS = 2
+RAYS = 2  # paths that may end in one before a row is given up: the second solves some 5 % of the rows, at its cost
 
 
 @compiled
@@ -75,6 +75,8 @@ def patient_steps(
     A: np.ndarray, c: np.ndarray, s: np.ndarray, sign: int, patience: int, max_steps: int, work: Workspace
 ) -> tuple[int, int]:
     """Take block steps from a solved piece as long as fewer signs disagree than ever before, `patience` times excepted.
+
+    No exception is made of a piece with a negative determinant: on matrices that are not P, Lemke's path leads further.
 
     Returns:
         AGREES, MAX_STEPS or STUCK, and the number of systems solved.

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from replication.kernels.elimination import width
+
 
 class Workspace(NamedTuple):
     """Arrays for one walk at a time over the pieces of an equation of order n.
@@ -13,8 +15,8 @@ class Workspace(NamedTuple):
     Attributes:
         active: the piece S, (n,) bool.
         members: the coordinates of S, then the others, (n + 1,).
-        K: M[S,S] and what elimination leaves of it, (n, n).
-        v: the right-hand side and the solution z_S, (n,).
+        K: M[S,S] and c_S, and what elimination leaves of them, (n, width(n)).
+        v: the solution z_S, (n,).
         slack: the rounding to be expected in each coordinate, (n,).
         best: the point of smallest sign error so far, (n,).
         smallest: that error, (1,).
@@ -47,7 +49,7 @@ def workspace(n: int) -> Workspace:
     return Workspace(
         empty(n, truth),
         empty(n + 1, np.uint64),
-        empty((n, n)),
+        empty((n, width(n))),
         empty(n),
         empty(n),
         empty(n),

@@ -61,7 +61,8 @@ class PieceWalk(Method):
     @property
     @abstractmethod
     def patience(self) -> int:
-        """Block steps without fewer disagreeing signs that are allowed before Lemke's method takes over.
+        """Block steps without fewer disagreeing signs that are allowed before Lemke's method takes over, which it does
+        at once where the determinant is negative.
 
         0 means single steps only, −1 block steps only.
         """
@@ -151,8 +152,10 @@ def walk(
         end as singular pieces do, with s not a number.
     """
     right = as_array(c)
-    finite = np.isfinite(right).all(1)
-    if not finite.all():
+    finite = np.isfinite(right)
+    all_finite = finite.all()  # at once, which is quicker than row by row
+    if not all_finite:
+        finite = finite.all(1)
         right = np.where(finite[:, None], right, 0.0)
     rows, n = right.shape
     matrices = as_array(A).reshape(-1, n, n)
@@ -165,7 +168,7 @@ def walk(
         walk_rows(of_rows, right[own], first[own], patience, max_steps, s[own], ends[own], steps[own], workspace(n))
 
     spread(part, rows, rows * n**3)
-    if not finite.all():
+    if not all_finite:
         s[~finite], ends[~finite] = np.nan, SINGULAR
     return torch.from_numpy(s).to(c), torch.from_numpy(ends).to(c.device), torch.from_numpy(steps).to(c.device)
 
