@@ -315,7 +315,6 @@ BENT = {
     "of a sum": lambda m, i, h, x: F.gelu(h + x),
     "twice": lambda m, i, h, x: F.softplus(F.leaky_relu(h, 0.3)),
     "set": lambda m, i, h, x: set_by_mask(h),
-    "with gradients": lambda m, i, h, x: SwishWithGradients.apply(h),
     "masked": lambda m, i, h, x: h * (h > 0) + x,
     "both": lambda m, i, h, x: F.relu(h) - F.relu(-h) + F.silu(h),
 }
