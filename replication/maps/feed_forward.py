@@ -21,6 +21,10 @@ from torch import Tensor
 from replication.derivatives import along
 from replication.maps.matrices import Matrices
 
+INCREASING = frozenset({  # strictly, although their slopes come near zero
+    "asinh", "atan", "celu", "elu", "erf", "log_sigmoid", "selu", "sigmoid", "softplus", "softsign", "tanh",
+    "tanhshrink",
+})  # fmt: skip
 LARGEST_ORDER = 4096
 CHUNK = 2**22  # numbers at once in a batch of unit vectors
 
@@ -164,7 +168,9 @@ class FeedForwardMap:
     @property
     def loss(self) -> str:
         """What the activation at the end loses, in one sentence; empty if it loses nothing or there is none."""
-        if self.outer is None or not ((self.outer.alpha <= 0) & (self.outer.beta >= 0)).any():
+        if self.outer is None or self.outer.name in INCREASING:
+            return ""
+        if not ((self.outer.alpha <= 0) & (self.outer.beta >= 0)).any():
             return ""
         return (
             f"the {self.outer.name} that makes its output ({self.outer.place}) maps different numbers to one, so that "
