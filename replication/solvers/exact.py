@@ -13,10 +13,10 @@ class Exact(BlockWalk):
 
     Ends on every P-matrix, as Lemke's method does, with the accuracy that the matrix's condition allows. Pivots are
     a few times n in practice: the diagonal blocks of a block triangular A are solved one after the other, and where
-    Lemke's path is long, others are tried (`lemke_by_paths`). Rows whose matrix is not P may fail: they say so
-    when Newton's steps lead nowhere after a piece with a negative determinant, or when Lemke's path ends in a ray.
+    Lemke's path is long, others are tried. Rows whose matrix is not P may fail: they say so when two of Lemke's paths,
+    the first with d = 1, end without a solution.
 
-    For units with a matrix; causal ones of any size are undone so pixel by pixel by `Substitution`.
+    For units with a matrix; causal ones of any size are undone likewise, pixel by pixel, by `Substitution`.
 
     Source: Kostreva, Linear Algebra Appl. 21 (1978) 263–274; Júdice and Pires, Computers Oper. Res. 21 (1994) 587–596
     (block steps with a safeguard); Lemke, Management Sci. 11 (1965) 681–689.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from replication.checks import check_number, neither
-from replication.maps import RectifierEquation
 
 
 class Status(Enum):
@@ -143,5 +142,5 @@ def name_of(solver: object) -> str:
 class Solver(Protocol):
     """A method with its hyper-parameters."""
 
-    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+    def solve(self, equation: Any, tolerance: float) -> Solution:
         """Solve every row of f(x) = y to ‖f(x) − y‖ / ‖y‖ ≤ tolerance, or say by its status why not."""

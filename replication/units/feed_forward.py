@@ -1,4 +1,4 @@
-"""Units of any feed-forward module: read, certified, and undone by methods that need its values and derivatives only."""
+"""Units of any feed-forward module: read, certified, and undone by methods that ask for values and derivatives."""
 
 from __future__ import annotations
 
