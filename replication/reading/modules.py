@@ -28,7 +28,6 @@ from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import ResidualUnit
 
 GENERAL = "a composition of affine maps, element-wise activations and skip connections"
-FORM = "x + second(relu(first(x))) with linear layers or convolutions of stride 1 that keep the size"
 
 
 @torch.no_grad()
@@ -79,11 +78,11 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit | FeedForwardUnit:
     x = x if len(x) else x.new_zeros(1, *x.shape[1:])
     try:
         return rectifier_unit(guest, x)
-    except UnreadableError as first:
+    except UnreadableError:
         try:
             read(module, x)
-        except UnreadableError as second:
-            raise UnreadableError(f"the module is not read as {FORM}: {first}; nor as {GENERAL}: {second}") from second
+        except UnreadableError as error:
+            raise UnreadableError(f"the module is not read as {GENERAL}: {error}") from error
     return FeedForwardUnit(module, x, read, guest)
 
 
