@@ -18,7 +18,6 @@ from builders import unit_of_kind as random_unit
 from builders import unit_of_matrix as unit_of
 from hypothesis import given
 from hypothesis import strategies as st
-from replication.rectifier import RectifierEquation
 from torch import Tensor
 
 import replication.compiled
@@ -30,6 +29,7 @@ from replication.kernels import walking
 from replication.kernels.lemke import FOUND, lemke
 from replication.kernels.walking import CYCLE, MAX_STEPS, NOT_P, SINGULAR
 from replication.kernels.workspace import workspace
+from replication.maps import RectifierEquation
 from replication.solvers.blocks import diagonal_blocks, walk_by_blocks
 from replication.solvers.pieces import AGREES, codes_of, solve_pieces, walk
 from replication.solvers.solution import STATUSES

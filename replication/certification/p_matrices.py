@@ -245,12 +245,12 @@ def descend(M: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
         chosen = generator.permutation(k)[: generator.integers(k) if descent else 0]
         T, inside = pivoted(M, chosen.tolist())
         if T is None:
-            return rows[inside]
+            return np.asarray(rows[inside])
         while np.isfinite(T).all():
             ratio, exchange = smallest_minor(T)
             inside[exchange] ^= True
             if ratio < 0 and inside.any():
-                return rows[inside]
+                return np.asarray(rows[inside])
             if not 0 < ratio < 1 - 1e-9:
                 break
             for i in exchange.tolist():

@@ -139,7 +139,8 @@ class ErrorBound:
         rows = Enclosure.of(r.flatten(1)).transposed()
         direct, lifted = (part @ rows for part in (self.direct, self.lifted))
         first, second = (torch.linalg.vector_norm(part.value.abs() + part.error, dim=0) for part in (direct, lifted))
-        return ((first + self.gain * second) * (1 + 4 * sum(self.lifted.value.shape) * EPSILON)).to(r.device)
+        bound: Tensor = (first + self.gain * second) * (1 + 4 * sum(self.lifted.value.shape) * EPSILON)
+        return bound.to(r.device)
 
 
 @torch.no_grad()

@@ -163,12 +163,14 @@ def precedes(T: np.ndarray, column: int, i: int, other: int, basis: np.ndarray, 
     """Say whether row i leaves before another of the same ratio: as that of z₀, or by the columns of w."""
     n = len(T)
     if basis[i] == 2 * n or basis[other] == 2 * n:
-        return basis[i] == 2 * n
+        first: bool = basis[i] == 2 * n
+        return first
     for j in range(n):
         own, others = column_of_w(T, i, j, basis, place), column_of_w(T, other, j, basis, place)
-        difference = own / T[i, column] - others / T[other, column]
+        difference: float = own / T[i, column] - others / T[other, column]
         if abs(difference) > PIVOT_SLACK:
-            return difference < 0
+            before: bool = difference < 0
+            return before
     return False
 
 
@@ -176,5 +178,6 @@ def precedes(T: np.ndarray, column: int, i: int, other: int, basis: np.ndarray, 
 def column_of_w(T: np.ndarray, i: int, j: int, basis: np.ndarray, place: np.ndarray) -> float:
     """Return entry i of the column of wⱼ, a unit vector where it is basic."""
     if place[j] >= 0:
-        return T[i, place[j]]
+        entry: float = T[i, place[j]]
+        return entry
     return 1.0 if basis[i] == j else 0.0

@@ -135,7 +135,8 @@ def mend(A: np.ndarray, c: np.ndarray, s: np.ndarray, steps: int, max_steps: int
     """Solve the piece at the end of a path, and mend the signs that rounding turned by single steps."""
     work.ages[0], work.ages[1] = 0, 1
     sign = solve_piece(A, c, s, work)
-    return steps_until_cycle(A, c, s, sign, True, steps + 1, max_steps, work)
+    ended: tuple[int, int] = steps_until_cycle(A, c, s, sign, True, steps + 1, max_steps, work)
+    return ended
 
 
 @compiled

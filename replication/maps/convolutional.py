@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from replication.maps.dense import DenseMap, log_abs_det
-from replication.maps.rectifier import MATRIX_LIMIT, RectifierMap
+from replication.maps.rectifier import RectifierMap
 from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product
 from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
 
@@ -29,13 +29,6 @@ class ConvolutionalMap(RectifierMap):
         if not self.has_matrix:
             raise self.too_large()
         return Product(self.W1, self.W2).matrix(self.b1).double()
-
-    def too_large(self) -> ValueError:
-        """Return the refusal of what needs a matrix."""
-        return ValueError(
-            f"a unit with {self.order} hidden numbers is too large for methods and certificates that take its "
-            f"matrix apart (at most {MATRIX_LIMIT}); use another solver, or smaller images"
-        )
 
     def resolvent(self, shift: float, like: Tensor) -> Resolvent:
         inner: Operator = Gram(self.W1) if self.gram else Product(self.W2, self.W1)

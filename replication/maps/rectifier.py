@@ -106,6 +106,13 @@ class RectifierMap(ABC):
         """Whether A is small enough for methods that take it apart."""
         return self.order <= MATRIX_LIMIT
 
+    def too_large(self) -> ValueError:
+        """Return the refusal of what needs a matrix."""
+        return ValueError(
+            f"a unit with {self.order} hidden numbers is too large for methods and certificates that take its "
+            f"matrix apart (at most {MATRIX_LIMIT}); use another solver, or smaller images"
+        )
+
     @abstractmethod
     def matrix(self) -> Tensor:
         """Return A = W₁W₂ in float64: (h, h), or (batch, h, h) where W1 is batched.

@@ -24,7 +24,7 @@ from replication.compiled import as_array, spread
 from replication.kernels.pieces import solve_rows
 from replication.kernels.walking import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, walk_rows
 from replication.kernels.workspace import workspace
-from replication.maps import MATRIX_LIMIT, RectifierEquation, RectifierMap
+from replication.maps import RectifierEquation, RectifierMap
 from replication.rows import residual_scale, row_norm
 from replication.solvers.method import Method
 from replication.solvers.solution import CODE, Solution, Status, name_of
@@ -49,11 +49,15 @@ class PieceWalk(Method):
         ValueError: if max_iterations is not positive.
     """
 
-    needs = f"a unit with at most {MATRIX_LIMIT} hidden numbers, whose matrix it takes apart"
     max_iterations: int
 
     def takes(self, rectifier_map: RectifierMap) -> bool:
-        return rectifier_map.has_matrix
+        return super().takes(rectifier_map) and rectifier_map.has_matrix
+
+    def check(self, rectifier_map: RectifierMap) -> None:
+        if super().takes(rectifier_map) and not rectifier_map.has_matrix:
+            raise rectifier_map.too_large()
+        super().check(rectifier_map)
 
     def __post_init__(self) -> None:
         check_counts(1, max_iterations=self.max_iterations)
