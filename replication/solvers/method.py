@@ -55,6 +55,9 @@ class CausalMethod(Method):
     def takes(self, rectifier_map: RectifierMap) -> bool:
         return isinstance(rectifier_map, CausalMap)
 
+    def check(self, rectifier_map: RectifierMap) -> None:
+        Method.check(self, rectifier_map)  # whatever the walks over pieces ask of their maps
+
     def causal(self, equation: RectifierEquation) -> CausalMap:
         """Return the map of an equation, which is causal.
 
