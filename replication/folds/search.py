@@ -70,6 +70,10 @@ def find_fold(f: Map, inputs: Tensor, random_inputs: int = 6, seed: int = 0) -> 
     Raises:
         TypeError: if the inputs are not in float64.
         ValueError: if they are not finite, there are none, or f does not keep the shape.
+
+    >>> search = find_fold(lambda x: x - 2 * torch.relu(x), torch.tensor([[1.0], [-1.0]], dtype=torch.float64))
+    >>> search.signs, search.pair.holds
+    ([-1, 1], True)
     """
     check_counts(0, random_inputs=random_inputs, seed=seed)
     check_map(f, inputs)

@@ -143,6 +143,11 @@ class NewtonGMRES(GeneralMethod, FixedPoint):
 
     Raises:
         ValueError: if forcing does not lie between 0 and 1, or another number is negative.
+
+    >>> from replication import LipschitzConvUnit
+    >>> unit = LipschitzConvUnit(1, 2, image_size=(4, 4))
+    >>> unit.inverse(unit(torch.randn(3, 1, 4, 4)).detach(), NewtonGMRES()).solver
+    'newton_gmres'
     """
 
     forcing: float = 0.01

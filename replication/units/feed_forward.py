@@ -36,6 +36,11 @@ class FeedForwardUnit(Unit):
         example: inputs (batch, *shape), where folds are looked for.
         read: returns the module as a feed-forward map.
         evaluate: returns what the module makes of inputs, and leaves it as it is.
+
+    >>> from replication import as_unit
+    >>> unit = as_unit(nn.Sequential(nn.Linear(2, 2), nn.Softplus(), nn.Linear(2, 2)), torch.randn(3, 2))
+    >>> type(unit).__name__, unit.input_shape
+    ('FeedForwardUnit', (2,))
     """
 
     title = "feed-forward unit"
