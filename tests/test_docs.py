@@ -54,16 +54,7 @@ def test_every_argument_of_a_public_name_is_explained(name: str) -> None:
         assert referred or re.search(rf"\b{parameter}\b", doc), f"{name}: {parameter}"
 
 
-NO_EXAMPLE_YET = ("LeapfrogBlock", "MidpointBlock", "RevNetBlock", "ReversibleLayer", "ReversibleSequence")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=False)] if name in NO_EXAMPLE_YET else [])
-        for name in replication.__all__
-    ],
-)
+@pytest.mark.parametrize("name", replication.__all__)
 def test_every_public_name_has_an_example_that_runs(name: str) -> None:
     value = getattr(replication, name)
     examples = DocTestParser().get_examples(inspect.getdoc(value) or "")

@@ -163,6 +163,11 @@ class MidpointBlock(TwoStepBlock):
         channels: of each Yⱼ.
         step: h.
         kernel_size, normalise: as for `SymmetricBranch`.
+
+    >>> block = MidpointBlock(2, step=0.1).double().eval()
+    >>> first, second = block.begin(torch.randn(10, 2, 8, 8, dtype=torch.float64))
+    >>> torch.allclose(block.inverse(*block(first, second))[1], second)
+    True
     """
 
     layers = 2  # K and Kᵀ
@@ -185,6 +190,11 @@ class LeapfrogBlock(TwoStepBlock):
         channels: of each Yⱼ.
         step: h.
         kernel_size, normalise: as for `SymmetricBranch`.
+
+    >>> block = LeapfrogBlock(2, step=0.1).double().eval()
+    >>> first, second = block.begin(torch.randn(10, 2, 8, 8, dtype=torch.float64))
+    >>> torch.allclose(block.inverse(*block(first, second))[1], second)
+    True
     """
 
     layers = 2  # K and Kᵀ
@@ -205,6 +215,11 @@ class RevNetBlock(HalvesBlock):
     Args:
         channels: even number of channels of (Y, Z) together.
         first, second: F and G, any maps of halves; None for `residual_branch`.
+
+    >>> block = RevNetBlock(4).double().eval()
+    >>> y, z = torch.randn(2, 10, 2, 8, 8, dtype=torch.float64)
+    >>> torch.allclose(block.inverse(*block(y, z))[0], y)
+    True
     """
 
     layers = 4  # two convolutions in F and two in G

@@ -21,6 +21,12 @@ class ReversibleLayer(ClosedFormLayer):
         TypeError: if it is no reversible block or sequence of them.
         RuntimeError: if it is undone where it is no map of single images, or none that repeats, as in training mode
             with batch normalisation or dropout (`check_map`).
+
+    >>> from replication import HamiltonianBlock
+    >>> layer = ReversibleLayer(HamiltonianBlock(4)).double().eval()
+    >>> x = torch.randn(10, 4, 8, 8, dtype=torch.float64)
+    >>> layer.inverse(layer(x).detach()).converged.all()
+    tensor(True)
     """
 
     title = "reversible block"

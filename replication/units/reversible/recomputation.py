@@ -32,6 +32,13 @@ class ReversibleSequence(BlockSequence):
     NeurIPS 2017, arXiv 1707.04585. The graph's saved tensors are recomputed as in `torch.utils.checkpoint`.
 
     Args: as BlockSequence.
+
+    >>> from replication import HamiltonianBlock
+    >>> sequence = ReversibleSequence([HamiltonianBlock(4) for _ in range(3)])
+    >>> y, z = sequence(*torch.randn(2, 10, 2, 8, 8))
+    >>> y.square().sum().backward()  # the states between the blocks are recomputed
+    >>> all(parameter.grad is not None for parameter in sequence.blocks[0].parameters())
+    True
     """
 
     def forward(self, first: Tensor, second: Tensor) -> Pair:
