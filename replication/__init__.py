@@ -33,6 +33,8 @@ from replication.solvers import (
 )
 from replication.units import (
     CausalConvUnit,
+    DeepConvUnit,
+    DeepUnit,
     FeedForwardUnit,
     HamiltonianBlock,
     InjectiveConvReLU,
@@ -62,6 +64,8 @@ __all__ = [
     "CausalFlow",
     "Certificate",
     "Chebyshev",
+    "DeepConvUnit",
+    "DeepUnit",
     "Exact",
     "FeedForwardUnit",
     "HamiltonianBlock",
