@@ -10,8 +10,6 @@ whose symmetric part has the norm ‖W₁W₃/θ − θW₂ᵀ‖/2. Below 1 the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,9 +100,7 @@ def penalty_of_network(network: nn.Module, weight: float, target: float = 0.9) -
     Raises:
         TypeError: if no block has this method.
     """
-    parts: list[Callable[[], tuple[Tensor, Tensor, Tensor, tuple[int, int] | None]]] = [
-        module.monotone_parts for module in network.modules() if callable(getattr(module, "monotone_parts", None))
-    ]
+    parts = [part for module in network.modules() if callable(part := getattr(module, "monotone_parts", None))]
     if not parts:
         raise TypeError(
             f"{type(network).__name__} has no blocks of two ReLU layers with free weights; set training.penalty=null"

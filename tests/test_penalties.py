@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from builders import composed as configured
 from builders import said_by_example
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from replication import Verdict, certify, monotone_defect, monotone_penalty
 from replication.operators import Convolution, Dense, Operator, Product
 from replication.penalties import composed, penalty_of_network
+from replication.reading import read
 
 LIKE = torch.zeros((), dtype=torch.float64)
 
@@ -106,6 +109,27 @@ def test_descent_on_the_penalty_ends_in_a_block_that_is_certified() -> None:
         optimizer.step()
     assert all(float(monotone_defect(*block.monotone_parts()).detach()) < 0.95 for block in network)
     assert all(certify(block, x).verdict is Verdict.INVERTIBLE for block in network)
+
+
+def test_the_configured_penalty_takes_the_parts_that_blocks_compute_by() -> None:
+    config = configured("train", "network=preactivation", "training=monotone", "unit.family=preactivation")
+    network = instantiate(config.network, image_shape=(1, 8, 8), classes=10, channels=4, blocks=2).double()
+    network(torch.rand(40, 1, 8, 8, dtype=torch.float64))
+    with torch.no_grad():
+        network.blocks[1].conv2.weight *= 9
+    block = network.eval().blocks[0]
+    x = torch.randn(3, 4, 4, 4, dtype=torch.float64)
+    f = read(block, x)
+    A = f.equation(block(x).detach())[0]
+    scale, W2, W3, size = (part.detach() if isinstance(part, Tensor) else part for part in block.monotone_parts())
+    W1 = Convolution(scale.diag()[..., None, None], size)
+    W3 = Convolution(W3, size)
+    torch.testing.assert_close(A[:64, 64:], Product(W1, W3).matrix(LIKE))
+    torch.testing.assert_close(-A[64:, :64], Convolution(W2, size).matrix(LIKE))
+    module = instantiate(config.training, network=network)
+    penalties = [monotone_penalty(*block.monotone_parts()) for block in network.blocks]
+    torch.testing.assert_close(module.penalty(network), sum(penalties))
+    assert float(module.penalty(network).detach()) > 0
 
 
 def test_weights_that_make_no_block_are_refused() -> None:
