@@ -105,7 +105,8 @@ def penalty_of_network(network: nn.Module, weight: float, target: float = 0.9) -
         raise TypeError(
             f"{type(network).__name__} has no blocks of two ReLU layers with free weights; set training.penalty=null"
         )
-    return weight * torch.stack([monotone_penalty(*part(), target=target) for part in parts]).sum()
+    defects = torch.stack([monotone_defect(*part()) for part in parts])
+    return weight * (defects - target).relu().square().sum()
 
 
 def composed(W1: Tensor, W3: Tensor) -> Tensor:

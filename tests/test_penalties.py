@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from builders import composed as configured
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from replication import Verdict, certify, monotone_defect, monotone_penalty
+from replication.experiments.training import load_network, train
 from replication.operators import Convolution, Dense, Operator, Product
 from replication.penalties import composed, penalty_of_network
 from replication.reading import read
@@ -130,6 +133,19 @@ def test_the_configured_penalty_takes_the_parts_that_blocks_compute_by() -> None
     penalties = [monotone_penalty(*block.monotone_parts()) for block in network.blocks]
     torch.testing.assert_close(module.penalty(network), sum(penalties))
     assert float(module.penalty(network).detach()) > 0
+
+
+def test_a_configured_training_ends_in_blocks_within_the_target(tmp_path: Path) -> None:
+    config = configured(
+        "train", "network=preactivation", "training=monotone", "unit.family=preactivation", "data=digits",
+        "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.channels=4", "network.blocks=2",
+        "training.penalty.weight=10",
+    )  # fmt: skip
+    train(config, tmp_path, tmp_path / "runs")
+    network = load_network(config, instantiate(config.data), tmp_path, tmp_path / "runs").double().eval()
+    assert all(float(monotone_defect(*block.monotone_parts()).detach()) < 1 for block in network.blocks)
+    x = torch.randn(3, 4, 4, 4, dtype=torch.float64)
+    assert all(certify(block, x).verdict is Verdict.INVERTIBLE for block in network.blocks)
 
 
 def test_weights_that_make_no_block_are_refused() -> None:

@@ -225,7 +225,6 @@ class DeepUnit(DeepRectifierUnit):
 
     @property
     def input_shape(self) -> tuple[int]:
-        """(d,)."""
         return (len(self.b3),)
 
     def deep_map(self, shape: tuple[int, ...]) -> DeepMap:
