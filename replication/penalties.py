@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from replication.checks import check_numbers
 from replication.operators import Dense, adjoint_kernel, convolution_norm_bound
 
+ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
+
 
 def monotone_defect(
     W1: Tensor, W2: Tensor, W3: Tensor, image_size: tuple[int, int] | None = None, padding: str = "zeros"
@@ -52,15 +54,17 @@ def monotone_defect(
     check_numbers(W1=W1, W2=W2, W3=W3)
     check_parts(W1, W2, W3, image_size, padding)
     product, middle = composed(W1, W3), W2.mT if W2.ndim == 2 else adjoint_kernel(W2)
-    size = max(product.shape[-1], middle.shape[-1])
+    size = max(product.shape[-1], middle.shape[-1]) if W2.ndim == 4 else 1
     if W2.ndim == 4:
         product, middle = grown(product, size), grown(middle, size)
     tiny = torch.finfo(W2.dtype).tiny ** 0.5
     theta = ((product.norm() + tiny) / (middle.norm() + tiny)).sqrt()
     defect = product / theta - theta * middle
-    if image_size is None:
-        return Dense(defect).norm_bound() / 2
-    return convolution_norm_bound(defect, image_size, padding) / 2
+    norm = Dense(defect).norm_bound() if image_size is None else convolution_norm_bound(defect, image_size, padding)
+    with torch.no_grad():  # what rounding may have taken from the entries, where terms of like size cancel
+        sizes = composed(W1.abs(), W3.abs()).norm() / theta + theta * middle.norm()
+        rounding = ROUNDING * (W1[0].numel() + 4) * torch.finfo(W2.dtype).eps * size * sizes
+    return (norm + rounding) / 2
 
 
 def monotone_penalty(

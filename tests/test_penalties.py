@@ -58,6 +58,15 @@ def test_the_bound_is_rigorous_where_it_says_so(padding: str, first: int, last: 
     assert exact <= float(monotone_defect(W1, W2, W3, size, padding)) <= 1.3 * exact
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bound_holds_where_rounding_is_most_of_it(seed: int) -> None:
+    W1, W3 = (100 * weight for weight in normal(seed, (30, 20), (20, 25)))
+    W1, W2, W3 = W1.float(), (W1 @ W3).mT.float(), W3.float()
+    exact = norm_by_matrices(*(Dense(weight.double()) for weight in (W1, W2, W3)), theta=1.0)
+    assert exact < 1
+    assert exact <= float(monotone_defect(W1, W2, W3)) < 100
+
+
 def test_zeros_between_two_wide_kernels_change_little() -> None:
     W1, W2, W3 = normal(0, (3, 2, 3, 3), (4, 3, 3, 3), (2, 4, 3, 3))
     parts = [Convolution(weight, (12, 12)) for weight in (W1, W2, W3)]
