@@ -11,6 +11,7 @@ from replication.networks import (
     ReversibleNetwork,
     preset,
 )
+from replication.penalties import monotone_defect, monotone_penalty
 from replication.reading import as_unit, certify, invert
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
@@ -33,6 +34,8 @@ from replication.solvers import (
 )
 from replication.units import (
     CausalConvUnit,
+    DeepConvUnit,
+    DeepUnit,
     FeedForwardUnit,
     HamiltonianBlock,
     InjectiveConvReLU,
@@ -62,6 +65,8 @@ __all__ = [
     "CausalFlow",
     "Certificate",
     "Chebyshev",
+    "DeepConvUnit",
+    "DeepUnit",
     "Exact",
     "FeedForwardUnit",
     "HamiltonianBlock",
@@ -102,6 +107,8 @@ __all__ = [
     "find_fold",
     "invert",
     "load",
+    "monotone_defect",
+    "monotone_penalty",
     "preset",
     "save",
     "stability",

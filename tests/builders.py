@@ -23,6 +23,8 @@ import replication
 from replication import (
     CausalConvUnit,
     CausalFlow,
+    DeepConvUnit,
+    DeepUnit,
     HamiltonianBlock,
     InjectiveConvReLU,
     InjectiveReLU,
@@ -248,6 +250,9 @@ UNITS: dict[str, Callable[[], nn.Module]] = {
     "lipschitz": lambda: LipschitzConvUnit(2, 3, lipschitz=0.5, **SIZE),
     "monotone": lambda: MonotoneConvUnit(2, 3, norm_cap=0.7, **SIZE),
     "monotone circular": lambda: MonotoneConvUnit(2, 3, padding="circular", **SIZE),
+    "deep dense": lambda: DeepUnit(*(torch.randn(shape) / 2 for shape in ((4, 3), 4, 2, (3, 2), 3))),
+    "deep": lambda: DeepConvUnit(2, 3, **SIZE),
+    "deep circular": lambda: DeepConvUnit(2, 3, padding="circular", norm_cap=2.0, **SIZE),
     "causal": lambda: CausalConvUnit(2, 1, **SIZE),
     "causal wide": lambda: CausalConvUnit(2, 3, corner="top-right", **SIZE),
     "monotone causal": lambda: MonotoneCausalConvUnit(2, 3, corner="bottom-right", norm_cap=0.7, **SIZE),
@@ -273,7 +278,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "network": network_of_all_kinds,
 }
 ALL = UNITS | CLOSED | NETWORKS
-ROWS = ("dense", "batch", "linear", "injective", "paired")  # all others take images
+ROWS = ("dense", "deep dense", "batch", "linear", "injective", "paired")  # all others take images
 
 
 def shape_of(name: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from replication.units.closed_form import (
     ZeroChannels,
 )
 from replication.units.convolutional import ConvRectifierUnit, LipschitzConvUnit, MonotoneConvUnit, StandardConvUnit
+from replication.units.deep import DeepConvUnit, DeepUnit
 from replication.units.feed_forward import FeedForwardUnit
 from replication.units.injective import InjectiveReLU
 from replication.units.injective_convolutional import InjectiveConvReLU
@@ -37,6 +38,8 @@ __all__ = [
     "ChannelNormalisation",
     "ClosedFormLayer",
     "ConvRectifierUnit",
+    "DeepConvUnit",
+    "DeepUnit",
     "FeedForwardUnit",
     "Flip",
     "HamiltonianBlock",
