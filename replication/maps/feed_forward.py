@@ -336,8 +336,8 @@ class FeedForwardMap:
         right = y.to(self.dtype) - rest
         if self.keeps_input:
             return right
-        x: Tensor = torch.linalg.lu_solve(*self.matrices().factors, right.flatten(1).mT).mT
-        return x.unflatten(1, self.shape)
+        x: Tensor = torch.linalg.lu_solve(*self.matrices().factors, right.flatten(1).mT)
+        return x.mT.reshape(right.shape)
 
     @cached_property
     def keeps_input(self) -> bool:

@@ -18,12 +18,12 @@ from replication.reading.following import Reading, follow
 from replication.reading.general import read
 from replication.reading.guest import Guest, UnreadableError
 from replication.rows import column, residual_scale, row_norm
-from replication.solvers import Solution, Solver, Status, get_solver
+from replication.solvers import Solution, Solver, Status
 from replication.solvers.newton_gmres import MapEquation
 from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units.causal import CausalConvUnit
 from replication.units.convolutional import StandardConvUnit
-from replication.units.feed_forward import FeedForwardUnit
+from replication.units.feed_forward import FeedForwardUnit, general_solver
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import ResidualUnit
 
@@ -172,7 +172,7 @@ def invert(
     except UnreadableError as error:
         check_by_rows(guest, y, error)
         equation = MapEquation(guest.differentiable, y, guest)
-        return get_solver(solver, **options).solve(equation, resolve_tolerance(tolerance, y.dtype))
+        return general_solver(solver, **options).solve(equation, resolve_tolerance(tolerance, y.dtype))
     solution = unit.inverse(y, solver, tolerance, **options)
     if isinstance(unit, FeedForwardUnit):
         return solution
@@ -180,13 +180,22 @@ def invert(
 
 
 def check_by_rows(guest: Guest, y: Tensor, error: UnreadableError) -> None:
-    """Refuse a module that is no map of single rows to rows like them, with the reason why it was not read."""
+    """Refuse a module that is no map of single rows to rows like them.
+
+    Args:
+        guest: the module.
+        y: rows (batch, *shape).
+        error: why it was not read.
+    """
     whole = guest(y)
     if not isinstance(whole, Tensor) or whole.shape != y.shape or whole.dtype != y.dtype:
         raise error
-    alone = torch.cat([guest(y[row : row + 1]) for row in range(min(len(y), 3))])
-    if not agree(whole[: len(alone)], alone):
-        raise error
+    alone = [guest(y[row : row + 1]) for row in range(min(len(y), 3))]
+    if alone and not agree(whole[: len(alone)], torch.cat(alone)):
+        raise ValueError(
+            "each row of what the module returns depends on other rows of the batch, so that rows cannot be inverted "
+            "one by one; it must act row by row"
+        ) from error
 
 
 def judged(solution: Solution, guest: Guest, unit: RectifierUnit, y: Tensor, tolerance: float) -> Solution:
