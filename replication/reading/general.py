@@ -57,6 +57,10 @@ def read(module: nn.Module, x: Tensor) -> FeedForwardMap:
         hold_against(feed_forward, guest, x, found)
     except RuntimeError as error:  # TorchScript's, say, under products
         raise UnreadableError(NOT_AFFINE) from error
+    except UnreadableError:
+        if feed_forward.dtype != x.dtype:
+            mapped(guest, x, x.dtype)  # which names a layer that computes in half precision where it can
+        raise
     return feed_forward
 
 

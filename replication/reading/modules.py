@@ -14,6 +14,7 @@ from replication.maps import RectifierEquation
 from replication.networks.layerwise import NetworkCertificate
 from replication.operators import OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap
 from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix, by_channel, common
+from replication.reading.affine_functions import CANNOT_CERTIFY
 from replication.reading.following import Reading, follow
 from replication.reading.general import read
 from replication.reading.guest import Guest, UnreadableError
@@ -187,15 +188,21 @@ def check_by_rows(guest: Guest, y: Tensor, error: UnreadableError) -> None:
         y: rows (batch, *shape).
         error: why it was not read.
     """
-    whole = guest(y)
-    if not isinstance(whole, Tensor) or whole.shape != y.shape or whole.dtype != y.dtype:
+    try:
+        whole, *alone = [guest(rows) for rows in (y, *y[:3].split(1))] if len(y) else [guest(y)]
+    except ValueError:
+        raise error from None
+    if not (like(whole, y) and all(like(row, y[:1]) for row in alone)):
         raise error
-    alone = [guest(y[row : row + 1]) for row in range(min(len(y), 3))]
     if alone and not agree(whole[: len(alone)], torch.cat(alone)):
-        raise ValueError(
-            "each row of what the module returns depends on other rows of the batch, so that rows cannot be inverted "
-            "one by one; it must act row by row"
-        ) from error
+        if not str(error).endswith(CANNOT_CERTIFY):
+            raise error
+        raise UnreadableError(f"{error}, and this one not, since each row that it returns depends on others") from error
+
+
+def like(found: object, y: Tensor) -> bool:
+    """Return whether what a module returns is a tensor like its input."""
+    return isinstance(found, Tensor) and found.shape == y.shape and found.dtype == y.dtype
 
 
 def judged(solution: Solution, guest: Guest, unit: RectifierUnit, y: Tensor, tolerance: float) -> Solution:
