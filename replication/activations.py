@@ -29,6 +29,7 @@ GELU_TANH = (-0.1289930687, 1.1289930687)  # at ±1.4185; slopes at s and −s a
 SILU = (-0.0998393202, 1.0998393202)  # σ(s)(1 + s(1 − σ(s))), at s·tanh(s/2) = 2; slopes at s and −s add up to 1
 LIPSWISH = (-0.0907630183, 0.9998539274)  # those of SiLU, divided by 1.1
 MISH = (-0.1125261224, 1.0884981613)  # at −2.2564 and 1.4906
+ERF_STEEPEST = 1.1283791671  # 2/√π
 SELU_STEEPEST = 1.7580993409  # 1.0507009873554805·1.6732632423543772, the slope where negative numbers begin
 
 
@@ -39,10 +40,10 @@ class Activation:
     Attributes:
         name: as torch has it.
         function: from tensors to tensors, element by element.
-        lower: α, a number, or one for each channel (channels,).
+        lower: α, a number, or one for each channel (channels,) or for each number of a row (*shape).
         upper: β, likewise.
         kinks: where a piecewise linear function bends, in ascending order; None for others.
-        slopes: of its pieces, one more than kinks; each a number or (channels,).
+        slopes: of its pieces, one more than kinks; each like lower.
         departure: bound of |torch's function − this one|, where torch's own is not continuous.
     """
 
@@ -68,17 +69,17 @@ class Activation:
         """Return α and β for every number of a row, both (*shape) in float64, from a shape (channels, …)."""
         ends = (torch.as_tensor(end, dtype=torch.float64) for end in (self.lower, self.upper))
         lower, upper = (
-            end.reshape(-1, *[1] * (len(shape) - 1)).expand(shape) if end.ndim else end.expand(shape) for end in ends
+            (end.reshape(-1, *[1] * (len(shape) - 1)) if end.ndim == 1 else end).expand(shape) for end in ends
         )
         return lower, upper
 
 
-def activation_of(source: object, **arguments: Any) -> Activation:
+def activation_of(source: object, *arguments: Any, **options: Any) -> Activation:
     """Return the record of an activation.
 
     Args:
         source: a module of torch.nn, a function or method of torch (in place or not), or the name of one.
-        arguments: of a function, by name, without its input.
+        arguments, options: of a function, those after its input.
 
     Raises:
         ValueError: if it is no continuous element-wise function with bounded slopes that is known here.
@@ -90,20 +91,20 @@ def activation_of(source: object, **arguments: Any) -> Activation:
     1.1289930687
     """
     if isinstance(source, nn.Module):
-        name, arguments = module_form(source)
+        name, options = module_form(source)
     else:
         name = source if isinstance(source, str) else str(getattr(source, "__name__", source))
         name = name.split(".")[0].strip("_")  # of operators' overloads, methods in place and special methods
     name = ALIASES.get(name, name)
     if name not in KNOWN:
         raise ValueError(f"{name} is no element-wise activation that is known here; the known are {', '.join(KNOWN)}")
-    arguments.pop("inplace", None)
+    options.pop("inplace", None)
     builder = KNOWN[name]
     try:
-        inspect.signature(builder).bind(**arguments)
+        inspect.signature(builder).bind(*arguments, **options)
     except TypeError as error:
         raise TypeError(f"{name} is called in a way that is not known here: {error}") from error
-    return builder(**arguments)
+    return builder(*arguments, **options)
 
 
 def module_form(module: nn.Module) -> tuple[str, dict[str, Any]]:
@@ -131,11 +132,6 @@ def hull(*slopes: float) -> tuple[float, float]:
     """Return the smallest and the largest of some slopes, where parameters are taken as they may be applied."""
     ends = [end for slope in slopes for end in as_applied(slope)]
     return min(ends), max(ends)
-
-
-def relu() -> Activation:
-    """max(s, 0): slopes 0 and 1."""
-    return Activation("relu", torch.relu, 0.0, 1.0, (0.0,), (0.0, 1.0))
 
 
 def leaky_relu(negative_slope: float = 0.01) -> Activation:
@@ -222,11 +218,13 @@ def threshold(threshold: float, value: float) -> Activation:
 
 
 def hardshrink(lambd: float = 0.5) -> Activation:
-    """s where |s| > λ, else 0, which jumps: refused.
+    """s where |s| > λ, else 0, which jumps unless λ = 0.
 
     Raises:
-        ValueError: always.
+        ValueError: if it does.
     """
+    if lambd == 0:
+        return replace(softshrink(0.0), name="hardshrink")
     raise ValueError(
         f"hardshrink jumps at -{lambd} and {lambd}, so its slopes have no bounds; softshrink is continuous"
     )
@@ -238,22 +236,6 @@ def softshrink(lambd: float = 0.5) -> Activation:
     if edge < 0:
         raise ValueError(f"lambd of softshrink must not be negative, not {lambd}")
     return Activation("softshrink", lambda s: F.softshrink(s, edge), 0.0, 1.0, (-edge, edge), (1.0, 0.0, 1.0))
-
-
-def absolute() -> Activation:
-    """|s|: slopes −1 and 1."""
-    return Activation("abs", torch.abs, -1.0, 1.0, (0.0,), (-1.0, 1.0))
-
-
-def hardsigmoid() -> Activation:
-    """clamp(s/6 + 1/2, 0, 1): slopes 0, 1/6, 0; β is the next number above 1/6."""
-    sixth = math.nextafter(1 / 6, 1)
-    return Activation("hardsigmoid", F.hardsigmoid, 0.0, sixth, (-3.0, 3.0), (0.0, 1 / 6, 0.0))
-
-
-def hardswish() -> Activation:
-    """s·clamp(s + 3, 0, 6)/6: slope 0 below −3, (2s + 3)/6 up to 3, and 1 above: from −1/2 to 3/2."""
-    return Activation("hardswish", F.hardswish, -0.5, 1.5)
 
 
 def elu(alpha: float = 1.0) -> Activation:
@@ -278,22 +260,12 @@ def celu(alpha: float = 1.0) -> Activation:
     return Activation("celu", lambda s: torch.where(s > 0, s, a * torch.expm1(s.clamp(max=0) / a)), 0.0, 1.0)
 
 
-def selu() -> Activation:
-    """A multiple λ of elu(α) with fixed λ and α: slopes λαeˢ between 0 and λα, and λ = 1.05 < λα = 1.758."""
-    return Activation("selu", F.selu, 0.0, SELU_STEEPEST)
-
-
 def gelu(approximate: str = "none") -> Activation:
     """sΦ(s), or s/2·(1 + tanh(√(2/π)(s + 0.044715s³)))."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
     ends = GELU if approximate == "none" else GELU_TANH
     return Activation("gelu", lambda s: F.gelu(s, approximate=approximate), *ends)
-
-
-def silu() -> Activation:
-    """sσ(s), also called Swish."""
-    return Activation("silu", F.silu, *SILU)
 
 
 def lipswish(beta: float = 1.0) -> Activation:
@@ -303,11 +275,6 @@ def lipswish(beta: float = 1.0) -> Activation:
     """
     b = finite("beta", beta)
     return Activation("lipswish", lambda s: s * torch.sigmoid(b * s) / 1.1, *LIPSWISH)
-
-
-def mish() -> Activation:
-    """s·tanh(log(1 + eˢ))."""
-    return Activation("mish", F.mish, *MISH)
 
 
 def softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
@@ -328,29 +295,9 @@ def softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
     return Activation("softplus", smooth, 0.0, 1.0, departure=at_edge * (1 + 1e-14) / abs(b))
 
 
-def log_sigmoid() -> Activation:
-    """−log(1 + e⁻ˢ): slope σ(−s), between 0 and 1."""
-    return Activation("logsigmoid", F.logsigmoid, 0.0, 1.0)
-
-
-def sigmoid() -> Activation:
-    """σ(s) = 1/(1 + e⁻ˢ): slope σ(s)(1 − σ(s)), between 0 and 1/4."""
-    return Activation("sigmoid", torch.sigmoid, 0.0, 0.25)
-
-
-def tanh() -> Activation:
-    """Hyperbolic tangent: slope 1 − tanh(s)², between 0 and 1."""
-    return Activation("tanh", torch.tanh, 0.0, 1.0)
-
-
-def tanhshrink() -> Activation:
-    """s − tanh(s): slope tanh(s)², between 0 and 1."""
-    return Activation("tanhshrink", F.tanhshrink, 0.0, 1.0)
-
-
-def softsign() -> Activation:
-    """s/(1 + |s|): slope 1/(1 + |s|)², between 0 and 1."""
-    return Activation("softsign", F.softsign, 0.0, 1.0)
+def always(activation: Activation) -> Callable[[], Activation]:
+    """Return the builder of an activation that takes no arguments."""
+    return lambda: activation
 
 
 def finite(name: str, number: Number) -> float:
@@ -368,16 +315,36 @@ def finite(name: str, number: Number) -> float:
     return float(number)
 
 
+FIXED = (
+    Activation("relu", torch.relu, 0.0, 1.0, (0.0,), (0.0, 1.0)),
+    Activation("abs", torch.abs, -1.0, 1.0, (0.0,), (-1.0, 1.0)),
+    # clamp(s/6 + 1/2, 0, 1); β is the next number above 1/6
+    Activation("hardsigmoid", F.hardsigmoid, 0.0, math.nextafter(1 / 6, 1), (-3.0, 3.0), (0.0, 1 / 6, 0.0)),
+    Activation("hardswish", F.hardswish, -0.5, 1.5),  # slope 0 below −3, (2s + 3)/6 up to 3, and 1 above
+    Activation("selu", F.selu, 0.0, SELU_STEEPEST),  # λ·elu(α): slopes λαeˢ between 0 and λα, and λ = 1.05 < λα
+    Activation("silu", F.silu, *SILU),  # sσ(s), also called Swish
+    Activation("mish", F.mish, *MISH),  # s·tanh(log(1 + eˢ))
+    Activation("logsigmoid", F.logsigmoid, 0.0, 1.0),  # −log(1 + e⁻ˢ): slope σ(−s)
+    Activation("sigmoid", torch.sigmoid, 0.0, 0.25),  # slope σ(s)(1 − σ(s)), largest at 0
+    Activation("tanh", torch.tanh, 0.0, 1.0),  # slope 1 − tanh(s)²
+    Activation("tanhshrink", F.tanhshrink, 0.0, 1.0),  # s − tanh(s): slope tanh(s)²
+    Activation("softsign", F.softsign, 0.0, 1.0),  # s/(1 + |s|): slope 1/(1 + |s|)²
+    Activation("sin", torch.sin, -1.0, 1.0),  # slope cos(s)
+    Activation("cos", torch.cos, -1.0, 1.0),  # slope −sin(s)
+    Activation("atan", torch.atan, 0.0, 1.0),  # slope 1/(1 + s²)
+    Activation("asinh", torch.asinh, 0.0, 1.0),  # slope 1/√(1 + s²)
+    Activation("erf", torch.erf, 0.0, ERF_STEEPEST),  # slope 2/√π·exp(−s²), largest at 0
+)
 KNOWN: dict[str, Callable[..., Activation]] = {
-    "relu": relu, "leaky_relu": leaky_relu, "rrelu": rrelu, "prelu": prelu, "clamp": clamp, "clamp_min": clamp_min,
+    **{activation.name: always(activation) for activation in FIXED},
+    "leaky_relu": leaky_relu, "rrelu": rrelu, "prelu": prelu, "clamp": clamp, "clamp_min": clamp_min,
     "clamp_max": clamp_max, "maximum": maximum, "minimum": minimum, "hardtanh": hardtanh, "relu6": relu6,
-    "threshold": threshold, "hardshrink": hardshrink, "softshrink": softshrink, "abs": absolute,
-    "hardsigmoid": hardsigmoid, "hardswish": hardswish, "elu": elu, "celu": celu, "selu": selu, "gelu": gelu,
-    "silu": silu, "lipswish": lipswish, "mish": mish, "softplus": softplus, "logsigmoid": log_sigmoid,
-    "sigmoid": sigmoid, "tanh": tanh, "tanhshrink": tanhshrink, "softsign": softsign,
+    "threshold": threshold, "hardshrink": hardshrink, "softshrink": softshrink, "elu": elu, "celu": celu, "gelu": gelu,
+    "lipswish": lipswish, "softplus": softplus,
 }  # fmt: skip
 ALIASES = {
     "log_sigmoid": "logsigmoid", "absolute": "abs", "clip": "clamp", "special_expit": "sigmoid", "swish": "silu",
+    "arctan": "atan", "arcsinh": "asinh", "special_erf": "erf",
 }  # fmt: skip
 MODULES: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
     nn.ReLU: ("relu", ()), nn.LeakyReLU: ("leaky_relu", ("negative_slope",)),

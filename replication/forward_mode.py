@@ -1,16 +1,23 @@
-"""Products of vectors with the Jacobian of any map of rows, by forward differentiation."""
+"""Derivatives along directions, by forward differentiation."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 Map = Callable[[Tensor], Tensor]
+
+
+def along(function: Callable[..., Any], at: tuple[Tensor, ...], directions: tuple[Tensor, ...]) -> Any:
+    """Return the derivative of a function at a point along a direction, both one tensor for each argument."""
+    load_forward_mode()
+    return torch.func.jvp(function, at, directions)[1]
 
 
 def jacobian_product(function: Map, x: Tensor, v: Tensor) -> Tensor:

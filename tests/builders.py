@@ -25,6 +25,7 @@ from replication import (
     CausalFlow,
     DeepConvUnit,
     DeepUnit,
+    FeedForwardUnit,
     HamiltonianBlock,
     InjectiveConvReLU,
     InjectiveReLU,
@@ -42,6 +43,7 @@ from replication import (
     ReversibleSequence,
     RevNetBlock,
     StandardConvUnit,
+    as_unit,
 )
 from replication.units import (
     Affine,
@@ -194,11 +196,29 @@ def monotone_causal_unit(channels: int, hidden: int, scale: float) -> MonotoneCa
 HEIGHT, WIDTH, UNITS_IN_BATCH = 4, 5, 4
 
 
+class TwoLayers(nn.Module):
+    """x + third(relu(second(relu(first(x))))) on rows of 3 numbers, as a user writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.branch(x)
+        return y
+
+
+def unit_of_two_layers() -> FeedForwardUnit:
+    unit = as_unit(TwoLayers(), torch.randn(4, 3))
+    assert isinstance(unit, FeedForwardUnit)
+    return unit
+
+
 def with_biases(unit: nn.Module, size: float = 1.0) -> nn.Module:
     """The unit with normal biases times `size`."""
     with torch.no_grad():
         for name, parameter in unit.named_parameters():
-            if name.startswith("b"):
+            if name.rpartition(".")[2].startswith("b"):
                 parameter.normal_().mul_(size)
     return unit
 
@@ -210,9 +230,13 @@ KINDS_OF_UNITS: dict[str, Callable[[], nn.Module]] = {
     "circular": lambda: small(StandardConvUnit(2, 3, image_size=(HEIGHT, WIDTH), padding="circular")),
     "monotone": lambda: small(MonotoneConvUnit(2, 3, image_size=(HEIGHT, WIDTH)), 0.5),
     "causal": lambda: small(CausalConvUnit(2, 3, image_size=(HEIGHT, WIDTH))),
+    "feed-forward": lambda: small(unit_of_two_layers(), 0.6),
 }
-TAKEN_BY = dict.fromkeys(("chebyshev", "newton_cg"), ("monotone",)) | dict.fromkeys(
-    ("jacobi", "newton_substitution", "substitution"), ("causal",)
+ONE_LAYER = tuple(kind for kind in KINDS_OF_UNITS if kind != "feed-forward")
+TAKEN_BY = (
+    dict.fromkeys(("exact", "modulus", "newton", "pivoting"), ONE_LAYER)
+    | dict.fromkeys(("chebyshev", "newton_cg"), ("monotone",))
+    | dict.fromkeys(("jacobi", "newton_substitution", "substitution"), ("causal",))
 )  # all other solvers take every kind
 
 
@@ -256,6 +280,7 @@ UNITS: dict[str, Callable[[], nn.Module]] = {
     "causal": lambda: CausalConvUnit(2, 1, **SIZE),
     "causal wide": lambda: CausalConvUnit(2, 3, corner="top-right", **SIZE),
     "monotone causal": lambda: MonotoneCausalConvUnit(2, 3, corner="bottom-right", norm_cap=0.7, **SIZE),
+    "feed-forward": unit_of_two_layers,
     "injective": lambda: InjectiveReLU.minimal(torch.randn(3, 3), extra=torch.randn(2, 3)),
     "paired": lambda: PairedReLU(3, 4),
     "injective conv": lambda: InjectiveConvReLU(2, 3, share=0.5, **SIZE),
@@ -278,7 +303,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "network": network_of_all_kinds,
 }
 ALL = UNITS | CLOSED | NETWORKS
-ROWS = ("dense", "deep dense", "batch", "linear", "injective", "paired")  # all others take images
+ROWS = ("dense", "deep dense", "batch", "linear", "feed-forward", "injective", "paired")  # all others take images
 
 
 def shape_of(name: str) -> tuple[int, ...]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replication.rectifier import RectifierEquation
 from torch import Tensor, nn
 
 from replication import Newton, ResidualUnit, Status
 from replication.gmres import gmres
+from replication.maps import RectifierEquation
 from replication.solvers.newton_gmres import MapEquation, NewtonGMRES, invert_map
 
 F64 = torch.float64

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import rational, solved
-from torch import Tensor
+from torch import Tensor, nn
 
-from replication.activations import Activation, activation_of
+from replication.activations import ERF_STEEPEST, Activation, activation_of
 from replication.certification.diagonal_stability import diagonally_stable
 from replication.certification.enclosures import Enclosure
 from replication.certification.slopes import LiftedMap, error_bound, slope_matrix
 from replication.conditions import POSITIVE, p_matrix_test
+from replication.maps.feed_forward import ActivationLayer
+from replication.reading import read
 
 
 def random_map(n: int, d: int, size: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -166,3 +170,83 @@ def test_products_and_sums_are_enclosed_in_rational_arithmetic(n: int, seed: int
         exact = sum(x[i][k] * y[k][j] for k in range(n)) - z[i][j] * x[0][j] * y[0][i]
         assert abs(exact - Fraction(found.value[i, j].item())) <= Fraction(found.error[i, j].item())
     assert found.norm() >= torch.linalg.matrix_norm(found.value, 2)
+
+
+# activations as the reader of modules meets them
+
+
+def activations_of(function: Callable[[Tensor], Tensor], shape: tuple[int, ...] = (4,)) -> ActivationLayer:
+    """What is read of a function between two layers."""
+
+    class Between(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + function(2 * x + 1)
+
+    (layer,) = read(Between(), torch.randn(3, *shape, dtype=torch.float64)).activations
+    return layer
+
+
+SMOOTH = {"sin": torch.sin, "cos": torch.cos, "erf": torch.erf, "atan": torch.atan, "asinh": torch.asinh}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@given(st.floats(-50, 50), st.floats(-5, 5))
+@settings(max_examples=50)
+def test_difference_quotients_lie_in_their_interval(name: str, s: float, step: float) -> None:
+    if abs(step) < 1e-3:
+        return
+    activation = activation_of(name)
+    first, second = activation(torch.tensor([s, s + step], dtype=torch.float64))
+    assert activation.lower - 1e-11 <= float(second - first) / step <= activation.upper + 1e-11
+
+
+@pytest.mark.parametrize(("name", "lower", "upper"), [("sin", 0, -np.pi), ("cos", np.pi / 2, -np.pi / 2)])
+def test_the_ends_of_periodic_functions_are_slopes(name: str, lower: float, upper: float) -> None:
+    at = torch.tensor([lower, upper], dtype=torch.float64)
+    slopes = sorted(activation_of(name).slope(at).tolist())
+    assert slopes == pytest.approx([-1, 1])
+
+
+def test_the_constant_of_erf_is_rounded_up() -> None:
+    """2/√π ≤ β and β² − 4/π is small, with π > 3.14159265358979323846."""
+    square = Fraction(ERF_STEEPEST) ** 2
+    assert square * Fraction("3.14159265358979323846") >= 4
+    assert square * Fraction("3.14159265358979323847") <= 4 + Fraction(1, 10**9)
+
+
+def test_records_of_activations_reach_the_map_that_is_read() -> None:
+    for function, name in ((F.hardtanh, "hardtanh"), (F.softshrink, "softshrink"), (torch.Tensor.abs, "abs")):
+        found, record = activations_of(function).activation, activation_of(name)
+        assert (found.name, found.kinks, found.slopes) == (record.name, record.kinks, record.slopes)
+        assert (found.lower, found.upper) == (record.lower, record.upper)
+    softplus = activations_of(F.softplus)
+    s = torch.linspace(-30, 30, 100, dtype=torch.float64)
+    assert softplus.activation.departure == activation_of("softplus").departure > 0
+    assert torch.equal(softplus.activation(s), F.softplus(s))  # torch's own, as the module computes
+    assert (softplus.activation(s) - activation_of("softplus")(s)).abs().max() <= softplus.activation.departure
+    assert activations_of(lambda s: 3 * F.softplus(s) + 1).activation.departure == softplus.activation.departure
+
+
+def test_bounds_are_kept_for_each_number_where_they_differ() -> None:
+    ends, slopes = torch.tensor([0.0, 1.0, 2.0, 3.0]).double(), torch.tensor([0.5, 2.0, -1.0, 1.0]).double()
+    clamped = activations_of(lambda s: torch.minimum(s, ends))
+    assert torch.equal(clamped.activation(torch.full((1, 4), 1.5).double()), torch.tensor([[0, 1, 1.5, 1.5]]).double())
+    bent = activations_of(lambda s: F.prelu(s, slopes))
+    assert torch.equal(bent.alpha, slopes.clamp(max=1))
+    assert torch.equal(bent.beta, slopes.clamp(min=1))
+    by_channel = activations_of(lambda s: F.prelu(s, slopes[:2]), (2, 3))
+    assert torch.equal(by_channel.alpha, slopes[:2, None].clamp(max=1).expand(2, 3))
+
+
+def test_activations_that_jump_or_are_random_are_no_activations() -> None:
+    for function, words in (
+        (F.hardshrink, "hardshrink jumps"),
+        (lambda s: F.threshold(s, 1.0, 2.0), "threshold jumps"),
+        (torch.exp, "slopes are not bounded"),
+        (lambda s: F.celu(s, -1.0), "no bound"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            activations_of(function)
+    assert activations_of(lambda s: F.hardshrink(s, 0.0)).alpha.tolist() == [0.0] * 4
+    with pytest.raises(ValueError, match="random"):
+        activations_of(lambda s: F.rrelu(s, training=True))

@@ -71,6 +71,18 @@ class LiftedMatrices:
         M = self.slope_matrix
         return error_bound(self.lifted, diagonally_stable(M.value, M.error))
 
+    @property
+    def departure(self) -> float:
+        """Bound ‖torch's f(x) − f(x)‖ for all x, where torch's activations jump: 0 for all but softplus."""
+        departure = self.map.departure
+        if not departure.any():
+            return 0.0
+        matrices = self.map.matrices()
+        steepest = torch.maximum(self.map.alpha.abs(), self.map.beta.abs())
+        passed_on = torch.eye(self.map.n).to(departure) - steepest[:, None] * matrices.B.abs()
+        inside = torch.linalg.solve_triangular(passed_on, departure[:, None], upper=False, unitriangular=True)
+        return float(torch.linalg.vector_norm(matrices.E.abs() @ inside)) * (1 + ROUNDING)
+
 
 def enclosed(matrix: Tensor) -> Enclosure:
     """Return a matrix with the error that its making may have, none where it is zero by structure."""
@@ -100,7 +112,7 @@ def certify_feed_forward(
     matrices = LiftedMatrices(f)
     decision = matrices.decision()
     if decision.condition is not None and not f.loss:
-        return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason)
+        return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason + as_real_functions(f))
     reason = f"{f.loss[0].upper()}{f.loss[1:]}." if f.loss else with_minor(decision)
     if not folds:
         return Certificate(Verdict.UNKNOWN, None, f"{reason} No fold was looked for.")
@@ -115,6 +127,14 @@ def certify_feed_forward(
             Verdict.UNKNOWN, None, f"{reason} Two inputs collide in {f.dtype}, but not as evaluated in {inputs.dtype}."
         )
     return Certificate(Verdict.NOT_INVERTIBLE, "collision", f"{search.reason[0].upper()}{search.reason[1:]}.", (x1, x2))
+
+
+def as_real_functions(f: FeedForwardMap) -> str:
+    """Say which activations are certified as functions of real numbers, since torch's own jump."""
+    names = sorted({a.name for a in f.activations if a.activation.departure})
+    if not names:
+        return ""
+    return f" This holds for {' and '.join(names)} as a function of real numbers; torch's own jumps by about 1e-9."
 
 
 def with_minor(decision: Decision) -> str:

@@ -18,11 +18,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from replication.derivatives import along
+from replication.activations import Activation
+from replication.forward_mode import along
 from replication.maps.matrices import Matrices
 
 INCREASING = frozenset({  # strictly, although their slopes come near zero
-    "asinh", "atan", "celu", "elu", "erf", "log_sigmoid", "selu", "sigmoid", "softplus", "softsign", "tanh",
+    "asinh", "atan", "celu", "elu", "erf", "logsigmoid", "selu", "sigmoid", "softplus", "softsign", "tanh",
     "tanhshrink",
 })  # fmt: skip
 LARGEST_ORDER = 4096
@@ -40,23 +41,33 @@ class AffineGraph(Protocol):
 
 
 @dataclass(frozen=True)
-class Activation:
-    """An element-wise function between two affine maps.
+class ActivationLayer:
+    """An activation between two affine maps, for numbers of a certain shape.
 
     Attributes:
-        name: of the function, as torch has it.
-        function: takes preactivations (rows, *shape) and returns as many numbers.
+        activation: the element-wise function, of preactivations (rows, *shape).
         shape: of the preactivations of one row.
-        alpha, beta: bounds of all difference quotients, tensors that broadcast to (*shape).
         place: where it is called, in words.
     """
 
-    name: str
-    function: Callable[[Tensor], Tensor]
+    activation: Activation
     shape: tuple[int, ...]
-    alpha: Tensor
-    beta: Tensor
     place: str = ""
+
+    @property
+    def name(self) -> str:
+        """The activation's name."""
+        return self.activation.name
+
+    @property
+    def alpha(self) -> Tensor:
+        """Lower bounds of all difference quotients (*shape)."""
+        return self.activation.bounds(self.shape)[0]
+
+    @property
+    def beta(self) -> Tensor:
+        """Upper bounds of all difference quotients (*shape)."""
+        return self.activation.bounds(self.shape)[1]
 
     @property
     def size(self) -> int:
@@ -109,16 +120,17 @@ class FeedForwardMap:
 
     module: Callable[[Tensor], Any] = field(repr=False)
     graph: AffineGraph = field(repr=False)
-    activations: tuple[Activation, ...]
+    activations: tuple[ActivationLayer, ...]
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
     eps: float
-    outer: Activation | None = None
+    outer: ActivationLayer | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the module makes of x (rows, *shape), in its own precision."""
-        return self.module(x)
+        y: Tensor = self.module(x)
+        return y
 
     @property
     def d(self) -> int:
@@ -138,12 +150,18 @@ class FeedForwardMap:
     @property
     def alpha(self) -> Tensor:
         """Lower bounds of the difference quotients, (n,)."""
-        return self.joined([a.alpha.expand(a.shape)[None] for a in self.activations])[0]
+        return self.joined([a.alpha[None].to(self.device) for a in self.activations])[0]
 
     @property
     def beta(self) -> Tensor:
         """Upper bounds of the difference quotients, (n,)."""
-        return self.joined([a.beta.expand(a.shape)[None] for a in self.activations])[0]
+        return self.joined([a.beta[None].to(self.device) for a in self.activations])[0]
+
+    @property
+    def departure(self) -> Tensor:
+        """Bounds of |torch's activations − those that the bounds are of| (n,), where torch's are not continuous."""
+        sizes = [torch.full((1, a.size), a.activation.departure, dtype=self.dtype) for a in self.activations]
+        return self.joined(sizes)[0].to(self.device)
 
     @property
     def C(self) -> LinearPart:
@@ -207,16 +225,18 @@ class FeedForwardMap:
     def product(self, x: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         """Return Cx + Bφ (rows, n) and Px + Eφ (rows, *shape)."""
         at = self.no_x(x), self.no_phi(x)
-        return along(self.affine, at, (x.to(self.dtype), phi.to(self.dtype)))
+        s, y = along(self.affine, at, (x.to(self.dtype), phi.to(self.dtype)))
+        return s, y
 
     def adjoint(self, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return Cᵀs + Pᵀy (rows, *shape) and Bᵀs + Eᵀy (rows, n)."""
         pulled_back = torch.func.vjp(self.affine, self.no_x(y), self.no_phi(y))[1]
-        return pulled_back((s.to(self.dtype), y.to(self.dtype)))
+        x, phi = pulled_back((s.to(self.dtype), y.to(self.dtype)))
+        return x, phi
 
     def phi(self, s: Tensor) -> Tensor:
         """Return the activations (rows, n) of preactivations s (rows, n)."""
-        blocks = [a.function(part) for a, part in zip(self.activations, self.split(s), strict=True)]
+        blocks = [a.activation(part) for a, part in zip(self.activations, self.split(s), strict=True)]
         return self.with_rows(blocks, s)
 
     @torch.no_grad()
@@ -228,15 +248,18 @@ class FeedForwardMap:
     def slopes(self, x: Tensor) -> Tensor:
         """Return the derivatives of the activations (rows, n) at inputs x; those of torch where there is a bend."""
         s = self.preactivations(x)
-        return along(self.phi, (s,), (torch.ones_like(s),))
+        slopes: Tensor = along(self.phi, (s,), (torch.ones_like(s),))
+        return slopes
 
     def jacobian_product(self, x: Tensor, v: Tensor) -> Tensor:
         """Return Df(x)v for rows x and v (rows, *shape)."""
-        return along(self.output, (self.checked(x),), (self.checked(v),))
+        product: Tensor = along(self.output, (self.checked(x),), (self.checked(v),))
+        return product
 
     def jacobian_adjoint(self, x: Tensor, w: Tensor) -> Tensor:
         """Return Df(x)ᵀw for rows x and w (rows, *shape)."""
-        return torch.func.vjp(self.output, self.checked(x))[1](self.checked(w))[0]
+        product: Tensor = torch.func.vjp(self.output, self.checked(x))[1](self.checked(w))[0]
+        return product
 
     def output(self, x: Tensor) -> Tensor:
         """Return f(x) in `dtype`."""
@@ -266,7 +289,8 @@ class FeedForwardMap:
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
         """Return log|det Df(x)| (rows,), −∞ where it is singular."""
-        return torch.linalg.slogdet(self.jacobian(x)).logabsdet
+        logarithm: Tensor = torch.linalg.slogdet(self.jacobian(x)).logabsdet
+        return logarithm
 
     @torch.no_grad()
     def matrices(self, limit: int = LARGEST_ORDER) -> Matrices:
@@ -312,7 +336,8 @@ class FeedForwardMap:
         right = y.to(self.dtype) - rest
         if self.keeps_input:
             return right
-        return torch.linalg.lu_solve(*self.matrices().factors, right.flatten(1).mT).mT.unflatten(1, self.shape)
+        x: Tensor = torch.linalg.lu_solve(*self.matrices().factors, right.flatten(1).mT)
+        return x.mT.reshape(right.shape)
 
     @cached_property
     def keeps_input(self) -> bool:

@@ -54,7 +54,8 @@ class Matrices:
                 "the shortcut P is singular, so there is no equation in s alone; shift it to other slopes of the "
                 "activations first, e.g. matrices().shifted((alpha + beta) / 2)"
             )
-        return torch.linalg.lu_factor(self.P)
+        LU, pivots = torch.linalg.lu_factor(self.P)
+        return LU, pivots
 
     def equation(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return A (n, n) and c (rows, n) of s + Aψ(s) = c for outputs y (rows, d).
@@ -72,4 +73,5 @@ class Matrices:
         Raises:
             ValueError: if P is singular.
         """
-        return torch.linalg.lu_solve(*self.factors, (y - self.e - psi @ self.E.mT).mT).mT
+        x: Tensor = torch.linalg.lu_solve(*self.factors, (y - self.e - psi @ self.E.mT).mT).mT
+        return x

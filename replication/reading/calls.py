@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from replication.activations import Activation
 from replication.reading.affine_functions import (
     CANNOT_CERTIFY,
     DROPOUTS,
@@ -20,9 +21,9 @@ from replication.reading.affine_functions import (
 )
 from replication.reading.following import tensors_in
 from replication.reading.guest import UnreadableError
-from replication.reading.known_activations import Known, known_activation
+from replication.reading.known_activations import known_activation
 
-Recipe = tuple[Callable[..., Known], tuple[Tensor, ...]]  # how to make an activation from numbers
+Recipe = tuple[Callable[..., Activation], tuple[Tensor, ...]]  # how to make an activation from numbers
 Root = tuple[int, int]  # the name of a tensor: the call that made it, and which of those that it returned or changed
 SYMMETRIC = frozenset({"maximum", "minimum", "fmax", "fmin", "max", "min"})
 CHOOSING = frozenset({"where", "masked_fill"})
@@ -145,8 +146,9 @@ class Call:
                 return next(tensors) if isinstance(argument, Tensor) else argument
 
             copies = tree_map(replaced, list(args))
-            result = func(*copies, **tree_map(replaced, options))
-            return copies[0] if result is None else result
+            result: Tensor | None = func(*copies, **tree_map(replaced, options))
+            changed: Tensor = copies[0]
+            return changed if result is None else result
 
         numbers = [v for v in tree_leaves((args, options)) if isinstance(v, int | float) and not isinstance(v, bool)]
         return Node(function, tuple(value.root for value in self.followed), self.name, (*constants, *numbers))
@@ -163,7 +165,7 @@ class Call:
             options.pop("input", None)
         constants = [spread(self.name, tensor, found) for tensor in tensors_in((args[1:], options))]
 
-        def make(*numbers: Tensor) -> Known:
+        def make(*numbers: Tensor) -> Activation:
             tensors = iter(numbers)
             rest = [next(tensors) if isinstance(argument, Tensor) else argument for argument in args[1:]]
             named = {k: next(tensors) if isinstance(option, Tensor) else option for k, option in options.items()}

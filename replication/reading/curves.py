@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 import torch
 from torch import Tensor
 
+from replication.activations import Activation
 from replication.reading.calls import Node, Recipe, Root
 from replication.reading.guest import UnreadableError
 from replication.reading.known_activations import (
@@ -16,7 +17,6 @@ from replication.reading.known_activations import (
     COMPARISONS,
     JUMPING,
     WRITTEN_OUT,
-    Known,
     bent,
     exponential,
     scaled,
@@ -130,15 +130,15 @@ def candidates(right: Tensor, left: Tensor) -> list[Recipe]:
         (gelu, (total, apart(torch.special.ndtri(share)))),
     ]
     one = torch.ones_like(right)
-    for name, (function, _, _) in WRITTEN_OUT.items():
-        everywhere.append((named(name), (right / function(one), one)))
+    for name, activation in WRITTEN_OUT.items():
+        everywhere.append((named(name), (right / activation(one), one)))
     return everywhere
 
 
-def named(name: str) -> Callable[..., Known]:
+def named(name: str) -> Callable[..., Activation]:
     """Return the maker of multiples of one activation."""
 
-    def make(factor: Tensor, inner: Tensor) -> Known:
+    def make(factor: Tensor, inner: Tensor) -> Activation:
         return scaled(name, factor, inner)
 
     return make

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.checks import check_numbers
-from replication.maps.feed_forward import Activation, FeedForwardMap
+from replication.maps.feed_forward import ActivationLayer, FeedForwardMap
 from replication.reading.blocks import Block, Trace
 from replication.reading.graph import trace
 from replication.reading.guest import Guest, UnreadableError
@@ -57,6 +57,10 @@ def read(module: nn.Module, x: Tensor) -> FeedForwardMap:
         hold_against(feed_forward, guest, x, found)
     except RuntimeError as error:  # TorchScript's, say, under products
         raise UnreadableError(NOT_AFFINE) from error
+    except UnreadableError:
+        if feed_forward.dtype != x.dtype:
+            mapped(guest, x, x.dtype)  # which names a layer that computes in half precision where it can
+        raise
     return feed_forward
 
 
@@ -67,7 +71,7 @@ def evaluated(guest: Guest, x: Tensor) -> Tensor:
         UnreadableError: if it fails, draws random numbers or changes its state, with the layer that does if it shows.
     """
     try:
-        found = guest(x)
+        found: Tensor = guest(x)
     except ValueError as error:
         mapped(guest, x, x.dtype)
         raise UnreadableError(str(error)) from error
@@ -89,7 +93,7 @@ def mapped(guest: Guest, x: Tensor, dtype: torch.dtype) -> FeedForwardMap:
     if few.names != more.names:
         raise UnreadableError("it calls other functions of torch for other numbers of rows; write it for batches")
     layouts = layouts_of(program, few, more, random_rows(x, torch.tensor([1, torch.nan, 1], dtype=dtype)))
-    activations = tuple(activation_of(*pair, x.device) for pair in zip(more.blocks, layouts, strict=True))
+    activations = tuple(activation_layer(*pair) for pair in zip(more.blocks, layouts, strict=True))
     graph = Graph(program, more.names, more.blocks, layouts)
     outer = None if more.outer is None else activations[more.outer]
     return FeedForwardMap(guest, graph, activations, tuple(x.shape[1:]), dtype, x.device, more.eps, outer)
@@ -137,7 +141,7 @@ def reached(tensor: Tensor) -> bool:
     return bool(tensor[::2].isnan().any())
 
 
-def activation_of(block: Block, layout: Layout, device: torch.device) -> Activation:
+def activation_layer(block: Block, layout: Layout) -> ActivationLayer:
     """Return the activation of a block, for preactivations (rows, *shape).
 
     Raises:
@@ -147,7 +151,4 @@ def activation_of(block: Block, layout: Layout, device: torch.device) -> Activat
     rows = [layout.rows(number) for number in numbers]
     if any(not torch.equal(number, number[:1].expand_as(number)) for number in rows):
         raise UnreadableError(f"{block.place} stands in the way: it is another function for each row of a batch")
-    known = make(*(number[0] for number in rows))
-    bounds = (torch.as_tensor(bound, dtype=torch.float64) for bound in (known.alpha, known.beta))
-    alpha, beta = (bound.to(device) for bound in bounds)
-    return Activation(known.name, known.function, layout.shape, alpha, beta, block.place)
+    return ActivationLayer(make(*(number[0] for number in rows)), layout.shape, block.place)

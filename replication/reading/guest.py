@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from replication.parametrizations import exchanged_cache
 
@@ -62,10 +63,20 @@ class Guest:
         return y
 
     def differentiable(self, x: Tensor) -> Tensor:
-        """Return what the module makes of a copy of x, so that forward differentiation goes through it."""
-        with undisturbed(self.module):
+        """Return what the module makes of a copy of x, so that forward differentiation goes through it.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        with undisturbed(self.module), attention_by_products():
             state = {name: copied(tensor) for name, tensor in self.tensors()}
-            y: Tensor = functional_call(self.module, state, (x.clone(),))
+            try:
+                y: Tensor = functional_call(self.module, state, (x.clone(),))
+            except RuntimeError as error:
+                raise ValueError(
+                    "the module computes something that torch cannot differentiate forward, which newton_gmres needs; "
+                    "use anderson or banach, which only evaluate it"
+                ) from error
         return y
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -136,6 +147,18 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
         for tensor, numbers in tensors:
             if not same(tensor, numbers):
                 tensor.detach().copy_(numbers)
+
+
+@contextmanager
+def attention_by_products() -> Iterator[None]:
+    """Let attention be computed by products of matrices, since torch has no forward derivatives of its other ways."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def eagerly(module: nn.Module) -> Any:

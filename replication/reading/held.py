@@ -69,7 +69,7 @@ def beyond_bends(read: FeedForwardMap, x: Tensor) -> Tensor:
     unit = torch.zeros(len(chosen), read.n, dtype=read.dtype, device=x.device)
     unit[torch.arange(len(chosen)), chosen] = 1
     try:
-        slope = torch.func.vjp(lambda points: whole(read, points)[0], start)[1](unit)[0]
+        slope: Tensor = torch.func.vjp(lambda points: whole(read, points)[0], start)[1](unit)[0]
     except RuntimeError:  # where a module overwrites what its gradients need
         return x[:0]
     length = row_norm(slope)

@@ -14,16 +14,17 @@ from replication.maps import RectifierEquation
 from replication.networks.layerwise import NetworkCertificate
 from replication.operators import OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap
 from replication.reading.affine import Affine, Identity, Kernel, Linear, Matrix, by_channel, common
+from replication.reading.affine_functions import CANNOT_CERTIFY
 from replication.reading.following import Reading, follow
 from replication.reading.general import read
 from replication.reading.guest import Guest, UnreadableError
 from replication.rows import column, residual_scale, row_norm
-from replication.solvers import Solution, Solver, Status, get_solver
+from replication.solvers import Solution, Solver, Status
 from replication.solvers.newton_gmres import MapEquation
 from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units.causal import CausalConvUnit
 from replication.units.convolutional import StandardConvUnit
-from replication.units.feed_forward import FeedForwardUnit
+from replication.units.feed_forward import FeedForwardUnit, general_solver
 from replication.units.rectifier_unit import RectifierUnit
 from replication.units.residual import ResidualUnit
 
@@ -172,7 +173,7 @@ def invert(
     except UnreadableError as error:
         check_by_rows(guest, y, error)
         equation = MapEquation(guest.differentiable, y, guest)
-        return get_solver(solver, **options).solve(equation, resolve_tolerance(tolerance, y.dtype))
+        return general_solver(solver, **options).solve(equation, resolve_tolerance(tolerance, y.dtype))
     solution = unit.inverse(y, solver, tolerance, **options)
     if isinstance(unit, FeedForwardUnit):
         return solution
@@ -180,13 +181,28 @@ def invert(
 
 
 def check_by_rows(guest: Guest, y: Tensor, error: UnreadableError) -> None:
-    """Refuse a module that is no map of single rows to rows like them, with the reason why it was not read."""
-    whole = guest(y)
-    if not isinstance(whole, Tensor) or whole.shape != y.shape or whole.dtype != y.dtype:
+    """Refuse a module that is no map of single rows to rows like them.
+
+    Args:
+        guest: the module.
+        y: rows (batch, *shape).
+        error: why it was not read.
+    """
+    try:
+        whole, *alone = [guest(rows) for rows in (y, *y[:3].split(1))] if len(y) else [guest(y)]
+    except ValueError:
+        raise error from None
+    if not (like(whole, y) and all(like(row, y[:1]) for row in alone)):
         raise error
-    alone = torch.cat([guest(y[row : row + 1]) for row in range(min(len(y), 3))])
-    if not agree(whole[: len(alone)], alone):
-        raise error
+    if alone and not agree(whole[: len(alone)], torch.cat(alone)):
+        if not str(error).endswith(CANNOT_CERTIFY):
+            raise error
+        raise UnreadableError(f"{error}, and this one not, since each row that it returns depends on others") from error
+
+
+def like(found: object, y: Tensor) -> bool:
+    """Return whether what a module returns is a tensor like its input."""
+    return isinstance(found, Tensor) and found.shape == y.shape and found.dtype == y.dtype
 
 
 def judged(solution: Solution, guest: Guest, unit: RectifierUnit, y: Tensor, tolerance: float) -> Solution:

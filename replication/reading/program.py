@@ -147,7 +147,8 @@ class Layout:
         if self.per_row == 1:
             return tensor.movedim(self.dim, 0)
         sizes = (self.per_row, -1) if self.inner else (-1, self.per_row)
-        return tensor.unflatten(self.dim, sizes).movedim(self.dim + self.inner, 0)
+        apart: Tensor = tensor.unflatten(self.dim, sizes)
+        return apart.movedim(self.dim + self.inner, 0)
 
     def laid(self, rows: Tensor) -> Tensor:
         """Return (rows, *shape) in the places that they have."""

@@ -15,19 +15,22 @@ from replication.maps import MATRIX_LIMIT
 from replication.maps.feed_forward import FeedForwardMap
 from replication.parametrizations import without_graph
 from replication.rows import residual_scale, row_norm
-from replication.solvers import Solution, Solver, get_solver
+from replication.solvers import SOLVERS, Auto, Method, Solution, Solver, get_solver
+from replication.solvers.method import GeneralMethod
 from replication.solvers.newton_gmres import MapEquation
-from replication.solvers.solution import resolve_tolerance
+from replication.solvers.solution import name_of, resolve_tolerance
 from replication.units.implicit import ImplicitStep
 from replication.units.layer import Unit
 
 BOUNDED = 256  # inputs and preactivations up to which an inverse comes with an error bound
+GENERAL = [name for name, method in SOLVERS.items() if issubclass(method, GeneralMethod)]
 
 
 class FeedForwardUnit(Unit):
     """A module made of affine maps, element-wise activations and skip connections that keeps the shape.
 
-    Its parameters are the module's own; what it computes is read anew whenever it is asked for.
+    Its parameters are the module's own; what it computes is read anew whenever it is asked for, with the weights and in
+    the mode that it has then.
 
     Source: design of the package (no paper has it): s + Aφ(s) = c for branches of any depth.
 
@@ -45,6 +48,7 @@ class FeedForwardUnit(Unit):
 
     title = "feed-forward unit"
     differentiable = True
+    example: Tensor
 
     def __init__(
         self,
@@ -54,7 +58,10 @@ class FeedForwardUnit(Unit):
         evaluate: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
-        self.module, self.example, self.read, self.evaluate = module, example.detach().clone(), read, evaluate
+        self.module, self.read, self.evaluate = module, read, evaluate
+        with torch.inference_mode(False):
+            self.register_buffer("example", example.detach().clone(), persistent=False)  # so that it follows `to`
+        self.training = module.training
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -91,7 +98,7 @@ class FeedForwardUnit(Unit):
             ValueError: if y is not finite or has the wrong shape, the solver is made for other units, or the module
                 can no longer be read.
         """
-        method = get_solver(solver, **options)
+        method = general_solver(solver, **options)
         check_rows(y, like=self.example)
         if tuple(y.shape[1:]) != self.input_shape:
             shape = ", ".join(map(str, self.input_shape))
@@ -102,7 +109,7 @@ class FeedForwardUnit(Unit):
         return with_bound(solution, y, f)
 
     def implicit(self, value: Tensor, y: Tensor) -> Tensor:
-        residual = self.module(value) - y
+        residual = self.module(value.clone()) - y  # of a copy, since modules may overwrite their input
         f = self.feed_forward()
         x: Tensor = ImplicitStep.apply(
             residual, value, lambda v: -solve_adjoint(f, value, v), *self.module.parameters()
@@ -128,14 +135,30 @@ class FeedForwardUnit(Unit):
         return self.example.new_tensor(torch.inf if bound is None else bound.constant)
 
 
+def general_solver(solver: str | Solver, **options: object) -> Solver:
+    """Return a solver for any module, by its name or configured, as `get_solver`.
+
+    Raises:
+        ValueError: if it is made for other units.
+    """
+    method = get_solver(solver, **options)
+    if isinstance(method, Method) and not isinstance(method, GeneralMethod | Auto):
+        raise ValueError(
+            f"{name_of(method)} needs a unit with one ReLU layer, and the module is read as none; use one of "
+            f"{', '.join(GENERAL)}, which take every module, or auto"
+        )
+    return method
+
+
 def with_bound(solution: Solution, y: Tensor, f: FeedForwardMap) -> Solution:
     """Add error bounds to the solution of a small map that is diagonally stable."""
     if max(f.n, f.d) > BOUNDED:
         return solution
-    bound = LiftedMatrices(f).bound()
+    matrices = LiftedMatrices(f)
+    bound = matrices.bound()
     if bound is None:
         return solution
-    size = solution.residual * residual_scale(y)
+    size = solution.residual * residual_scale(y) + 2 * matrices.departure
     return solution.with_error_bound((bound.constant * size).nan_to_num(nan=torch.inf, posinf=torch.inf))
 
 
@@ -151,10 +174,11 @@ def solve_adjoint(f: FeedForwardMap, x: Tensor, v: Tensor) -> Tensor:
     else:
         accuracy = torch.full_like(row_norm(v), 4 * torch.finfo(f.dtype).eps)
         u, _ = gmres(lambda w, rows: f.jacobian_adjoint(x[rows], w), v.to(f.dtype), accuracy, 60, 20)
-    missing = row_norm(f.jacobian_adjoint(x, u) - v) / residual_scale(v)
+    missing: Tensor = row_norm(f.jacobian_adjoint(x, u) - v) / residual_scale(v)
     if torch.isfinite(v).all() and not (missing <= torch.finfo(v.dtype).eps ** 0.5).all():
         raise RuntimeError(
             "the gradient cannot be computed: the Jacobian of a row is singular or nearly so (its linear system is "
             f"solved to {float(missing.max()):.1e} only)"
         )
-    return u.to(v)
+    solved: Tensor = u.to(v)
+    return solved
