@@ -11,7 +11,7 @@ from replication.networks import (
     ReversibleNetwork,
     preset,
 )
-from replication.reading import as_unit, certify, invert
+from replication.reading import as_network, as_unit, certify, invert
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
 from replication.solvers import (
@@ -96,6 +96,7 @@ __all__ = [
     "Status",
     "Substitution",
     "Verdict",
+    "as_network",
     "as_unit",
     "certify",
     "directed_spanning_test",
