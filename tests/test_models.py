@@ -416,6 +416,29 @@ def test_what_is_in_the_way_is_named(name: str) -> None:
     assert_one_sentence(caught.value)
 
 
+def test_single_modules_that_change_the_shape_are_taken_too_and_models_within_modules() -> None:
+    wider, x = nn.Linear(3, 5).double(), random(4, 3)
+    assert certify(wider, x).verdict is Verdict.INVERTIBLE
+    assert loss_of_lengths(invert(wider, wider(x).detach()).value, x) < 1e-12
+    assert certify(nn.Linear(3, 3).double(), x).condition == "affine"
+    within = nn.Sequential(nn.Sequential(residual_block(), residual_block(seed=1)))
+    assert [layer.name for layer in certify(within, random(3, 4)).layers] == ["0.0", "0.1"]
+
+
+def test_a_matrix_that_was_computed_is_certified_with_its_errors() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, smallest: float) -> None:
+            super().__init__()
+            self.scale = torch.tensor([1.0, smallest])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ torch.tensor([[1.0, 1.0], [1.0, -1.0]])) * self.scale
+
+    x = random(3, 2).float()
+    assert certify(nn.Sequential(Scaled(1e-3), nn.Identity()), x).verdict is Verdict.INVERTIBLE
+    assert certify(nn.Sequential(Scaled(1e-8), nn.Identity()), x).verdict is Verdict.UNKNOWN
+
+
 def test_outputs_of_unknown_inputs_are_refused() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(8, 8)).double()
     x = random(3, 2, 2, 2)

@@ -139,12 +139,13 @@ def before_flattening(module: Any, shape: Shape) -> Shape:
     )
 
 
-SHAPES: tuple[tuple[Any, Callable[[Any, Shape], Shape]], ...] = (
-    (Layer, before_layer),
-    (nn.Linear, lambda module, shape: (*shape[:-1], module.in_features)),
+SHAPES: tuple[tuple[tuple[Any, ...], Callable[[Any, Shape], Shape]], ...] = (
+    ((Layer,), before_layer),
+    ((nn.Linear,), lambda module, shape: (*shape[:-1], module.in_features)),
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), before_convolution),
     ((nn.PixelUnshuffle, nn.PixelShuffle), before_shuffle),
     ((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), before_padding),
-    (nn.Flatten, before_flattening),
-    (nn.Unflatten, lambda module, shape: (torch.Size(shape).numel(),)),
+    ((nn.Flatten,), before_flattening),
+    ((nn.Unflatten,), lambda module, shape: (torch.Size(shape).numel(),)),
 )
+CHANGING = tuple(kind for kinds, _ in SHAPES[1:] for kind in kinds)  # modules that may change the shape

@@ -12,7 +12,7 @@ from replication.certificate import Certificate, Verdict, coincide
 from replication.checks import check_numbers, check_rows
 from replication.networks.layerwise import LayerwiseNetwork, NetworkCertificate, NetworkSolution, product_of
 from replication.reading import modules
-from replication.reading.chains import chain_of, shape_before
+from replication.reading.chains import CHANGING, chain_of, shape_before
 from replication.reading.guest import Guest, UnreadableError, unwrapped
 from replication.reading.held import random_rows
 from replication.reading.networks import as_network
@@ -44,6 +44,7 @@ def certify(module: nn.Module, x: Tensor) -> Certificate | NetworkCertificate:
     """
     if callable(getattr(module, "certificate", None)) or not isinstance(module, nn.Module):
         return modules.certify(module, x)
+    check_numbers(x=x)
     try:
         network = network_of(module, x)
     except UnreadableError as error:
@@ -55,21 +56,26 @@ def certify(module: nn.Module, x: Tensor) -> Certificate | NetworkCertificate:
 
 
 def network_of(model: nn.Module, x: Tensor) -> LayerwiseNetwork | None:
-    """Return a model as a network of at least two layers, or None if it is no chain.
+    """Return a chain, or what changes the shape, as a network; None if it is one stage that keeps the shape.
 
     Raises:
-        UnreadableError: if it is a chain of stages of which one cannot be read.
+        UnreadableError: if a stage cannot be read.
     """
-    if len(chain_of(unwrapped(model))) < 2:
+    if not chain_of(unwrapped(model)) and keeps_shape(model, x):
         return None
     network = as_network(model, x)
-    return network if len(network.hidden_layers) > 1 else None
+    return None if len(network.hidden_layers) == 1 and keeps_shape(model, x) else network
+
+
+def keeps_shape(model: nn.Module, x: Tensor) -> bool:
+    """Return whether what a model makes of x has the shape of x."""
+    y = Guest(model)(x)
+    return isinstance(y, Tensor) and y.shape == x.shape
 
 
 def whole_or_why(model: nn.Module, x: Tensor, error: UnreadableError) -> Certificate:
     """Certify a model whose stages are not all read as one module, or say why they are not if it changes the shape."""
-    y = Guest(model)(x)
-    if isinstance(y, Tensor) and y.shape == x.shape:
+    if keeps_shape(model, x):
         certificate = modules.certify(model, x)
         assert isinstance(certificate, Certificate)
         return certificate
@@ -125,7 +131,7 @@ def invert(
     guest, method = Guest(module), get_solver(solver, **options)
     if type(module) is LayerwiseNetwork:
         return module.inverse(y, method, tolerance)
-    if len(chain_of(guest.module)) < 2:
+    if not chain_of(guest.module) and not isinstance(guest.module, CHANGING):
         return modules.invert(module, y, method, tolerance)
     check_numbers(y=y)
     check_rows(y, like=next(module.parameters(), y))

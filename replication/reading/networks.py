@@ -111,7 +111,7 @@ class Reading:
         y = evaluated(name, module, x)
         try:
             if not isinstance(y, Tensor) or y.dtype != x.dtype or len(y) != len(x):
-                raise UnreadableError("does not return a tensor like its inputs, row by row")
+                raise UnreadableError("it does not return a tensor like its inputs, row by row")
             layer = layer_of(module, x, y)
         except UnreadableError as own:
             raise error or UnreadableError(told(name, module, own)) from own
@@ -132,11 +132,11 @@ def told(name: str, module: nn.Module, error: UnreadableError) -> str:
     kind, reason = type(module).__name__, str(error)
     if not name:
         return (
-            f"the model ({kind}) is not read as a chain of stages, nor as one: it {reason.removeprefix('it ')}; pass "
+            f"the model ({kind}) is not read as a chain of stages, nor as one: {reason}; pass "
             "nn.Sequential of its stages"
         )
     return (
-        f"stage {name!r} ({kind}) cannot be undone: it {reason.removeprefix('it ')}; pass until={name!r} to as_network "
+        f"stage {name!r} ({kind}) cannot be undone: {reason}; pass until={name!r} to as_network "
         "for what comes before it"
     )
 

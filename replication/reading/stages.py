@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from replication.certification.feed_forward import ROUNDING
 from replication.maps.feed_forward import LARGEST_ORDER
 from replication.reading.general import read
 from replication.reading.guest import UnreadableError, undisturbed
@@ -15,7 +16,7 @@ from replication.reading.modules import as_unit
 from replication.units import ConvRectifierUnit, FeedForwardUnit, Layer
 from replication.units.affine_layers import LeakyRectifier, LinearMap, Rearrangement
 
-LARGEST_MATRIX = 2**25  # numbers of a matrix that is formed
+LARGEST_MATRIX = 2**24  # numbers of a matrix that is formed
 CHUNK = 2**22  # numbers at once in a batch of unit vectors
 
 
@@ -34,7 +35,7 @@ def layer_of(module: nn.Module, x: Tensor, y: Tensor) -> Layer:
     shape, target = tuple(x.shape[1:]), tuple(y.shape[1:])
     lost = torch.Size(shape).numel() - torch.Size(target).numel()
     if lost > 0:
-        raise UnreadableError(f"takes inputs {shape} to outputs {target}, so {lost} dimensions are lost")
+        raise UnreadableError(f"it takes inputs {shape} to outputs {target}, so {lost} dimensions are lost")
     form = FORMS.get(type(module))
     hooked = module._forward_hooks or module._forward_pre_hooks
     layer = None if form is None or hooked else form(module, x, y)
@@ -100,19 +101,21 @@ def affine_layer(module: nn.Module, x: Tensor, y: Tensor) -> LinearMap:
     d, m = x[0].numel(), y[0].numel()
     if not fits(x, y):
         raise UnreadableError(
-            f"changes the shape by a matrix of {m} by {d}, and matrices are formed up to {LARGEST_ORDER} columns and "
-            f"{LARGEST_MATRIX} numbers"
+            f"it changes the shape by a matrix of {m} by {d}, and matrices are formed up to {LARGEST_ORDER} columns "
+            f"and {LARGEST_MATRIX} numbers"
         )
     f = read(Padded(module, tuple(x.shape[1:])), torch.nn.functional.pad(x.flatten(1), (0, m - d)))
     if f.n:
         names = ", ".join(map(repr, f.activations))
         raise UnreadableError(
-            f"changes the shape and is not affine ({names}); put its linear layers in stages of their own"
+            f"it changes the shape and is not affine ({names}); put its linear layers in stages of their own"
         )
     unit_vectors = torch.eye(d, m, dtype=f.dtype, device=f.device)
     columns = [f.P(part) for part in unit_vectors.split(max(1, CHUNK // m))]
     _, bias = f.affine(f.no_x(x[:1]), f.no_phi(x[:1]))
-    return LinearMap(torch.cat(columns).mT.to(x), bias[0].to(x), tuple(x.shape[1:]), tuple(y.shape[1:]))
+    layer = LinearMap(torch.cat(columns).mT.to(x), bias[0].to(x), tuple(x.shape[1:]), tuple(y.shape[1:]))
+    layer.doubt = ROUNDING + torch.finfo(x.dtype).eps
+    return layer
 
 
 Form = Callable[[Any, Tensor, Tensor], Layer | None]

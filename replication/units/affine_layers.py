@@ -30,6 +30,9 @@ class LinearMap(ClosedFormLayer):
         target: of one output, by default `shape` with m in place of n.
         dim: of one input, without the batch.
 
+    Attributes:
+        doubt: bound of the errors of W's entries relative to the largest, where it was computed; 0 where it is given.
+
     Raises:
         TypeError: if the weights are no tensors of one dtype, float32 or float64.
         ValueError: if they are not finite, or the shapes do not fit.
@@ -40,6 +43,7 @@ class LinearMap(ClosedFormLayer):
     """
 
     title = "linear map"
+    doubt = 0.0
 
     def __init__(
         self,
@@ -103,7 +107,8 @@ class LinearMap(ClosedFormLayer):
         """Return a lower bound of the smallest and an upper bound of the largest singular value."""
         if self.known is None or not torch.equal(self.known[0], self.weight):
             W = self.weight.detach().double()
-            values, margin = torch.linalg.svdvals(W), float(rounding_margin(W))
+            unsure = self.doubt * W.numel() ** 0.5 * float(W.abs().max())
+            values, margin = torch.linalg.svdvals(W), float(rounding_margin(W)) + unsure
             bounds = max(0.0, float(values[-1]) - margin), float(values[0]) + margin
             self.known = (self.weight.detach().clone(), *bounds)
         return self.known[1:]
