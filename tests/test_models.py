@@ -425,6 +425,19 @@ def test_single_modules_that_change_the_shape_are_taken_too_and_models_within_mo
     assert [layer.name for layer in certify(within, random(3, 4)).layers] == ["0.0", "0.1"]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_models_that_cannot_be_copied_say_what_to_do() -> None:
+    model, x = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), residual_block()).double(), random(3, 4)
+    y = model(x).detach()
+    with pytest.raises(ValueError, match="cannot be copied") as caught:
+        as_network(model, x)
+    assert_one_sentence(caught.value)
+    assert loss_of_lengths(invert(model, y).value, x) < 1e-6  # as one module
+    with torch.no_grad():
+        model(x)
+    assert loss_of_lengths(as_network(model, x).inverse(y).value, x) < 1e-10
+
+
 def test_a_matrix_that_was_computed_is_certified_with_its_errors() -> None:
     class Scaled(nn.Module):
         def __init__(self, smallest: float) -> None:

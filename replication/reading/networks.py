@@ -52,7 +52,7 @@ def as_network(model: nn.Module, x: Tensor, until: str | None = None) -> Layerwi
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise ValueError(f"a model is read on inputs (batch, *shape), not {tuple(x.shape)}")
     x = x if len(x) else x.new_zeros(1, *x.shape[1:])
-    kept = copy.deepcopy(unwrapped(model))
+    kept = copied(unwrapped(model))
     reading = Reading(until)
     reading.module("", kept, x)
     if until is not None and not reading.stopped:
@@ -61,6 +61,22 @@ def as_network(model: nn.Module, x: Tensor, until: str | None = None) -> Layerwi
     if not reading.stopped:
         hold_against(network, Guest(kept), x)
     return network
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a model.
+
+    Raises:
+        UnreadableError: if it has something that cannot be copied, such as weights that are the results of others.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # whatever its parts raise
+        said = " ".join(str(error).split())[:100]
+        raise UnreadableError(
+            f"the model cannot be copied ({said}); use parametrizations in place of hooks, or evaluate it once under "
+            "torch.no_grad()"
+        ) from error
 
 
 @dataclass
