@@ -12,7 +12,7 @@ from replication.networks import (
     preset,
 )
 from replication.penalties import monotone_defect, monotone_penalty
-from replication.reading import as_unit, certify, invert
+from replication.reading import as_network, as_unit, certify, invert
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
 from replication.solvers import (
@@ -101,6 +101,7 @@ __all__ = [
     "Status",
     "Substitution",
     "Verdict",
+    "as_network",
     "as_unit",
     "certify",
     "directed_spanning_test",

@@ -71,3 +71,18 @@ def ratio_of_squares(above: list[int], below: list[int]) -> float | Fraction:
     """Return Σa²/Σb², infinite where the latter is 0."""
     square = sum(number * number for number in below)
     return Fraction(sum(number * number for number in above), square) if square else math.inf
+
+
+def rank(matrix: Tensor) -> int:
+    """Return the rank of a matrix (m, n), by elimination without fractions (Bareiss, Math. Comp. 22 (1968) 565–578)."""
+    places = binary_places(matrix)
+    rows, found, last = [integers(row, places) for row in matrix], 0, 1
+    for column in range(matrix.shape[1]):
+        pivot = next((row for row in rows if row[column]), None)
+        if pivot is not None:
+            rest = (row for row in rows if row is not pivot)
+            rows = [
+                [(a * pivot[column] - b * row[column]) // last for a, b in zip(row, pivot, strict=True)] for row in rest
+            ]
+            found, last = found + 1, pivot[column]
+    return found

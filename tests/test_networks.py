@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from builders import small_network
+from builders import folding, small_network, unit_of_norm
 
 from replication import (
     HamiltonianBlock,
@@ -79,6 +79,28 @@ def test_one_layer_without_a_certificate_is_named() -> None:
     index = next(i for i, layer in enumerate(net.hidden_layers) if layer is net.units[1])
     net.hidden_layers[index] = loud
     assert net.certificate().reason == f"Not all hidden layers are certified: {index} (standard unit: unknown)."
+
+
+def test_two_inputs_that_collide_in_a_layer_are_taken_back_to_the_network() -> None:
+    net = LayerwiseNetwork(unit_of_norm(4, 1, 0.5, seed=0), folding(), unit_of_norm(4, 1, 0.5, seed=1))
+    certificate = net.certificate()
+    assert certificate.verdict is Verdict.NOT_INVERTIBLE
+    assert certificate.reason.startswith("Layer 1 residual unit takes two of its inputs to one output")
+    x1, x2 = certificate.witness
+    inner = [net.layer(0)(x[None]) for x in (x1, x2)]
+    for x, y in zip(inner, certificate.layers[1].certificate.witness, strict=True):
+        torch.testing.assert_close(x[0].detach(), y)
+    torch.testing.assert_close(net(x1[None]), net(x2[None]), rtol=0, atol=1e-12)
+    assert (x1 - x2).abs() > 0.1
+    assert LayerwiseNetwork(folding(), folding()).certificate().verdict is Verdict.NOT_INVERTIBLE
+
+
+def test_names_of_layers_are_those_of_the_certificate() -> None:
+    net = LayerwiseNetwork(Flip(), MonotoneConvUnit(1, 2, image_size=(4, 4)), names=("turn", "a.very.long.name"))
+    assert [layer.name for layer in net.certificate().layers] == ["turn", "a.very.long.name"]
+    lines = str(net.certificate()).splitlines()
+    assert lines[2].startswith("a.very.long.name monotone unit  invertible")
+    assert len({len(line) for line in lines}) == 1
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-6])

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from replication.certificate import Certificate, Verdict
+from replication.certificate import Certificate, Verdict, coincide
 from replication.checks import check_precision, check_rows, check_tensor, neither
 from replication.parametrizations import without_graph
 from replication.rows import column, residual_scale, row_norm
@@ -41,19 +41,39 @@ class LayerCertificate:
         title: its kind.
         certificate: its verdict with the evidence; the condition is "formula" for layers in closed form.
         inverse_lipschitz: upper bound of the Lipschitz constant of its inverse, infinite where none is known.
+        name: by which the user's model knows it, if it was read off one.
     """
 
     index: int
     title: str
     certificate: Certificate
     inverse_lipschitz: float
+    name: str = ""
 
     __bool__ = neither("layer.certificate.verdict is Verdict.INVERTIBLE")
+
+    @property
+    def label(self) -> str:
+        """Its name, or its index, and its title."""
+        return f"{self.name or self.index} {self.title}"
+
+
+def product_of(constants: Sequence[float]) -> float:
+    """Return the product of constants ≥ 0 that may under- or overflow on the way, infinite if one is."""
+    if not all(map(math.isfinite, constants)):
+        return math.inf
+    product = math.prod(Fraction(max(constant, sys.float_info.min)) for constant in constants)
+    return float(product) if product <= sys.float_info.max else math.inf
 
 
 @dataclass(frozen=True)
 class NetworkCertificate:
     """The certificates of all hidden layers; printed, a table.
+
+    Attributes:
+        layers: in forward order.
+        witness: two inputs (*shape) of the network with the same output, as for `Certificate`, where a layer folds and
+            those before it can be undone; None otherwise.
 
     >>> from replication import MonotoneConvUnit
     >>> certificate = LayerwiseNetwork(*(MonotoneConvUnit(1, 2, image_size=(4, 4)) for _ in range(2))).certificate()
@@ -62,45 +82,58 @@ class NetworkCertificate:
     """
 
     layers: tuple[LayerCertificate, ...]
+    witness: tuple[Tensor, Tensor] | None = None
 
     __bool__ = neither("certificate.verdict is Verdict.INVERTIBLE")
 
     @property
     def verdict(self) -> Verdict:
-        """Invertible if every hidden layer is.
+        """Invertible if every hidden layer is; not invertible if there are two inputs with the same output.
 
         Otherwise unknown: inputs that collide in one layer need not be reached by the layers before it.
         """
-        certified = all(layer.certificate.verdict is Verdict.INVERTIBLE for layer in self.layers)
-        return Verdict.INVERTIBLE if certified else Verdict.UNKNOWN
+        if self.witness is not None:
+            return Verdict.NOT_INVERTIBLE
+        return Verdict.UNKNOWN if self.open_layers else Verdict.INVERTIBLE
+
+    @property
+    def open_layers(self) -> list[LayerCertificate]:
+        """The layers that are not proved to be invertible, in forward order."""
+        return [layer for layer in self.layers if layer.certificate.verdict is not Verdict.INVERTIBLE]
 
     @property
     def reason(self) -> str:
         """One sentence, which names the layers that are not certified."""
-        open_layers = [layer for layer in self.layers if layer.certificate.verdict is not Verdict.INVERTIBLE]
-        if not open_layers:
+        if self.witness is not None:
+            return plain(
+                f"Layer {self.open_layers[0].label} takes two of its inputs to one output, and two inputs of the "
+                "network reach them."
+            )
+        if not self.open_layers:
             return f"All {len(self.layers)} hidden layers are invertible."
-        named = ", ".join(f"{layer.index} ({layer.title}: {layer.certificate.verdict.value})" for layer in open_layers)
+        named = ", ".join(
+            f"{layer.name or layer.index} ({layer.title}: {layer.certificate.verdict.value})"
+            for layer in self.open_layers
+        )
         return plain(f"Not all hidden layers are certified: {named}.")
 
     @property
     def inverse_lipschitz(self) -> float:
         """Upper bound of the Lipschitz constant of the whole inverse."""
-        constants = [max(layer.inverse_lipschitz, sys.float_info.min) for layer in self.layers]
-        if not all(map(math.isfinite, constants)):
-            return math.inf
-        product = math.prod(map(Fraction, constants))  # whose factors may under- or overflow on the way
-        return float(product) if product <= sys.float_info.max else math.inf
+        return product_of([layer.inverse_lipschitz for layer in self.layers])
 
     def __str__(self) -> str:
-        lines = [f"{'layer':<24}{'verdict':<16}{'condition':<12}{'inverse Lipschitz <=':>20}"]
+        width = max([22, *(len(layer.label) for layer in self.layers)]) + 2
+        lines = [f"{'layer':<{width}}{'verdict':<16}{'condition':<20}{'inverse Lipschitz <=':>20}"]
         for layer in self.layers:
             certificate = layer.certificate
             lines.append(
-                f"{f'{layer.index} {layer.title}':<24}{certificate.verdict.value:<16}"
-                f"{certificate.condition or '-':<12}{layer.inverse_lipschitz:>20.4g}"
+                f"{layer.label:<{width}}{certificate.verdict.value:<16}"
+                f"{certificate.condition or '-':<20}{layer.inverse_lipschitz:>20.4g}"
             )
-        lines.append(f"{'network':<24}{self.verdict.value:<16}{'':<12}{self.inverse_lipschitz:>20.4g}")
+        lines.append(f"{'network':<{width}}{self.verdict.value:<16}{'':<20}{self.inverse_lipschitz:>20.4g}")
+        if self.witness is not None:
+            lines.append(self.reason)
         return plain("\n".join(lines))
 
 
@@ -128,6 +161,7 @@ class LayerwiseNetwork(nn.Module):
 
     Args:
         layers: in forward order.
+        names: of the layers, by which certificates show them; by default they are numbered.
 
     >>> from replication import MonotoneConvUnit
     >>> network = LayerwiseNetwork(MonotoneConvUnit(1, 2), MonotoneConvUnit(1, 3)).double()
@@ -136,8 +170,11 @@ class LayerwiseNetwork(nn.Module):
     True
     """
 
-    def __init__(self, *layers: Layer) -> None:
+    names: Sequence[str] = ()
+
+    def __init__(self, *layers: Layer, names: Sequence[str] = ()) -> None:
         super().__init__()
+        self.names = tuple(names)
         self.hidden_layers = nn.ModuleList(layers)
 
     def layer(self, index: int) -> Layer:
@@ -259,6 +296,24 @@ class LayerwiseNetwork(nn.Module):
         rows = []
         for index in range(len(self.hidden_layers)):
             layer = self.layer(index)
-            constant = float(layer.inverse_lipschitz())
-            rows.append(LayerCertificate(index, layer.title, layer.certificate(), constant))
-        return NetworkCertificate(tuple(rows))
+            constant, name = float(layer.inverse_lipschitz()), self.names[index] if self.names else ""
+            rows.append(LayerCertificate(index, layer.title, layer.certificate(), constant, name))
+        certificate = NetworkCertificate(tuple(rows))
+        return replace(certificate, witness=self.witness(certificate))
+
+    def witness(self, certificate: NetworkCertificate) -> tuple[Tensor, Tensor] | None:
+        """Return two inputs (*shape) with the same output, by those of the first layer that folds.
+
+        They are taken back through the layers before it where these are invertible; None if there is no such layer, or
+        if what comes back does not collide in the whole network.
+        """
+        first = next(iter(certificate.open_layers), None)
+        if first is None or first.certificate.witness is None:
+            return None
+        pair = torch.stack(first.certificate.witness)
+        for index in reversed(range(first.index)):
+            pair = self.layer(index).inverse(pair, tolerance=16 * torch.finfo(pair.dtype).eps).value
+            if not torch.isfinite(pair).all():
+                return None
+        x1, x2 = pair
+        return (x1, x2) if coincide(self.features(x1[None]), self.features(x2[None]), x1, x2) else None

@@ -82,6 +82,13 @@ class ClosedFormLayer(Layer):
         return x.new_zeros(len(x))
 
 
+def check_shape(x: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse what is no batch of rows of a shape."""
+    if tuple(x.shape[1:]) != shape:
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"the layer takes inputs (batch, {expected}), not of shape {tuple(x.shape)}")
+
+
 class ZeroChannels(ClosedFormLayer):
     """Append channels of zeros: injective, undone by dropping them.
 
@@ -170,18 +177,12 @@ class Affine(ClosedFormLayer):
         return tuple(self.shift.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.check_shape(x)
+        check_shape(x, self.input_shape)
         return x * self.log_scale.exp() + self.shift
 
     def undo(self, y: Tensor) -> Tensor:
-        self.check_shape(y)
+        check_shape(y, self.input_shape)
         return (y - self.shift) * (-self.log_scale).exp()
-
-    def check_shape(self, x: Tensor) -> None:
-        """Refuse what is no batch of the layer's shape."""
-        if tuple(x.shape[1:]) != self.input_shape:
-            shape = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"the layer takes inputs (batch, {shape}), not of shape {tuple(x.shape)}")
 
     def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         return (-self.log_scale.detach()).exp().max()
