@@ -88,8 +88,8 @@ def test_stable_matrices_are_those_that_are_found_one_by_one(name: str) -> None:
     M, error = sweep.matrices
     everywhere = torch.ones(5, 15, dtype=torch.bool)
     expected = [[diagonally_stable(M[i, j], error[i, j]).sign == POSITIVE for j in range(15)] for i in range(5)]
-    assert sweep.stable(everywhere).tolist() == expected
-    assert conditions(sweep)["diagonal_stability"].tolist() == expected  # that stable matrices are P-matrices
+    assert sweep.stable(~everywhere, everywhere).tolist() == expected
+    assert conditions(sweep)["diagonal_stability"].tolist() == expected  # between the monotone ones and the P-matrices
 
 
 def test_the_table_has_a_row_for_each_branch_order_gamma_and_quantity(table: pd.DataFrame) -> None:

@@ -102,8 +102,8 @@ class BranchKind:
     def draw(self, cases: int, n: int, generator: torch.Generator) -> Branches:
         """Draw maps of d = n inputs and n preactivations in layers of about one width: normal weights and biases.
 
-        Each layer's weights are scaled so that its block of A has norm 1: with one layer W₁W₂, with more of them W₁W_{L+1}
-        and each one between. So ‖A‖ = 1, and the norm of no diagonal scaling of A is less.
+        Weights are scaled so that each block of A has norm 1: W₁W_{L+1}, and every one between. So ‖A‖ = 1, which no
+        scaling of whole layers makes less.
 
         Args:
             cases: how many.

@@ -20,6 +20,7 @@ CONDITIONS = {  # in the order of drawing, each with its line
     "p_matrix": (Method("corner determinants of one sign: M is a P-matrix", COLOURS["p_matrix"]), "-."),
 }
 STABLE = "diagonal_stability"
+MANY = 100  # cases from which an interval is narrow
 STABLE_LINES = ("-", "--", ":", "-.")  # by order, the smallest first
 
 
@@ -45,7 +46,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             axis.set_xlabel("γ = ‖A‖")
         for axis in axes[:, 0]:
             axis.set_ylabel("cases (%)")
-        legend_below(figure, *axes.flat[0].get_legend_handles_labels(), most=2)
+        legend_below(figure, *axes.flat[0].get_legend_handles_labels())
         caption(figure, title(table))
     return figure
 
@@ -66,7 +67,7 @@ def draw_panel(axis: Axes, table: pd.DataFrame, marks: Mapping[str, Method], sta
     """Draw one kind of branch: a line with its interval for each quantity, and the range where ‖A‖ < 1."""
     low, high, orders = table["gamma"].min(), table["gamma"].max(), sorted(table["n"].unique())
     axis.axvspan(low, max(low, min(1, high)), color="#F0F0F0", lw=0)
-    axis.text(min(0.96, high), 4, "‖A‖ < 1", ha="right", va="bottom", fontsize=7.5, color="#777777", clip_on=True)
+    axis.text(low * 1.04, 4, "‖A‖ < 1", ha="left", va="bottom", fontsize=7.5, color="#777777", clip_on=True)
     smallest = table[table["n"] == orders[0]]
     for quantity, mark in marks.items():
         draw_line(axis, smallest[smallest["quantity"] == quantity], mark, "-", mark.label)
@@ -83,6 +84,7 @@ def draw_panel(axis: Axes, table: pd.DataFrame, marks: Mapping[str, Method], sta
 
 
 def draw_line(axis: Axes, part: pd.DataFrame, mark: Method, line: str, label: str) -> None:
-    """Draw one quantity with its interval."""
-    axis.fill_between(part["gamma"], part["ci_low"], part["ci_high"], color=mark.colour, alpha=0.15, lw=0)
+    """Draw one quantity with its interval, the fainter the fewer cases there are."""
+    alpha = 0.2 if part["cases"].max() >= MANY else 0.08
+    axis.fill_between(part["gamma"], part["ci_low"], part["ci_high"], color=mark.colour, alpha=alpha, lw=0)
     axis.plot(part["gamma"], part["percent"], line, color=mark.colour, label=label)

@@ -123,20 +123,26 @@ class SlopeSweep:
         """
         return float(self.phi.lower) * float(self.phi.upper) <= 0
 
-    def stable(self, possible: Tensor) -> Tensor:
-        """Return where M is proved to be diagonally stable (values, cases), of the matrices that may be."""
-        held = torch.zeros_like(possible)
+    def stable(self, certain: Tensor, possible: Tensor) -> Tensor:
+        """Return where M is proved to be diagonally stable (values, cases).
+
+        Args:
+            certain: where it is, as monotone matrices are with Λ = I; nested in γ if Λ is.
+            possible: where it may be, since it is a P-matrix; likewise.
+        """
+        held = certain.clone()
         M, error = self.matrices
         for case in range(len(self.A)):
 
             def fails(index: int, case: int = case) -> bool:
                 return diagonally_stable(M[index, case], error[index, case]).sign != POSITIVE
 
-            candidates = possible[:, case].nonzero().squeeze(1).tolist()
             if self.nested:  # the first that fails ends it
-                held[: bisect_left(range(max(candidates, default=-1) + 1), True, key=fails), case] = True
+                first, end = int(certain[:, case].sum()), int(possible[:, case].sum())
+                held[: bisect_left(range(end), True, lo=first, key=fails), case] = True
             else:
-                held[candidates, case] = torch.tensor([not fails(index) for index in candidates], dtype=torch.bool)
+                for index in (possible & ~certain)[:, case].nonzero().flatten().tolist():
+                    held[index, case] = not fails(index)
         return held
 
 
@@ -152,7 +158,7 @@ def conditions(sweep: SlopeSweep) -> dict[str, Tensor]:
     }
     truth = {"p_matrix": is_p_matrix(off, error)} if sweep.n <= P_MATRIX_LIMIT else {}
     possible = truth.get("p_matrix", torch.ones_like(held["monotone"]))  # for stable matrices are P-matrices
-    return held | {"diagonal_stability": sweep.stable(possible)} | truth
+    return held | {"diagonal_stability": sweep.stable(held["monotone"], possible)} | truth
 
 
 @torch.no_grad()
