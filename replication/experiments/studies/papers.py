@@ -343,7 +343,7 @@ CLAIMS = (
     ),
     Claim(
         "ours-newton", "ours, not a paper's",
-        "Newton's method with GMRES brings back as many branches as have P-matrices, and the fixed point does not.",
+        "Newton's method with GMRES brings back as many branches as have P-matrices, and more than the fixed point.",
         (
             Check("fig9", "recovered by Newton with GMRES less P-matrices, order 10, least of all branches and γ",
                   lambda t: branch_excess(t, "newton_gmres", "p_matrix").min(),
