@@ -67,6 +67,9 @@ def edit(folder: Path, name: str, column: str, value: object, rows: str = "index
         ("D-below", "figD2", "percent", 100.0, "n == 5000 and expansivity > 3"),
         ("D-above", "figD1", "percent", 0.0, "n == 100 and quantity == 'union_bound'"),
         ("D-constant", "figD4", "smallest_ratio", 0.1, "layer == 'orthogonal_frame' and case == 0"),
+        ("ours-sound", "fig9", "percent", 0.0, "quantity == 'p_matrix' and gamma < 0.6"),
+        ("ours-stable", "fig9", "percent", 50.0, "quantity == 'diagonal_stability' and gamma < 0.6"),
+        ("ours-newton", "fig9", "percent", 50.0, "quantity == 'newton_gmres' and gamma < 0.6"),
         ("D-digits", "figD3", "output_distance", 0.5, "layer == 'gaussian' and image == 'other'"),
     ],
 )

@@ -129,6 +129,7 @@ def test_families_of_table1_are_those_of_the_unit_group() -> None:
         ("fig2", "seed=-1", "seed must be a whole number of at least 0, not -1"),
         ("fig5", "trainer.max_epochs=abc", "trainer.max_epochs must be a whole number of at least 1, not 'abc'"),
         ("fig7", "extent=true", "extent must be a finite number above 0, not True"),
+        ("fig9", "study.orders=10", "study.orders must be a list that is not empty"),
         ("figB1", "sweep.blocks.0.size=0", "sweep.blocks.size must be a whole number of at least 1, not 0"),
         ("figB2", "study.images=[]", "study.images must be a list that is not empty"),
         ("figC1", "biases.hamiltonian.step=nan", "hamiltonian.step must be a finite number above 0, not nan"),

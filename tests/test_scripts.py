@@ -52,10 +52,11 @@ def test_the_scripts_on_random_units_write_their_results(tmp_path: Path) -> None
     ]
     blocks = ["sweep.cases=4", "sweep.gamma.values=2"]
     inverses = ["study.sizes=[4,6]", "study.images=[2,1]", "study.scales=[0.5,2.0]", "study.repetitions=1"]
+    branches = ["study.orders=[[4,5]]", "study.solved_order=4", "study.gamma.values=3"]
     flows = ["study.epochs=1", "study.seeds=[0]", "study.samples=5"]
     for script, small in (
-        ("fig6", SMALL), ("fig7", ["points=7"]), ("bench_solvers", bench), ("figB1", blocks), ("figB2", inverses),
-        ("figB4", flows),
+        ("fig6", SMALL), ("fig7", ["points=7"]), ("fig9", branches), ("bench_solvers", bench), ("figB1", blocks),
+        ("figB2", inverses), ("figB4", flows),
     ):  # fmt: skip
         done = run(script, *small, folder=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -23,7 +23,13 @@ from replication.experiments.pipeline import usual_seconds
 from replication.experiments.places import FIGURES, ROOT
 from replication.experiments.plots.style import RAISED
 from replication.experiments.studies.claims import judge_all, short_table, summary_table
-from replication.experiments.studies.measures import constant_ratio, least_excess, sweep_percent, tap_disagreements
+from replication.experiments.studies.measures import (
+    branch_excess,
+    constant_ratio,
+    least_excess,
+    sweep_percent,
+    tap_disagreements,
+)
 from replication.experiments.studies.memory import slope
 from replication.experiments.studies.papers import CLAIMS, PAPERS
 from replication.maps.rectifier import MATRIX_LIMIT
@@ -38,7 +44,7 @@ LIMITS = {  # of the code, by the names that pages use
     "p_matrix": P_MATRIX_LIMIT, "matrix": MATRIX_LIMIT, "factorized": math.isqrt(MATRIX_NUMBERS),
     "large_norm": f"{LARGE_NORM:.0f}", "spanning": EXACT_LIMIT, "program": MILP_LIMIT,
 }  # fmt: skip
-MEASURES = (slope, constant_ratio, tap_disagreements, sweep_percent, least_excess)
+MEASURES = (slope, constant_ratio, tap_disagreements, sweep_percent, least_excess, branch_excess)
 
 
 def form(value: float, spec: str) -> str:

@@ -97,7 +97,7 @@ class Claim:
     """What a paper claims.
 
     Attributes:
-        name: unique, the paper's letter first.
+        name: unique, the paper's letter first, or "ours".
         source: where the paper says so, or how it is known.
         text: the claim in a sentence.
         checks: what speaks to it, the most telling one first; none where nothing here does.
@@ -116,8 +116,8 @@ class Claim:
 
     @property
     def paper(self) -> str:
-        """The paper's letter."""
-        return self.name[0]
+        """The paper's letter, or "ours"."""
+        return self.name.partition("-")[0]
 
 
 def verdict(deviations: Sequence[float], tolerances: Iterable[float]) -> Verdict:

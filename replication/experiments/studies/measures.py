@@ -85,3 +85,14 @@ def constant_ratio(table: pd.DataFrame) -> float:
     """Return the smallest ratio ‖f(x) − f(x′)‖/‖x − x′‖ seen over any injective layer, in units of its σ."""
     injective = table[table["sigma_lower"] > 0]
     return float((injective["smallest_ratio"] / injective["sigma_lower"]).min())
+
+
+def branch_excess(table: pd.DataFrame, of: str, over: str) -> pd.Series:
+    """Return by how many percent one quantity of random branches exceeds another, by branch, order and γ."""
+    wide = table.pivot(index=["branch", "n", "gamma"], columns="quantity", values="percent")
+    return (wide[of] - wide[over]).dropna()
+
+
+def least_branch_excess(table: pd.DataFrame, over: str) -> float:
+    """Return by how many percent the share of P-matrices exceeds that of a condition at least."""
+    return float(branch_excess(table, "p_matrix", over).min())

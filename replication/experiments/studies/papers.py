@@ -1,4 +1,4 @@
-"""What the papers claim: one entry for each claim, as far as their abstracts, captions and recalled facts go.
+"""What the papers claim, as far as their abstracts, captions and recalled facts go, and what is claimed beyond them.
 
 A new claim is one more `Claim` in CLAIMS; its measures take the table of the figure that the check names.
 """
@@ -10,12 +10,14 @@ from functools import partial
 from replication.experiments.studies.claims import Check, Claim, Rule
 from replication.experiments.studies.measures import (
     accuracy_lead,
+    branch_excess,
     causal_error,
     certified_percent,
     constant_ratio,
     crossing,
     ensembles_led,
     image_errors,
+    least_branch_excess,
     least_excess,
     mean_accuracy,
     padding_lead,
@@ -31,8 +33,10 @@ PAPERS = {  # the papers by letter, and what is ours
     "C": "Chang, Meng, Haber, Ruthotto, Begert, Holtham: Reversible architectures for arbitrarily deep residual neural "
     "networks (2018)",
     "D": "Puthawala, Kothari, Lassas, Dokmanić, de Hoop: Globally injective ReLU networks (2022)",
+    "ours": "Any residual map: no paper has it",
     "speed": "How fast the inverses are",
 }
+OURS = ("fig9",)
 
 INTERVAL = "a Wilson interval of 95 % for 500 cases reaches 0.8 % from 0 or 100 %"
 RECOVERED = "the definition of a recovered image: a relative error of at most 10⁻⁶"
@@ -40,11 +44,13 @@ COUNT = "a number that the caption fixes"
 
 
 def paper_of(figure: str) -> str:
-    """Return the letter of the paper that a figure belongs to, by its name.
+    """Return the letter of the paper that a figure belongs to, by its name, or that it is ours.
 
-    >>> [paper_of(name) for name in ("fig1", "table1", "figB2", "tableC", "bench_solvers")]
-    ['A', 'A', 'B', 'C', 'speed']
+    >>> [paper_of(name) for name in ("fig1", "table1", "figB2", "tableC", "fig9", "bench_solvers")]
+    ['A', 'A', 'B', 'C', 'ours', 'speed']
     """
+    if figure in OURS:
+        return "ours"
     if figure.startswith("bench"):
         return "speed"
     letter = figure.removeprefix("fig").removeprefix("table")[:1]
@@ -311,5 +317,41 @@ CLAIMS = (
     Claim(
         "D-projections", "recalled", "Generic projections to 2n + 1 dimensions keep networks injective end to end.",
         untested="no table: sampled pairs in tests/test_injective.py find no collision, which proves nothing",
+    ),
+    Claim(
+        "ours-sound", "ours, not a paper's", "No condition certifies a branch that is no P-matrix in its slopes.",
+        tuple(
+            Check("fig9", f"P-matrices less those that are {words}, order 10, least of all branches and γ",
+                  partial(least_branch_excess, over=condition),
+                  Rule.AT_LEAST, 0, 0, "a proof allows no exception", " %")
+            for condition, words in (("lipschitz", "Lipschitz"), ("monotone", "monotone"), ("h_matrix", "H-matrices"))
+        ),
+        ("A3", "A17"),
+    ),
+    Claim(
+        "ours-stable", "ours, not a paper's",
+        "Diagonal stability certifies nearly every branch of order 10 that has a P-matrix, at any depth.",
+        (
+            Check("fig9", "P-matrices less diagonally stable ones, most of all branches and γ",
+                  lambda t: branch_excess(t, "p_matrix", "diagonal_stability").max(),
+                  Rule.AT_MOST, 0, 10, "one case in ten is what “nearly” leaves", " %"),
+            Check("fig9", "diagonally stable cases less monotone ones, most, least of all branches",
+                  lambda t: branch_excess(t, "diagonal_stability", "monotone").groupby("branch").max().min(),
+                  Rule.AT_LEAST, 20, 0, "a lead that no interval explains", " %"),
+        ),
+        ("A3", "A17"),
+    ),
+    Claim(
+        "ours-newton", "ours, not a paper's",
+        "Newton's method with GMRES brings back as many branches as have P-matrices, and more than the fixed point.",
+        (
+            Check("fig9", "recovered by Newton with GMRES less P-matrices, order 10, least of all branches and γ",
+                  lambda t: branch_excess(t, "newton_gmres", "p_matrix").min(),
+                  Rule.AT_LEAST, 0, 0.8, INTERVAL, " %"),
+            Check("fig9", "recovered by Newton with GMRES less by the fixed point, most, least of all branches",
+                  lambda t: branch_excess(t, "newton_gmres", "existing").groupby("branch").max().min(),
+                  Rule.AT_LEAST, 20, 0, "a lead that no interval explains", " %"),
+        ),
+        ("A3", "A4", "A17"),
     ),
 )  # fmt: skip
