@@ -64,7 +64,8 @@ def monotone_defect(
     with torch.no_grad():  # what rounding may have taken from the entries, where terms of like size cancel
         sizes = composed(W1.abs(), W3.abs()).norm() / theta + theta * middle.norm()
         rounding = ROUNDING * (W1[0].numel() + 4) * torch.finfo(W2.dtype).eps * size * sizes
-    return (norm + rounding) / 2
+    bound: Tensor = (norm + rounding) / 2
+    return bound
 
 
 def monotone_penalty(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from replication.maps.feed_forward import Activation, FeedForwardMap
+from replication.activations import activation_of
+from replication.maps.feed_forward import ActivationLayer, FeedForwardMap
 from replication.maps.rectifier import MATRIX_LIMIT
 from replication.operators import Product, Weighted
 from replication.rows import row_norm
@@ -55,9 +56,8 @@ class DeepMap:
     def feed_forward(self) -> FeedForwardMap:
         """Return the same map in the form that all branches of affine maps and activations have."""
         like = self.W1.weight
-        zero, one = (torch.tensor(bound, dtype=torch.float64, device=like.device) for bound in (0.0, 1.0))
         shapes = (self.W1.codomain, self.W3.domain)
-        activations = tuple(Activation("relu", torch.relu, shape, zero, one) for shape in shapes)
+        activations = tuple(ActivationLayer(activation_of("relu"), shape) for shape in shapes)
         eps = torch.finfo(like.dtype).eps
         return FeedForwardMap(self, self, activations, self.W1.domain, like.dtype, like.device, eps)
 
