@@ -140,6 +140,15 @@ def test_a_stage_computes_what_the_module_does_and_brings_it_back(name: str) -> 
     assert network.certificate().verdict is Verdict.INVERTIBLE
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_no_rows_are_no_work_for_a_stage(name: str) -> None:
+    module, x = stage(name)
+    network = as_network(module, x)
+    solution = network.inverse(network.features(x[:0].clone()).detach())
+    assert solution.value.shape == (0, *x.shape[1:])
+    assert solution.codes.shape == (0,)
+
+
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "layer of this package"])
 def test_the_constant_of_a_stage_bounds_the_singular_values_of_its_jacobian(name: str) -> None:
     module, x = stage(name)
@@ -450,6 +459,19 @@ def test_a_matrix_that_was_computed_is_certified_with_its_errors() -> None:
     x = random(3, 2).float()
     assert certify(nn.Sequential(Scaled(1e-3), nn.Identity()), x).verdict is Verdict.INVERTIBLE
     assert certify(nn.Sequential(Scaled(1e-8), nn.Identity()), x).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("shape", [(4,), (0, 4), (2, 5), (2, 0), (2, 3, 5, 5), (2, 4, 2)])
+def test_outputs_of_the_wrong_shape_are_refused_or_no_work(shape: tuple[int, ...]) -> None:
+    images = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 4, 1), nn.ZeroPad2d(1)).double()
+    rows = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(), nn.Linear(4, 4)).double()
+    for model in (images, rows):
+        try:
+            solution = invert(model, random(*shape))
+        except ValueError as error:
+            assert_one_sentence(error)
+        else:
+            assert solution.value.shape == (0, 3)
 
 
 def test_outputs_of_unknown_inputs_are_refused() -> None:

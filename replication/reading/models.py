@@ -159,7 +159,7 @@ def inputs_like(model: nn.Module, y: Tensor) -> Tensor:
         right = Guest(model)(x).shape[1:] == y.shape[1:]
     except UnreadableError:
         raise
-    except (RuntimeError, TypeError, ValueError):  # of shapes that fit no stage
+    except (LookupError, RuntimeError, TypeError, ValueError):  # of shapes that fit no stage
         right = False
     if not right:
         raise UnreadableError(

@@ -99,7 +99,7 @@ class LinearMap(ClosedFormLayer):
         else:
             Q, R = torch.linalg.qr(self.weight)
             x = torch.linalg.solve_triangular(R, Q.mT @ right, upper=True)
-        x = x.reshape(-1, len(y), self.before, self.after).movedim(0, 2)
+        x = x.reshape(self.weight.shape[1], len(y), self.before, self.after).movedim(0, 2)
         return x.reshape(len(y), *self.shape)
 
     @torch.no_grad()
