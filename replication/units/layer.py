@@ -17,7 +17,7 @@ from replication.units.kept import Kept
 
 NO_GRADIENT = (
     "{} is no unit or layer of this package, so it has no differentiable inverse; read it by as_unit(module, x), if it "
-    "computes x + second(relu(first(x)))"
+    "is made of affine maps, activations and sums"
 )
 
 
