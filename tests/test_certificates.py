@@ -40,6 +40,7 @@ from replication import (
 )
 from replication.certification import inverse_lipschitz
 from replication.certification.collisions import collision_ratio, piece_signs
+from replication.certification.decisions import SEARCH_LIMIT
 from replication.conditions import P_MATRIX_LIMIT
 
 
@@ -250,9 +251,18 @@ def test_past_the_limit_large_units_are_decided_by_blocks_or_small_minors_or_not
     n = P_MATRIX_LIMIT + 6
     g = torch.Generator().manual_seed(0)
     noise = torch.randn(n, n, dtype=torch.float64, generator=g)
-    spread = unit_of_matrix(torch.eye(n).double() + noise / 6)
-    assert spread.certificate().verdict is Verdict.UNKNOWN
-    assert f"past the limit {P_MATRIX_LIMIT}" in spread.certificate().reason
+    spread = unit_of_matrix(torch.eye(n).double() + noise / 6).certificate()
+    assert (spread.verdict, spread.condition) == (Verdict.INVERTIBLE, "p_matrix")
+    assert "by branch and bound" in spread.reason
+    skew = unit_of_matrix(torch.eye(n).double() + 3 * (noise - noise.mT))
+    scaling = torch.logspace(-3, 3, n, dtype=torch.float64)
+    stable = unit_of_matrix(scaling[:, None] * (torch.eye(n).double() + 3 * (noise - noise.mT)) / scaling)
+    assert skew.certificate().condition == "monotone"
+    assert stable.certificate().condition == "diagonal_stability"
+    large = torch.randn(260, 260, dtype=torch.float64, generator=g)
+    left = unit_of_matrix(torch.eye(260).double() + large / 17).certificate()
+    assert left.verdict is Verdict.UNKNOWN
+    assert f"past the limit {SEARCH_LIMIT}" in left.reason
     blocks = torch.triu(9 * noise, 3) + torch.block_diag(*[cycling(3.0)] * (n // 3))
     assert unit_of_matrix(blocks).certificate().condition == "triangular"
     folded = torch.eye(n).double() + noise / 4

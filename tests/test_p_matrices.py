@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracles import determinant, exact_minors, rational
 from torch import Tensor
 
-from replication import p_matrices
+from replication.certification import p_matrices
 from replication.certification.p_matrices import determinant_sign, p_matrix_search
 from replication.conditions import NEGATIVE, POSITIVE, UNDECIDED, p_matrix_test
 

@@ -134,8 +134,14 @@ def invert(
     if not chain_of(guest.module) and not isinstance(guest.module, CHANGING):
         return modules.invert(module, y, method, tolerance)
     check_numbers(y=y)
-    check_rows(y, like=next(module.parameters(), y))
-    x = inputs_like(guest.module, y)
+    check_rows(y, like=y)
+    try:
+        x = inputs_like(guest.module, y)
+    except UnreadableError as hint:  # then it can only be undone as a whole
+        try:
+            return modules.invert(module, y, method, tolerance)
+        except UnreadableError as error:
+            raise UnreadableError(f"{error}; {hint}") from error
     try:
         network = network_of(module, x)
     except UnreadableError:

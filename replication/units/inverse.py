@@ -27,6 +27,7 @@ class Inverse(nn.Module):
     Raises:
         TypeError: if it is neither.
 
+    >>> import torch
     >>> from replication import ResidualUnit
     >>> unit = ResidualUnit(torch.eye(2), torch.zeros(2), 3 * torch.eye(2), torch.zeros(2))
     >>> y = torch.tensor([[4.0, -2.0]], requires_grad=True)
