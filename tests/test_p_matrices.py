@@ -99,7 +99,7 @@ def test_parts_carry_bounds_of_their_errors() -> None:
             assert part.error[a, b] < 1e-13
 
 
-@pytest.mark.parametrize(("n", "seconds"), [(50, 5), (100, 10)])
+@pytest.mark.parametrize(("n", "seconds"), [(50, 30), (100, 60)])  # several times what an idle core takes
 def test_large_orders_are_decided_in_seconds(n: int, seconds: float) -> None:
     signs = []
     for norm in (1.2, 1.4, 1.75, 2.0):
