@@ -29,6 +29,7 @@ SWEEPS = 200  # of balancing
 BALANCED = 5e-3  # change of the logarithms of a scaling
 NEGLIGIBLE = 0.1  # sum of squares off a diagonal of ones
 CENTRES = 60  # levels that the method of centres goes through
+CENTRED_ORDER = 512  # up to which it is tried where it is not asked for: seconds; past it balancing alone
 NEWTON_STEPS = 20  # to one centre
 CENTRED = 0.3  # Newton decrement at which a centre is reached
 CLOSENESS = 0.15  # of the next level to the last one: the nearer to 0, the bolder
@@ -58,7 +59,7 @@ class DiagonalStability:
 
 @torch.no_grad()
 def diagonally_stable(
-    M: Tensor, error: Tensor | None = None, centres: int = CENTRES, start: Tensor | None = None
+    M: Tensor, error: Tensor | None = None, centres: int | None = None, start: Tensor | None = None
 ) -> DiagonalStability:
     """Decide whether M is diagonally stable: by balancing, and then by the method of centres for what is left.
 
@@ -67,7 +68,8 @@ def diagonally_stable(
     Args:
         M: (n, n), n ≥ 1.
         error: entrywise bound of its error (n, n), or None where it is exact.
-        centres: bound of the levels that are gone through; 0 leaves it at balancing.
+        centres: bound of the levels that are gone through, by default CENTRES up to order CENTRED_ORDER and 0 past it;
+            0 leaves it at balancing.
         start: a scaling Λ (n,) to begin with if it is better than that of balancing.
 
     >>> diagonally_stable(torch.tensor([[1.0, 8.0], [-0.5, 1.0]])).scaling
@@ -75,6 +77,7 @@ def diagonally_stable(
     >>> diagonally_stable(torch.tensor([[1.0, 2.0], [2.0, 1.0]])).sign
     -1
     """
+    centres = (CENTRES if len(M) <= CENTRED_ORDER else 0) if centres is None else centres
     M = M.detach().cpu().double()
     error = torch.zeros_like(M) if error is None else error.detach().cpu().double()
     if not (all_finite(M) and all_finite(error)):

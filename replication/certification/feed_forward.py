@@ -118,7 +118,7 @@ def certify_feed_forward(
         return Certificate(Verdict.UNKNOWN, None, f"{reason} No fold was looked for.")
     if f.d > FOLD_LIMIT:
         return Certificate(Verdict.UNKNOWN, None, f"{reason} Folds are looked for up to {FOLD_LIMIT} inputs.")
-    search = find_fold(lambda x: f.output(x), inputs.to(f.dtype))
+    search = find_fold(f.output, inputs.to(f.dtype))
     if search.pair is None:
         return Certificate(Verdict.UNKNOWN, None, f"{reason} {search.reason[0].upper()}{search.reason[1:]}.")
     x1, x2 = (x[0].to(inputs) for x in (search.pair.x1, search.pair.x2))

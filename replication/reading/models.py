@@ -22,6 +22,10 @@ from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units.layer import amplified
 
 FEW = 2  # rows of inputs that are made up where none are given
+STAGES = (
+    0.01  # share of the tolerance that the stages of a chain are solved to, since later stages magnify what is left
+)
+ROUNDING = 32  # roundings that a stage's residual may be asked for at least
 
 
 @torch.no_grad()
@@ -97,11 +101,11 @@ def invert(
 ) -> Solution:
     """Recover x from y = module(x), for any module that keeps the shape, and for chains of modules.
 
-    The residual, the status and the error bound are those of the module itself, evaluated at the values returned. A
-    chain is undone stage by stage, as `as_network` reads it: its error bound is the product of the Lipschitz constants
-    of the stages' inverses times its residual. A module of one stage that `as_unit` cannot read is inverted too, if it
-    acts on every row by itself: by Newton's method on products with its Jacobian, without an error bound; a value may
-    then be one of several preimages.
+    The residual, the status and the error bound are those of the module itself, evaluated at the values returned: a row
+    has converged if ‖module(value) − y‖/‖y‖ is within the tolerance. A chain is undone stage by stage, as `as_network`
+    reads it: its error bound is the product of the Lipschitz constants of the stages' inverses times its residual. A
+    module of one stage that `as_unit` cannot read is inverted too, if it acts on every row by itself: by Newton's method
+    on products with its Jacobian, without an error bound; a value may then be one of several preimages.
 
     Args:
         module: as for `as_unit` or `as_network`, or any other that keeps the shape, in evaluation mode.
@@ -131,17 +135,20 @@ def invert(
     guest, method = Guest(module), get_solver(solver, **options)
     if type(module) is LayerwiseNetwork:
         return module.inverse(y, method, tolerance)
-    if not chain_of(guest.module) and not isinstance(guest.module, CHANGING):
+    chain = chain_of(guest.module)
+    if not chain and not isinstance(guest.module, CHANGING):
         return modules.invert(module, y, method, tolerance)
     check_numbers(y=y)
-    check_rows(y, like=y)
-    try:
-        x = inputs_like(guest.module, y)
-    except UnreadableError as hint:  # then it can only be undone as a whole
+    check_rows(y, like=next(module.parameters(), y) if len(chain) > 1 else y)
+    x = inputs_like(guest.module, y)
+    if x is None:  # then it can only be undone as a whole
         try:
             return modules.invert(module, y, method, tolerance)
-        except UnreadableError as error:
-            raise UnreadableError(f"{error}; {hint}") from error
+        except ValueError as error:
+            raise UnreadableError(
+                f"{error}; and the model has no outputs of shape (batch, {', '.join(map(str, y.shape[1:]))}) as far as "
+                "its stages tell; use as_network(model, x).inverse(y) with inputs x"
+            ) from error
     try:
         network = network_of(module, x)
     except UnreadableError:
@@ -150,41 +157,40 @@ def invert(
         network = None
     if network is None:
         return modules.invert(module, y, method, tolerance)
-    return judged(network.inverse(y, method, tolerance), network, guest, y, tolerance)
+    goal = resolve_tolerance(tolerance, y.dtype)
+    finer = max(STAGES * goal, ROUNDING * torch.finfo(y.dtype).eps)
+    return judged(network.inverse(y, method, finer), network, guest, y, goal)
 
 
-def inputs_like(model: nn.Module, y: Tensor) -> Tensor:
-    """Return random inputs of a chain whose outputs look like y.
+def inputs_like(model: nn.Module, y: Tensor) -> Tensor | None:
+    """Return random inputs of a chain whose outputs look like y, None where none of any shape do.
 
     Raises:
-        UnreadableError: if their shape cannot be told.
+        UnreadableError: if their shape cannot be told, since it is flattened.
     """
     try:
         shape = shape_before(model, tuple(y.shape[1:]))
         x = random_rows(y.new_zeros(1, *shape), torch.ones(FEW, dtype=y.dtype))
-        right = Guest(model)(x).shape[1:] == y.shape[1:]
+        return x if Guest(model)(x).shape[1:] == y.shape[1:] else None
     except UnreadableError:
         raise
     except (LookupError, RuntimeError, TypeError, ValueError):  # of shapes that fit no stage
-        right = False
-    if not right:
-        raise UnreadableError(
-            f"the model has no outputs of shape (batch, {', '.join(map(str, y.shape[1:]))}) as far as its stages tell; "
-            "use as_network(model, x).inverse(y) with inputs x"
-        )
-    return x
+        return None
 
 
 def judged(
-    solution: NetworkSolution, network: LayerwiseNetwork, guest: Guest, y: Tensor, tolerance: float | None
+    solution: NetworkSolution, network: LayerwiseNetwork, guest: Guest, y: Tensor, tolerance: float
 ) -> NetworkSolution:
-    """Return a solution with the residual, status and error bound that the model itself gives it."""
+    """Return a solution with the residual, status and error bound that the model itself gives it.
+
+    A row has converged if the model's own residual is within the tolerance, and not otherwise, whatever its stages say.
+    """
     if not len(y):
         return solution
     size = row_norm(guest(solution.value) - y)
     residual = size / residual_scale(y)
-    missed = ~(residual <= resolve_tolerance(tolerance, y.dtype) ** 0.5) & solution.converged
-    codes = torch.where(missed, CODE[Status.STAGNATED], solution.codes)
+    codes = torch.where(solution.converged, CODE[Status.STAGNATED], solution.codes)
+    codes = torch.where(residual <= tolerance, CODE[Status.CONVERGED], codes)
     bound = solution.error_bound
     if bound is not None:
         shapes = {record.index: tuple(record.solution.value.shape[1:]) for record in solution.layers}
