@@ -553,3 +553,12 @@ def test_a_fold_behind_a_layer_of_unknown_verdict_proves_nothing() -> None:
     certificate = certify(nn.Sequential(nn.Tanh(), folding_block()).double(), random(5, 4))
     assert certificate.layers[0].certificate.verdict is Verdict.UNKNOWN
     assert certificate.verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-8, 1e-12, 1e-15])
+def test_a_row_has_converged_if_and_only_if_the_models_residual_is_within_the_tolerance(tolerance: float) -> None:
+    model = nn.Sequential(*(residual_block(seed=seed, share=2.0) for seed in range(6))).double()
+    y = torch.cat([model(random(4, 4)).detach(), random(4, 4)])
+    solution = invert(model, y, tolerance=tolerance)
+    residual = length(model(solution.value).detach() - y) / length(y)
+    assert torch.equal(solution.converged, residual <= tolerance)

@@ -104,8 +104,8 @@ def invert(
     The residual, the status and the error bound are those of the module itself, evaluated at the values returned: a row
     has converged if ‖module(value) − y‖/‖y‖ is within the tolerance. A chain is undone stage by stage, as `as_network`
     reads it: its error bound is the product of the Lipschitz constants of the stages' inverses times its residual. A
-    module of one stage that `as_unit` cannot read is inverted too, if it acts on every row by itself: by Newton's method
-    on products with its Jacobian, without an error bound; a value may then be one of several preimages.
+    module of one stage that `as_unit` cannot read is inverted too, if it acts on every row by itself: by Newton's
+    method on products with its Jacobian, without an error bound; a value may then be one of several preimages.
 
     Args:
         module: as for `as_unit` or `as_network`, or any other that keeps the shape, in evaluation mode.
