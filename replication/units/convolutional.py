@@ -37,7 +37,63 @@ class NormCap(Kept, nn.Module):
         return f"cap={self.cap:g}, image_size={self.image_size}"
 
 
-class ConvRectifierUnit(RectifierUnit):
+class OnImages(nn.Module):
+    """What convolutional units share: the sizes of their images and kernels (`set_sizes`).
+
+    Attributes:
+        channels, hidden, kernel_size: c, h and k.
+        image_size: (height, width), or None.
+        padding: as for `replication.operators.Convolution`.
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ("padding",)
+
+    def set_sizes(
+        self, channels: int, hidden: int, kernel_size: int, image_size: tuple[int, int] | None, padding: str
+    ) -> None:
+        """Keep the sizes, and refuse those that do not fit each other.
+
+        Raises:
+            TypeError, ValueError: if they do not.
+        """
+        check_counts(1, channels=channels, hidden=hidden, kernel_size=kernel_size)
+        if image_size is not None:
+            check_image_size(image_size)
+        self.channels, self.hidden, self.kernel_size, self.padding = channels, hidden, kernel_size, padding
+        self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+        check_padding(padding, kernel_size, self.image_size)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width).
+
+        Raises:
+            ValueError: if the unit was made without an image_size.
+        """
+        if self.image_size is None:
+            raise ValueError("norms depend on the size of the images: make the unit with image_size=(height, width)")
+        return (self.channels, *self.image_size)
+
+    def size_of(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return the (height, width) of images of this shape (channels, height, width).
+
+        Raises:
+            ValueError: if the unit does not take them.
+        """
+        if len(shape) != 3 or shape[0] != self.channels or 0 in shape:
+            raise ValueError(f"the unit takes images ({self.channels}, height, width), not of shape {shape}")
+        return shape[1], shape[2]
+
+    def cap(self, name: str, norm: float) -> None:
+        """Keep the norm of the kernel `name` at most `norm` from now on."""
+        parametrize.register_parametrization(self, name, NormCap(norm, self.input_shape[1:], self.padding))
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding == "zeros" else f", padding={self.padding}"
+        return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}{padding}"
+
+
+class ConvRectifierUnit(OnImages, RectifierUnit):
     """y = x + conv₂(relu(conv₁(x))), stride 1, padded so that the image keeps its size (assumption A6).
 
     Args:
@@ -51,7 +107,6 @@ class ConvRectifierUnit(RectifierUnit):
     """
 
     title: str
-    settings: ClassVar[tuple[str, ...]] = ("padding",)
     gram = False
 
     def __init__(
@@ -63,12 +118,7 @@ class ConvRectifierUnit(RectifierUnit):
         padding: str = "zeros",
     ) -> None:
         super().__init__()
-        check_counts(1, channels=channels, hidden=hidden, kernel_size=kernel_size)
-        if image_size is not None:
-            check_image_size(image_size)
-        self.channels, self.hidden, self.kernel_size, self.padding = channels, hidden, kernel_size, padding
-        self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
-        check_padding(padding, kernel_size, self.image_size)
+        self.set_sizes(channels, hidden, kernel_size, image_size, padding)
         self.weight1 = nn.Parameter(initial_kernel(hidden, channels, kernel_size))
         self.bias1 = nn.Parameter(torch.zeros(hidden))
         self.bias2 = nn.Parameter(torch.zeros(channels))
@@ -83,24 +133,11 @@ class ConvRectifierUnit(RectifierUnit):
         """Return the kernels (h, c, k, k) and (c, h, k, k)."""
 
     def rectifier_map(self, shape: tuple[int, ...]) -> ConvolutionalMap:
-        if len(shape) != 3 or shape[0] != self.channels or 0 in shape:
-            raise ValueError(f"the unit takes images ({self.channels}, height, width), not of shape {shape}")
-        size = (shape[1], shape[2])
+        size = self.size_of(shape)
         weight1, weight2 = self.kernels()
         bias1, bias2 = self.bias1[:, None, None], self.bias2[:, None, None]
         W1, W2 = Convolution(weight1, size, self.padding), Convolution(weight2, size, self.padding)
         return convolutional_map(W1, bias1, W2, bias2, self.gram)
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width).
-
-        Raises:
-            ValueError: if the unit was made without an image_size.
-        """
-        if self.image_size is None:
-            raise ValueError("norms depend on the size of the images: make the unit with image_size=(height, width)")
-        return (self.channels, *self.image_size)
 
     def certificate(self) -> Certificate:
         """Certify the unit for images of `image_size`.
@@ -109,14 +146,6 @@ class ConvRectifierUnit(RectifierUnit):
             ValueError: if the unit was made without an image_size.
         """
         return super().certificate()
-
-    def cap(self, name: str, norm: float) -> None:
-        """Keep the norm of the kernel `name` at most `norm` from now on."""
-        parametrize.register_parametrization(self, name, NormCap(norm, self.input_shape[1:], self.padding))
-
-    def extra_repr(self) -> str:
-        padding = "" if self.padding == "zeros" else f", padding={self.padding}"
-        return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}{padding}"
 
 
 class StandardConvUnit(ConvRectifierUnit):

@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from replication.certificate import Certificate, Verdict
-from replication.checks import check_counts, check_image_size, check_numbers, check_rows, check_tensor
+from replication.checks import check_numbers, check_rows, check_tensor
 from replication.maps import MATRIX_LIMIT, DenseMap, RectifierEquation
 from replication.maps.deep import DeepMap
-from replication.operators import Convolution, Dense, check_padding
+from replication.operators import Convolution, Dense
 from replication.parametrizations import without_graph
 from replication.rows import column, residual_scale, row_norm
 from replication.solvers import Auto, Exact, NewtonGMRES, Solution, Solver, get_solver
 from replication.solvers.newton_gmres import MapEquation
 from replication.solvers.solution import codes_of_residual, resolve_tolerance
-from replication.units.convolutional import NormCap, check_norm_cap, initial_kernel
+from replication.units.convolutional import OnImages, check_norm_cap, initial_kernel
 from replication.units.feed_forward import solve_adjoint
 from replication.units.implicit import ImplicitStep
 from replication.units.kept import Kept
@@ -236,7 +235,7 @@ class DeepUnit(DeepRectifierUnit):
         return f"dimension={len(self.b3)}, hidden=({len(self.b1)}, {len(self.b2)})"
 
 
-class DeepConvUnit(DeepRectifierUnit):
+class DeepConvUnit(OnImages, DeepRectifierUnit):
     """The unit with two convolutional ReLU layers that is invertible for all weights.
 
         f(x) = x + W₃·relu((W₁W₃)ᵀ·relu(W₁x + b₁) + b₂) + b₃
@@ -265,7 +264,6 @@ class DeepConvUnit(DeepRectifierUnit):
     """
 
     title = "deep unit"
-    settings: ClassVar[tuple[str, ...]] = ("padding",)
 
     def __init__(
         self,
@@ -277,41 +275,19 @@ class DeepConvUnit(DeepRectifierUnit):
         norm_cap: float | None = None,
     ) -> None:
         super().__init__()
-        check_counts(1, channels=channels, hidden=hidden, kernel_size=kernel_size)
         check_norm_cap(norm_cap)
-        if image_size is not None:
-            check_image_size(image_size)
-        self.channels, self.hidden, self.kernel_size, self.padding = channels, hidden, kernel_size, padding
-        self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
-        check_padding(padding, kernel_size, self.image_size)
+        self.set_sizes(channels, hidden, kernel_size, image_size, padding)
         self.weight1 = nn.Parameter(initial_kernel(hidden, channels, kernel_size))
         self.weight3 = nn.Parameter(initial_kernel(channels, hidden, kernel_size))
         self.bias1, self.bias2, self.bias3 = (nn.Parameter(torch.zeros(n)) for n in (hidden, hidden, channels))
         if norm_cap is not None:
             for name in ("weight1", "weight3"):
-                cap = NormCap(math.sqrt(norm_cap), self.input_shape[1:], padding)
-                parametrize.register_parametrization(self, name, cap)
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width).
-
-        Raises:
-            ValueError: if the unit was made without an image_size.
-        """
-        if self.image_size is None:
-            raise ValueError("norms depend on the size of the images: make the unit with image_size=(height, width)")
-        return (self.channels, *self.image_size)
+                self.cap(name, math.sqrt(norm_cap))
 
     def deep_map(self, shape: tuple[int, ...]) -> DeepMap:
-        if len(shape) != 3 or shape[0] != self.channels or 0 in shape:
-            raise ValueError(f"the unit takes images ({self.channels}, height, width), not of shape {shape}")
-        W1, W3 = (Convolution(weight, shape[1:], self.padding) for weight in (self.weight1, self.weight3))
+        size = self.size_of(shape)
+        W1, W3 = (Convolution(weight, size, self.padding) for weight in (self.weight1, self.weight3))
         return DeepMap(W1, W3, *(bias[:, None, None] for bias in (self.bias1, self.bias2, self.bias3)))
-
-    def extra_repr(self) -> str:
-        padding = "" if self.padding == "zeros" else f", padding={self.padding}"
-        return f"channels={self.channels}, hidden={self.hidden}, kernel_size={self.kernel_size}{padding}"
 
 
 class MatrixCap(Kept, nn.Module):
