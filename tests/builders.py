@@ -422,6 +422,8 @@ def composed(name: str, *overrides: str) -> DictConfig:
     """The configuration of an entry point."""
     from hydra import compose, initialize_config_dir
 
+    import replication.experiments.places  # noqa: F401  (which registers the resolver of places)
+
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, overrides=list(overrides))
 

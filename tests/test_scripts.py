@@ -262,5 +262,5 @@ def test_help_lists_every_target() -> None:
         "lint",
     ):
         assert f"  {target} " in done.stdout
-    assert re.search(r"  figC3 .*: \d+ min\n", done.stdout)  # trainings included
+    assert re.search(r"  fig8 .*: \d+ min\n", done.stdout)
     assert "{" not in done.stdout

@@ -50,8 +50,7 @@ class ClosedFormLayer(Layer):
             ValueError: if y is not finite or has the wrong shape, or the solver or the tolerance is wrong.
         """
         get_solver(solver, **options)
-        check_rows(y, like=next(self.parameters(), y))
-        check_precision(y)
+        self.check_outputs(y)
         value = self.undo(y)
         scale = residual_scale(y)
         residual = row_norm(self(value) - y) / scale
@@ -64,7 +63,13 @@ class ClosedFormLayer(Layer):
     def differentiable_inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None
     ) -> Tensor:
+        self.check_outputs(y)
         return self.undo(y)
+
+    def check_outputs(self, y: Tensor) -> None:
+        """Refuse what is no batch of finite numbers in the layer's precision."""
+        check_rows(y, like=next(self.parameters(), y))
+        check_precision(y)
 
     def composed_bound(self, solution: Solution, y: Tensor, bound: Tensor) -> Tensor:
         return amplified(self.inverse_lipschitz(), bound)  # what the formula rounds is not counted
