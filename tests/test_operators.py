@@ -122,6 +122,22 @@ def test_resolvents_solve_with_the_shifted_matrix(
         torch.testing.assert_close(solved, expected, rtol=0, atol=100 * condition * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("padding", ["zeros", "circular", "top-left"])
+def test_convolutions_of_a_few_images_at_a_time_are_those_of_all_at_once(
+    padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    images, bias = torch.randn(7, 2, 5, 4, dtype=torch.float64, requires_grad=True), torch.ones(3, 1, 1).double()
+    convolution = Convolution(torch.randn(3, 2, 3, 3, dtype=torch.float64), (5, 4), padding)
+    whole = convolution.affine(images, bias)
+    (gradient,) = torch.autograd.grad(whole.square().sum(), images)
+    monkeypatch.setattr("replication.operators.convolution.PATCHES", 2 * convolution.terms * 20)
+    parts = convolution.affine(images, bias)
+    assert torch.equal(parts, whole)
+    assert torch.allclose(torch.autograd.grad(parts.square().sum(), images)[0], gradient, rtol=1e-14)
+    assert convolution.affine(images[:0], bias).shape == (0, 3, 5, 4)
+
+
 def test_circular_resolvents_of_products_that_are_not_symmetric_are_exact() -> None:
     outer = Convolution(torch.randn(2, 3, 5, 5, dtype=torch.float64), (5, 6), "circular")
     K = Product(outer, convolution(3, (5, 6), "circular", torch.float64))
