@@ -34,8 +34,10 @@ claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: {train}
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train every network of conf/trainings.yaml, for table1, fig8, figB3 and tableC: {trainings}
+train-all: | $(VENV)/.installed ## train all of conf/trainings.yaml, which table1, fig8, figB3, figB4, figC3, tableC show: {trainings}
 	@sed -n 's/^  - //p' conf/trainings.yaml | while read -r run; do $(RUN) scripts/train.py $$run || exit 1; done
+	@for figure in $$(sed -n 's/^of_figures: \[\(.*\)\]/\1/p' conf/trainings.yaml | tr -d ,); do \
+		$(RUN) scripts/$$figure.py retrain=true || exit 1; done
 
 verify: | $(VENV)/.installed ## recompute every table and compare it with the committed one: {verify}, FAST=1: 2 min
 	@$(RUN) scripts/verify.py $(FLAG)

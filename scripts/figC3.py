@@ -1,4 +1,4 @@
-"""Make figC3: python scripts/figC3.py [trainer.max_steps=400]."""
+"""Make figC3 from the records of its trainings: python scripts/figC3.py [retrain=true]."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from replication.experiments.entry import command, folders, make_figure, variant
+from replication.experiments.keeping import Trainings
 from replication.experiments.plots import figC3
 from replication.experiments.results import Result
 from replication.experiments.studies.data_share import data_share
@@ -17,7 +18,8 @@ from replication.experiments.training import trained_record
 @command
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
-    runs, subset = folders(config).runs / "figC3", config.subsets[data.name]
+    where, subset = folders(config), config.subsets[data.name]
+    trainings = Trainings(where.weights / "figC3", where.runs / "figC3", config.retrain)
 
     def record(network: str, share: float, seed: int) -> dict[str, Any]:
         own = config.networks[network]
@@ -30,7 +32,7 @@ def main(config: DictConfig) -> None:
             "network": own.network,
             "training.penalty": own.penalty,
         }
-        return trained_record(variant(config, changes), runs, runs)
+        return trained_record(variant(config, changes), trainings)
 
     make_figure(
         "figC3",

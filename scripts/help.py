@@ -26,7 +26,7 @@ def main() -> None:
     }
     took = {name: seconds([ROOT / "figures" / f"{name}.json"]) for name in titles}
     bench = sum(time for name, time in took.items() if name.startswith("bench"))
-    trainings = seconds((ROOT / "weights").glob("*.json"))
+    trainings = seconds((ROOT / "weights").rglob("*.json"))
     times = {
         "figures": sum(took.values()) - bench,
         "bench": bench,
@@ -41,7 +41,9 @@ def main() -> None:
     for target, what in re.findall(r"^([a-z-]+):.*## (.*)$", makefile, re.MULTILINE):
         print(f"  {target:13} {what.format(**{name: words(time) for name, time in times.items()})}")
     for name, title in titles.items():
-        print(f"  {name:13} {title}" + f": {words(took[name])}" * bool(took[name]))
+        own = seconds((ROOT / "weights" / name).glob("*.json"))
+        anew = f"; its trainings anew: {words(own)}" if own else ""
+        print(f"  {name:13} {title}" + f": {words(took[name])}{anew}" * bool(took[name]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from replication.experiments import training
+from replication.experiments.keeping import Trainings
 from replication.experiments.records import USED
 from replication.experiments.studies.recovery import relative_error
 from replication.experiments.training import load_network, train, trained_record
@@ -99,15 +100,34 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 
 
 def test_the_time_of_a_figure_holds_that_of_the_trainings_made_for_it(tmp_path: Path) -> None:
-    config = composed("train", *FAST, *FEW)
+    config, trainings = composed("train", *FAST, *FEW), Trainings(tmp_path / "kept", tmp_path / "runs")
     USED.clear()
-    record = trained_record(config, tmp_path, tmp_path)
+    record = trained_record(config, trainings)
     assert 0 <= USED.seconds < 1  # spent in this run, which counts it itself
     USED.clear()
-    assert trained_record(config, tmp_path, tmp_path) == record
+    assert trained_record(config, trainings) == record
     assert record["seconds"] - 1 < USED.seconds <= record["seconds"]
     USED.clear()
     assert USED.seconds == 0
+
+
+def test_records_that_are_kept_stand_for_their_trainings_and_no_others(tmp_path: Path) -> None:
+    config = composed("train", *FAST, *FEW)
+    again, trainings = (Trainings(tmp_path / "kept", tmp_path / "runs", retrain) for retrain in (True, False))
+    USED.clear()
+    record = trained_record(config, again)
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"digits-monotone-0.json"}
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    USED.clear()
+    kept = trained_record(config, trainings)
+    assert kept == {key: value for key, value in record.items() if key != "sha256"}
+    assert USED.seconds == 0
+    assert USED.files == {(tmp_path / "kept" / "digits-monotone-0.json").resolve()}
+    assert not (tmp_path / "runs").exists()
+    trained_record(composed("train", *FAST, *FEW, "training.label_smoothing=0.1"), trainings)
+    assert (tmp_path / "runs" / "digits-monotone-0.safetensors").is_file()
+    assert trained_record(config, trainings) == kept  # which another recipe leaves alone
+    USED.clear()
 
 
 def test_an_interrupted_training_of_another_configuration_is_not_continued(

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from replication.experiments.configuration import committed, declared
 from replication.experiments.files import write_atomically
-from replication.experiments.places import CONF, FIGURES, ROOT
+from replication.experiments.places import CONF, FIGURES, ROOT, WEIGHTS
 from replication.experiments.records import made_from, read_record
 from replication.experiments.sources import checksums
 from replication.experiments.weights import run_name
@@ -94,6 +94,11 @@ def usual_seconds(record: Path) -> float:
         return 0.0
 
 
+def training_seconds(name: str) -> float:
+    """Return how long the trainings took that one figure alone needs, by their committed records."""
+    return sum(usual_seconds(record) for record in (WEIGHTS / name).glob("*.json"))
+
+
 def stages(root: Path, fast: bool = False) -> list[Stage]:
     """Return all stages of a reproduction in a folder: every training, then every figure and benchmark.
 
@@ -114,7 +119,7 @@ def stage(script: str, options: tuple[str, ...], root: Path, fast: bool) -> Stag
     if script == "train":
         trained = committed(script, options)
         kind, name = "weights", run_name(trained, instantiate(trained.data))
-    usual = FAST_STAGE if fast else usual_seconds(ROOT / kind / f"{name}.json")
+    usual = FAST_STAGE if fast else usual_seconds(ROOT / kind / f"{name}.json") + training_seconds(name)
     places = (f"paths.{place}_dir={root / place}" for place in ("figures", "weights", "outputs"))
     return Stage(name, (f"scripts/{script}.py", *options, *places), root / kind / f"{name}.json", usual)
 

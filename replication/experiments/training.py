@@ -25,9 +25,9 @@ from torchmetrics.classification import MulticlassAccuracy
 from replication.experiments.checkpoints import AtomicCheckpoints, check_checkpoint, checkpoint_to_resume
 from replication.experiments.data.images import ImageData
 from replication.experiments.files import only_writer
+from replication.experiments.keeping import Trainings
 from replication.experiments.records import USED, commit, provenance
 from replication.experiments.weights import (
-    is_trained,
     load_record,
     load_weights,
     recipe,
@@ -220,21 +220,10 @@ def fit(trainer: pl.Trainer, module: Classifier, data: ImageData, resume: Path |
         raise KeyboardInterrupt
 
 
-def trained_record(config: DictConfig, weights_dir: Path, run_dir: Path) -> dict[str, Any]:
-    """Return the record of the configured training; train first where there is none of this very recipe.
-
-    Args:
-        config: a training configuration.
-        weights_dir: where the weights and their record are, or go.
-        run_dir: where checkpoints and logs of a training go.
-    """
-    data, start = instantiate(config.data), time.perf_counter()
-    path = weights_path(config, data, weights_dir)
-    if not is_trained(config, data, weights_dir):
-        train(config, weights_dir, run_dir)
-    record = load_record(path)
-    USED.seconds += max(0.0, record["seconds"] - (time.perf_counter() - start))  # the rest is spent in this run
-    return record
+def trained_record(config: DictConfig, trainings: Trainings) -> dict[str, Any]:
+    """Return the record of the configured training, one of a figure's own; train first where there is none."""
+    name, runs = run_name(config, instantiate(config.data)), trainings.runs
+    return load_record(trainings.find(name, recipe(config), lambda: train(config, runs, runs)))
 
 
 def load_network(config: DictConfig, data: ImageData, weights_dir: Path, run_dir: Path) -> RectifierNetwork:

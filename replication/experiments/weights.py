@@ -42,13 +42,17 @@ def recipe(config: DictConfig) -> dict[str, Any]:
 
 def is_trained(config: DictConfig, data: ImageData, weights_dir: Path) -> bool:
     """Return whether weights of this very recipe are there, and are those of their record."""
-    path = weights_path(config, data, weights_dir)
+    return is_of_recipe(weights_path(config, data, weights_dir), recipe(config))
+
+
+def is_of_recipe(weights: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether the record of weights has this very recipe, and they are whole where it has their checksum."""
     try:
-        record = load_record(path)
-        refuse_changed(path, record)
+        record = load_record(weights)
+        refuse_changed(weights, record)
     except (OSError, ValueError):
         return False
-    return bool(record.get("recipe") == as_read(recipe(config)))
+    return not differing(record.get("recipe"), as_read(wanted))
 
 
 def load_record(weights: Path) -> dict[str, Any]:

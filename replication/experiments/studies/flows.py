@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -99,10 +99,10 @@ def grey_levels(data: Digits) -> tuple[Tensor, Tensor]:
     return train.round(), test.round()
 
 
-def flow_study(
+def trained_flow(
     data: Digits,
-    caps: Sequence[float | None],
-    seeds: Sequence[int],
+    cap: float | None,
+    seed: int,
     unit: Callable[..., CausalConvUnit],
     hidden: Sequence[int],
     units_per_stage: int,
@@ -110,45 +110,72 @@ def flow_study(
     scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
     epochs: int,
     batch_size: int,
-    samples: int,
-) -> Result:
-    """Train the same flow with each cap on ‖W₁‖·‖W₂‖ and each seed, and draw samples from those of the first seed.
+) -> CausalFlow:
+    """Train a flow on the digits.
 
     Args:
         data: the digits.
-        caps: of the units' norms; None for none.
-        seeds: of the weights, the order and the noise.
+        cap: on ‖W₁‖·‖W₂‖ of every unit; None for none.
+        seed: of the weights, the order and the noise.
         unit: makes a unit from channels, hidden, image_size and norm_cap.
         hidden, units_per_stage: as for `CausalFlow`.
         optimizer, scheduler, epochs, batch_size: as for `fit`.
+
+    Raises:
+        ValueError: if there are fewer images than a batch has.
+    """
+    train, _ = grey_levels(data)
+    check_batch(batch_size, len(train), data.title)
+    flow = made_flow(cap, seed, unit, hidden, units_per_stage)
+    generator = torch.Generator().manual_seed(seed)
+    with Progress() as progress:
+        task = progress.add_task(f"flow, cap {cap}, seed {seed}", total=epochs)
+        fit(flow, train, optimizer, scheduler, epochs, batch_size, generator, lambda: progress.advance(task))
+    return flow
+
+
+def made_flow(
+    cap: float | None, seed: int, unit: Callable[..., CausalConvUnit], hidden: Sequence[int], units_per_stage: int
+) -> CausalFlow:
+    """Return the flow of the digits as it is before it is trained; arguments as for `trained_flow`."""
+    torch.manual_seed(seed)
+    return CausalFlow((1, 8, 8), partial(unit, norm_cap=cap), tuple(hidden), units_per_stage)
+
+
+def flow_study(
+    trained: Callable[[float | None, int], tuple[CausalFlow, dict[str, Any]]],
+    data: Digits,
+    caps: Sequence[float | None],
+    seeds: Sequence[int],
+    samples: int,
+) -> Result:
+    """Measure the same flow, trained with each cap on ‖W₁‖·‖W₂‖ and each seed, and draw samples from the first seed's.
+
+    Args:
+        trained: returns the flow of a cap and a seed, and the epochs and seconds of its training.
+        data: the digits.
+        caps: of the units' norms; None for none.
+        seeds: of the flows; of the noise on the images, too, and of the samples.
         samples: number of images drawn.
 
     Returns:
         A row for each cap and seed: norm_cap, seed, held_out_bits, training_bits, independent_bits (per dimension),
-        certified_units, units, max_norm_A (estimate), parameters, epochs, seconds, samples, samples_converged,
-        sample_residual_max (of the whole flow in float64); and the arrays "data" and "cap CAP" of samples in [0, 1].
+        certified_units, units, max_norm_A (estimate), parameters, epochs, seconds (of the training), samples,
+        samples_converged, sample_residual_max (of the whole flow in float64); and the arrays "data" and "cap CAP" of
+        samples in [0, 1].
     """
     train, test = grey_levels(data)
-    check_batch(batch_size, len(train), data.title)
     if samples > len(test):
         raise ValueError(f"{data.title} has {len(test)} test images to show beside the samples, fewer than {samples}")
     rows: list[dict[str, object]] = []
     arrays = {"data": test[:: len(test) // samples, 0][:samples].numpy() / (LEVELS - 1)}
-    with Progress() as progress:
-        task = progress.add_task("flows", total=len(caps) * len(seeds) * epochs)
-        for cap in caps:
-            for seed in seeds:
-                torch.manual_seed(seed)
-                generator = torch.Generator().manual_seed(seed)
-                made = CausalFlow((1, 8, 8), partial(unit, norm_cap=cap), tuple(hidden), units_per_stage)
-                start = time.perf_counter()
-                fit(made, train, optimizer, scheduler, epochs, batch_size, generator, lambda: progress.advance(task))
-                seconds = time.perf_counter() - start
-                row, drawn = evaluated(made, train, test, samples, generator)
-                about = {"norm_cap": cap, "seed": seed}
-                rows.append(about | row | {"epochs": epochs, "seconds": seconds})
-                if seed == seeds[0]:
-                    arrays[f"cap {cap}"] = drawn.numpy()
+    for cap in caps:
+        for seed in seeds:
+            flow, about = trained(cap, seed)
+            row, drawn = evaluated(flow, train, test, samples, torch.Generator().manual_seed(seed))
+            rows.append({"norm_cap": cap, "seed": seed} | row | about)
+            if seed == seeds[0]:
+                arrays[f"cap {cap}"] = drawn.numpy()
     return Result(pd.DataFrame(rows).assign(independent_bits=independent_bits(train, test)), arrays)
 
 
