@@ -1,6 +1,7 @@
 """Make the figures that are not made, or were made from other files: python scripts/make.py [--fast] [figure ...]."""
 
 import argparse
+import os
 import subprocess
 import sys
 
@@ -13,11 +14,12 @@ from replication.experiments.pipeline import (
     figure_names,
     figure_stage,
     plan,
+    quick_first,
     stale,
     write_stamp,
 )
 from replication.experiments.places import FIGURES, ROOT
-from replication.experiments.running import SIDE_BY_SIDE, run_all
+from replication.experiments.running import ONE_THREAD, SIDE_BY_SIDE, run_all
 
 OUTPUTS = ROOT / "outputs"
 console = Console(highlight=False, soft_wrap=True)
@@ -45,13 +47,14 @@ def main() -> None:
     place, usual = ([f"paths.figures_dir={folder}"], FAST_STAGE) if asked.fast else ([], None)
     todo = [figure_stage(name, [*place, *options[name]], folder, usual) for name, why in reasons.items() if why]
     if len(todo) == 1:  # it says itself how far it is
-        if subprocess.run([sys.executable, *todo[0].command], cwd=ROOT, check=False).returncode:
+        command = [sys.executable, *todo[0].command]
+        if subprocess.run(command, cwd=ROOT, env=os.environ | ONE_THREAD, check=False).returncode:
             sys.exit(1)
         write_stamp(todo[0].name, options[todo[0].name], folder, stamps)
     else:
-        for made, progress in run_all(todo, logs, at_once=SIDE_BY_SIDE if asked.fast else 1):
+        for made, progress in run_all(quick_first(todo), logs, at_once=SIDE_BY_SIDE):
             write_stamp(made.name, options[made.name], folder, stamps)
-            console.print(f"made {made.name} ({progress})")
+            console.print(f"made {made.name} ({progress}): {folder / made.name}.png")
     console.print(f"{len(reasons) - len(todo)} of {len(reasons)} were made and up to date; all are in {folder}")
 
 

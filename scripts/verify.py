@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from replication.experiments.entry import ending_in_one_sentence
-from replication.experiments.pipeline import checked, figure_names, figure_stage
+from replication.experiments.pipeline import checked, figure_names, figure_stage, quick_first
 from replication.experiments.places import CONF, FIGURES
 from replication.experiments.running import SIDE_BY_SIDE, run_all
 from replication.experiments.studies.verification import Rules, verify
@@ -42,7 +42,7 @@ def main() -> int:
         folder = Path(place)
         words = [f"paths.figures_dir={folder}", f"paths.outputs_dir={folder / 'outputs'}"]
         todo = [figure_stage(name, words, folder) for name in names]
-        for stage, progress in run_all(todo, folder / "logs", at_once=SIDE_BY_SIDE if options.fast else 1):
+        for stage, progress in run_all(quick_first(todo), folder / "logs", at_once=SIDE_BY_SIDE):
             found = verify(stage.name, options.against, folder, rules)
             report(stage.name, found, progress)
             differing += bool(found)

@@ -16,8 +16,8 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from replication.experiments.pipeline import Stage, is_whole, plan, stages
-from replication.experiments.running import alone, run, time_left
+from replication.experiments.pipeline import Stage, figure_stage, is_whole, plan, quick_first, stages
+from replication.experiments.running import alone, run, run_all, time_left
 
 SCRIPT = [sys.executable, "scripts/reproduce.py", "--fast"]
 
@@ -84,6 +84,32 @@ def test_a_stage_that_fails_says_why_and_where_the_log_is(tmp_path: Path) -> Non
         run(stage, tmp_path / "logs")
     assert "at work" in (tmp_path / "logs" / "figX.log").read_text()
     assert "Traceback" not in str(error.value)
+
+
+def test_stages_run_side_by_side_with_one_thread_and_those_that_measure_times_alone(tmp_path: Path) -> None:
+    noting = (
+        "import os, pathlib, sys, time; "
+        "pathlib.Path(sys.argv[1]).write_text(f\"{time.time()} {os.environ['OMP_NUM_THREADS']}\"); time.sleep(0.7); "
+        "pathlib.Path(sys.argv[1]).open('a').write(f' {time.time()}')"
+    )
+    names = {"timed": True, "first": False, "second": False}
+    todo = [
+        Stage(name, ("-c", noting, str(tmp_path / name)), tmp_path, 1.0, measured) for name, measured in names.items()
+    ]
+    done = [stage.name for stage, _ in run_all(todo, tmp_path / "logs", at_once=2)]
+    noted = {name: [float(word) for word in (tmp_path / name).read_text().split()] for name in names}
+    assert done[-1] == "timed"
+    assert noted["first"][0] < noted["second"][2]
+    assert noted["second"][0] < noted["first"][2]
+    assert noted["timed"][0] >= max(noted["first"][2], noted["second"][2])
+    assert {threads for _, threads, _ in noted.values()} == {1}
+
+
+def test_quick_figures_come_first_and_then_the_longest(tmp_path: Path) -> None:
+    order = quick_first(Stage(str(seconds), (), tmp_path, seconds) for seconds in (100.0, 20.0, 500.0, 6.0))
+    assert [stage.usual for stage in order] == [6.0, 20.0, 500.0, 100.0]
+    measured = [name for name, _ in plan() if name != "train" and figure_stage(name, (), tmp_path).alone]
+    assert measured == ["figB2", "figC2", "bench_network", "bench_solvers", "bench_sweep"]
 
 
 def test_two_runs_do_not_share_a_folder_even_if_only_a_child_is_left(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from replication.experiments.places import CONF
 
-WORDS = ("title", "dataset", "fast", "shows")  # on a figure, no settings of it; older records say `shows` for `title`
+WORDS = (
+    "title",
+    "dataset",
+    "fast",
+    "shows",
+    "alone",
+)  # on a figure, no settings of it; older records say `shows` for `title`
 CONDUCT = {"enable_progress_bar", "log_every_n_steps", "logger", "retrain"}  # settings that change no result
 SINCE = {
     "network.flips": False,

@@ -153,8 +153,7 @@ def command(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             job = HydraConfig.get()
             USED.clear()  # of an earlier job in this process
             check_settings(config, committed(str(job.job.config_name), chosen_groups(job.overrides.task)))
-            if config.threads is not None:
-                torch.set_num_threads(config.threads)
+            torch.set_num_threads(1 if config.threads is None else config.threads)
             main(config)
         except Exception as error:
             if HydraConfig.get().verbose:

@@ -20,6 +20,7 @@ from replication.experiments.weights import run_name
 
 START_UP = 5.0  # seconds that a script needs before its record's clock starts
 DATA_FOLDERS = ("MNIST/raw", "cifar-10-batches-py")  # whose presence decides what a figure is made from
+QUICK = 30.0  # seconds up to which a stage counts as quick
 FAST_STAGE = 12.0  # seconds that a small stage takes
 FAST_TRAINING = ("data=digits", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
 
@@ -33,12 +34,14 @@ class Stage:
         command: words of the command, less the Python interpreter, to run in the repository's root.
         made: the record that the stage writes.
         usual: seconds that it usually takes.
+        alone: whether it measures times, and so is to run with no other beside it.
     """
 
     name: str
     command: tuple[str, ...]
     made: Path
     usual: float
+    alone: bool = False
 
     @property
     def done(self) -> bool:
@@ -121,7 +124,8 @@ def stage(script: str, options: tuple[str, ...], root: Path, fast: bool) -> Stag
         kind, name = "weights", run_name(trained, instantiate(trained.data))
     usual = FAST_STAGE if fast else usual_seconds(ROOT / kind / f"{name}.json") + training_seconds(name)
     places = (f"paths.{place}_dir={root / place}" for place in ("figures", "weights", "outputs"))
-    return Stage(name, (f"scripts/{script}.py", *options, *places), root / kind / f"{name}.json", usual)
+    command = (f"scripts/{script}.py", *options, *places)
+    return Stage(name, command, root / kind / f"{name}.json", usual, measures_time(script))
 
 
 def figure_stage(name: str, options: Iterable[str], folder: Path, usual: float | None = None) -> Stage:
@@ -134,7 +138,17 @@ def figure_stage(name: str, options: Iterable[str], folder: Path, usual: float |
         usual: seconds that it usually takes; those of the committed record where they are not given.
     """
     seconds = usual_seconds(FIGURES / f"{name}.json") if usual is None else usual
-    return Stage(name, (f"scripts/{name}.py", *options), folder / f"{name}.json", seconds)
+    return Stage(name, (f"scripts/{name}.py", *options), folder / f"{name}.json", seconds, measures_time(name))
+
+
+def measures_time(name: str) -> bool:
+    """Return whether times are what a figure shows."""
+    return bool(declared(name).get("alone", False))
+
+
+def quick_first(todo: Iterable[Stage]) -> list[Stage]:
+    """Return stages with the quick ones first, so that something is soon there, and then the longest first."""
+    return sorted(todo, key=lambda stage: stage.usual if stage.usual <= QUICK else QUICK + 1 / stage.usual)
 
 
 def stale(name: str, options: tuple[str, ...], folder: Path, stamps: Path) -> str:

@@ -17,7 +17,12 @@ from rich.progress import BarColumn, Progress, TimeElapsedColumn
 from replication.experiments.pipeline import Stage
 from replication.experiments.places import ROOT
 
-SIDE_BY_SIDE = min(4, os.cpu_count() or 1)  # stages of small versions, whose times mean nothing
+SIDE_BY_SIDE = min(4, os.cpu_count() or 1)  # stages at once that measure no times
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}  # of a stage, as conf/ has it
 
 
 @contextmanager
@@ -36,14 +41,13 @@ def alone(root: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def run(stage: Stage, logs: Path, lock: int | None = None, threads: int | None = None) -> float:
+def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
     """Run a stage, with all it prints in a log, and return the seconds it took.
 
     Args:
         stage: what to run.
         logs: folder of the logs.
         lock: to be held by the stage too.
-        threads: that it may use, None for as many as it chooses.
 
     Raises:
         ValueError: if it fails, with its last words.
@@ -54,7 +58,7 @@ def run(stage: Stage, logs: Path, lock: int | None = None, threads: int | None =
         done = subprocess.run(
             [sys.executable, *stage.command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False,
             pass_fds=() if lock is None else (lock,),
-            env=os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
+            env=os.environ | ONE_THREAD,
         )  # fmt: skip
     if done.returncode:
         last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
@@ -74,31 +78,35 @@ def run_all(
     """Run stages with a total progress and an estimate of the time left.
 
     Args:
-        todo: what to run, in this order.
+        todo: what to run, in this order, but those that measure times at the end, one by one.
         logs, lock: as for `run`.
-        at_once: stages that run side by side, with one thread each where there are several; their times mean little.
+        at_once: stages that run side by side.
 
     Yields:
         Each stage when it is done, and in words how far that is.
     """
     if not todo:
         return
-    start, total, usual = time.perf_counter(), sum(stage.usual for stage in todo), 0.0
-    threads = 1 if at_once > 1 else None
+    groups = [([stage for stage in todo if not stage.alone], at_once), ([stage for stage in todo if stage.alone], 1)]
+    share = {stage.name: stage.usual / workers for group, workers in groups for stage in group}
+    start, total, usual, number = time.perf_counter(), sum(share.values()), 0.0, 0
     columns = ("{task.description}", BarColumn(), "{task.percentage:.0f} %", TimeElapsedColumn(), "{task.fields[left]}")
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        with Progress(*columns) as progress:
-            bar = progress.add_task(todo[0].name, total=max(total, 1.0), left=time_left(total, 0.0, 0.0))
-            running = {pool.submit(run, stage, logs, lock, threads): stage for stage in todo}
-            for number, future in enumerate(as_completed(running), 1):
-                seconds, stage = future.result(), running.pop(future)
-                usual += stage.usual
+    with Progress(*columns) as progress:
+        bar = progress.add_task(f"1/{len(todo)}", total=max(total, 1.0), left=time_left(total, 0.0, 0.0))
+        for group, workers in groups:
+            for stage, seconds in side_by_side(group, workers, logs, lock):
+                usual, number = usual + share[stage.name], number + 1
                 left = time_left(total - usual, usual, time.perf_counter() - start)
-                waiting = next(iter(running.values())).name if running else "done"
-                progress.update(
-                    bar, completed=usual, left=left, description=f"{min(number + 1, len(todo))}/{len(todo)} {waiting}"
-                )
+                progress.update(bar, completed=usual, left=left, description=f"{number}/{len(todo)} {stage.name}")
                 yield stage, f"{number} of {len(todo)}, {seconds:.0f} s, {left}"
+
+
+def side_by_side(stages: Sequence[Stage], workers: int, logs: Path, lock: int | None) -> Iterator[tuple[Stage, float]]:
+    """Run so many stages at a time; yields each when it is done, with the seconds it took."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        running = {pool.submit(run, stage, logs, lock): stage for stage in stages}
+        for future in as_completed(running):
+            yield running[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
