@@ -37,6 +37,7 @@ from replication import (
     StandardConvUnit,
     Verdict,
 )
+from replication.certification import bounds
 from replication.solvers import jacobians
 from replication.solvers.jacobians import solve_adjoint
 from replication.units import (
@@ -211,6 +212,32 @@ def test_convolutional_units_work_under_vmap_and_autocast() -> None:
     assert unit(x).view(4, -1).shape == unit.inverse(unit(x).detach()).value.view(4, -1).shape
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert unit(x).dtype == torch.float32
+
+
+def test_error_bounds_are_computed_when_asked_for_and_for_the_weights_of_the_inverse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    compute = bounds.inverse_lipschitz
+    monkeypatch.setattr(bounds, "inverse_lipschitz", lambda own: asked.append(own) or compute(own))
+    for unit, shape in (
+        (ResidualUnit(torch.eye(3), torch.zeros(3), torch.eye(3) / 2, torch.zeros(3)).double(), (3,)),
+        (LipschitzConvUnit(2, 3, image_size=(4, 4)).double(), (2, 4, 4)),
+    ):
+        x = torch.randn(5, *shape, dtype=torch.float64)
+        y = unit(x).detach()
+        at_once, later = unit.inverse(y), unit.inverse(y)
+        assert not asked
+        expected = at_once.error_bound
+        with torch.no_grad():
+            for parameter in unit.parameters():
+                parameter.mul_(3)
+        y.zero_()
+        assert torch.equal(later.error_bound, expected)
+        assert later.error_bound is later.error_bound
+        assert not later.error_bound.requires_grad
+        assert ((later.value - x).flatten(1).norm(dim=1) <= later.error_bound).all()
+        asked.clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

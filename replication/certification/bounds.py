@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from functools import singledispatch
@@ -67,13 +68,27 @@ def judged(solution: Solution, equation: RectifierEquation, tolerance: float) ->
 def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
     """Add the bound ‖value − x‖ ≤ K·‖f(value) − y‖, infinite where no K is known; none if it is known nowhere.
 
-    The residual counts with the rounding of its own computation.
+    The residual counts with the rounding of its own computation. K can take far longer than the inverse: it is computed
+    when the bound is asked for.
     """
-    constant = inverse_lipschitz(equation.map)
-    if not torch.isfinite(constant).any():
-        return solution
     residual = solution.residual * residual_scale(equation.y) + rounding_of_residual(equation, solution.value)
-    return replace(solution, error_bound=(constant * residual).nan_to_num(nan=torch.inf, posinf=torch.inf))
+    then = as_it_is(equation.map)
+
+    @torch.no_grad()
+    def bound() -> Tensor | None:
+        constant = inverse_lipschitz(then)
+        if not torch.isfinite(constant).any():
+            return None
+        return (constant * residual).nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+    return replace(solution, bound=bound)
+
+
+def as_it_is(rectifier_map: RectifierMap) -> RectifierMap:
+    """Return a map that keeps its weights when those of the unit change; its constants need no biases."""
+    W1, W2 = copy.copy(rectifier_map.W1), copy.copy(rectifier_map.W2)
+    W1.weight, W2.weight = W1.weight.detach().clone(), W2.weight.detach().clone()
+    return replace(rectifier_map, W1=W1, W2=W2)
 
 
 def rounding_of_residual(equation: RectifierEquation, x: Tensor) -> Tensor:

@@ -197,4 +197,4 @@ def judged(
         constant = product_of([float(network.layer(k).inverse_lipschitz(shape)) for k, shape in shapes.items()])
         bound = amplified(constant, size) if math.isfinite(constant) else bound
     residual = residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return replace(solution, residual=residual, codes=codes, error_bound=bound)
+    return replace(solution, residual=residual, codes=codes, bound=bound)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,8 +52,7 @@ class Solution:
         residual: ‖f(value) − y‖ / ‖y‖, of the value returned (‖f(value)‖ where y = 0); infinite where it overflows.
         evaluations: evaluations of the unit, one for each residual computed, and products with its Jacobian, each
             counted as one; the linear system in each step of `modulus` is not counted.
-        error_bound: upper bound of ‖value − x‖ up to the rounding of the residual, infinite for rows without a known
-            constant or where it overflows, or None if there is no constant.
+        bound: what `error_bound` is, or computes it when it is first asked for.
         solver: the name of the method that was used.
 
     >>> import torch
@@ -68,7 +69,7 @@ class Solution:
     iterations: Tensor
     residual: Tensor
     evaluations: Tensor
-    error_bound: Tensor | None = None
+    bound: Tensor | Callable[[], Tensor | None] | None = None
     solver: str = ""
 
     __bool__ = neither("solution.converged.all()")
@@ -95,12 +96,25 @@ class Solution:
         """Whether each row converged."""
         return self.codes == CODE[Status.CONVERGED]
 
+    @cached_property
+    def error_bound(self) -> Tensor | None:
+        """Upper bound of ‖value − x‖ up to the rounding of the residual, or None if no constant is known.
+
+        Infinite for rows without a known constant, or where it overflows. It can take far longer than the inverse,
+        so it is computed when it is first asked for, with the weights that the unit had at its inverse.
+        """
+        return self.bound if self.bound is None or isinstance(self.bound, Tensor) else self.bound()
+
     def with_error_bound(self, bound: Tensor) -> Solution:
         """Return the same solution with an error bound of every row."""
-        return replace(self, error_bound=bound)
+        return replace(self, bound=bound)
 
     def reshape(self, *shape: int) -> Solution:
         """Give the rows the shape `shape`."""
+
+        def bound() -> Tensor | None:
+            return None if self.error_bound is None else self.error_bound.reshape(shape)
+
         return replace(
             self,
             value=self.value.reshape(*shape, *self.value.shape[1:]),
@@ -108,7 +122,7 @@ class Solution:
             iterations=self.iterations.reshape(shape),
             residual=self.residual.reshape(shape),
             evaluations=self.evaluations.reshape(shape),
-            error_bound=None if self.error_bound is None else self.error_bound.reshape(shape),
+            bound=bound,
         )
 
 
