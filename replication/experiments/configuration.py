@@ -21,6 +21,7 @@ WORDS = (
     "alone",
 )  # on a figure, no settings of it; older records say `shows` for `title`
 CONDUCT = {"enable_progress_bar", "log_every_n_steps", "logger", "retrain"}  # settings that change no result
+TIMING = {"repetitions", "budget"}  # settings of how often times are measured
 SINCE = {
     "network.flips": False,
     "trainer.max_steps": -1,
@@ -57,14 +58,16 @@ def committed(script: str, options: tuple[str, ...] = ()) -> DictConfig:
 def changed_settings(name: str, made_with: Any) -> str:
     """Return in words which settings differ from those in conf/; nothing where the result would be the same.
 
-    The number of threads counts where conf/ names one.
+    The number of threads counts where conf/ names one; how often times are measured does not.
 
     Args:
         name: of the figure.
         made_with: its configuration, as its record has it.
     """
-    wanted = settings(as_read(configuration_of(committed(name))))
-    found = settings(made_with)
+    wanted, found = (
+        {key: value for key, value in settings(made).items() if key.rpartition(".")[2] not in TIMING}
+        for made in (as_read(configuration_of(committed(name))), made_with)
+    )
     if wanted.get("threads") is None:
         found["threads"] = None
     return differing(found, wanted)

@@ -18,13 +18,14 @@ from replication.networks import LayerRecord, NetworkSolution, RectifierNetwork
 from replication.solvers import Solution, Solver
 
 TOTAL = "network"
+FEW = 10  # images that compile and warm up what is timed
 
 
 @torch.no_grad()
 def inverse_cost(
     network: RectifierNetwork, images: Tensor, solvers: Mapping[str, Solver], tolerance: float, repetitions: int
 ) -> Iterator[dict[str, object]]:
-    """Time the forward pass and each solver's inverse of all hidden layers, in turns, after a turn that does not count.
+    """Time the forward pass and each solver's inverse of all hidden layers, in turns, once a few images warmed them up.
 
     The forward pass has its kernels at hand; what keeps them within their caps in training is not timed.
 
@@ -44,19 +45,20 @@ def inverse_cost(
     forward: list[float] = []
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     solutions: dict[str, NetworkSolution] = {}
-    with parametrize.cached():  # the first turn computes the kernels within their caps, for all
-        for turn in range(repetitions + 1):
+    with parametrize.cached():  # the first pass computes the kernels within their caps, for all
+        for solver in solvers.values():
+            network.inverse(network.features(images[:FEW]), solver, tolerance)
+        for _ in range(repetitions):
             for name, solver in solvers.items():
                 start = clock(images)
                 features = network.features(images)
                 marks = [clock(images)]
                 solutions[name] = network.inverse(features, solver, tolerance, progress=partial(mark, marks, images))
                 end = clock(images)
-                if turn:
-                    forward.append(marks[0] - start)
-                    seconds[name, TOTAL].append(end - marks[0])
-                    for record, before, after in zip(solutions[name].layers, marks, marks[1:], strict=False):
-                        seconds[name, str(record.index)].append(after - before)
+                forward.append(marks[0] - start)
+                seconds[name, TOTAL].append(end - marks[0])
+                for record, before, after in zip(solutions[name].layers, marks, marks[1:], strict=False):
+                    seconds[name, str(record.index)].append(after - before)
     forward_seconds = float(np.median(forward))
     for name, solution in solutions.items():
         for record in reversed(solution.layers):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +21,7 @@ from replication.experiments.studies.benchmark import timed
 from replication.experiments.studies.timed_process import TimedProcess
 
 OURS = ("stored", "reversible")
+AT_ONCE = min(2, os.cpu_count() or 1)  # processes whose memory is measured; those that are timed are alone
 # glibc's allocator then gives blocks back when they are freed, so that the peak is not that of its fragmentation
 FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 
@@ -83,7 +87,8 @@ def memory(
         for batch, blocks in progress.track(depths, description="depths"):
             common = {"batch": batch, "size": size, "threads": threads}
             options = {"channels": list(channels), "blocks": blocks} | common
-            reports = {method: memory_report(method, options) for method in used}
+            with ThreadPoolExecutor(AT_ONCE) as pool:  # of processes, whose memory is their own
+                reports = dict(zip(used, pool.map(partial(memory_report, options=options), used), strict=True))
             with ExitStack() as stack:
                 processes = {method: stack.enter_context(StepProcess(method, options)) for method in used}
                 times, _ = timed({method: process.run for method, process in processes.items()}, repetitions)
