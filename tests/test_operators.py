@@ -22,7 +22,7 @@ from replication.operators import (
     convolution_norm_bound,
     norm_estimate,
 )
-from replication.resolvents import FourierResolvent, ImageResolvent, IterativeResolvent, resolvent
+from replication.resolvents import FactorizedResolvent, FourierResolvent, ImageResolvent, IterativeResolvent, resolvent
 
 SIZES = [(4, 4), (5, 4), (3, 7), (2, 2)]
 DTYPES = [torch.float32, torch.float64]
@@ -113,13 +113,22 @@ def test_resolvents_solve_with_the_shifted_matrix(
     chosen = resolvent(Gram(W), shift, like=v)
     assert isinstance(chosen, FourierResolvent if padding == "circular" else ImageResolvent)
     monkeypatch.setattr(resolvents, "FACTORIZED", 0)
+    large = resolvent(Gram(W), shift, like=v)  # as such an order is taken apart where it is large
+    unsymmetric = ImageResolvent(FactorizedResolvent.of(Gram(W).matrix(v), shift))
     monkeypatch.setattr(resolvents, "ROW_SHARE", 0)
     iterative = resolvent(Gram(W), shift, like=v)
     assert isinstance(iterative, FourierResolvent if padding == "circular" else IterativeResolvent)
     condition = float(torch.linalg.cond(matrix))
-    for method in (chosen, iterative, IterativeResolvent(Gram(W), shift)):
+    for method in (chosen, large, unsymmetric, iterative, IterativeResolvent(Gram(W), shift)):
         solved = method(v).flatten(1).double()
         torch.testing.assert_close(solved, expected, rtol=0, atol=100 * condition * torch.finfo(dtype).eps)
+
+
+def test_a_factorization_of_a_singular_matrix_gives_no_numbers() -> None:
+    v = torch.ones(2, 3, dtype=torch.float64)
+    for K in (-torch.eye(3), -2 * torch.eye(3)):
+        assert FactorizedResolvent.of_symmetric(K.double(), 1.0)(v).isnan().any(1).all()
+    assert FactorizedResolvent.of(-torch.ones(3, 3).double(), 3.0)(v).isnan().any(1).all()
 
 
 @pytest.mark.parametrize("padding", ["zeros", "circular", "top-left"])
