@@ -102,7 +102,8 @@ class FactorizedResolvent:
     def __call__(self, v: Tensor) -> Tensor:
         if self.pivots is None:
             return torch.cholesky_solve(v.mT, self.factor).mT
-        return torch.linalg.lu_solve(self.factor, self.pivots, v, left=False, adjoint=True)
+        solved: Tensor = torch.linalg.lu_solve(self.factor, self.pivots, v, left=False, adjoint=True)
+        return solved
 
     def select(self, rows: Tensor) -> FactorizedResolvent:
         return self
