@@ -96,3 +96,15 @@ def branch_excess(table: pd.DataFrame, of: str, over: str) -> pd.Series:
 def least_branch_excess(table: pd.DataFrame, over: str) -> float:
     """Return by how many percent the share of P-matrices exceeds that of a condition at least."""
     return float(branch_excess(table, "p_matrix", over).min())
+
+
+def deep_value(table: pd.DataFrame, part: str, case: str, quantity: str, depth: int) -> float:
+    """Return one number of deep networks (figE5); NaN where it is not there."""
+    rows = table.query("part == @part and case == @case and quantity == @quantity and depth == @depth")
+    return float(rows["value"].iloc[0]) if len(rows) else float("nan")
+
+
+def deep_slope(table: pd.DataFrame, part: str, quantity: str, p: float) -> float:
+    """Return the slope of a quantity in the logarithms, from 10³ to 10⁴ layers."""
+    rows = table.query("part == @part and quantity == @quantity and p == @p").set_index("depth")["value"]
+    return float(np.log10(rows[10_000] / rows[1_000]))
