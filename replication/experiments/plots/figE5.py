@@ -68,7 +68,7 @@ def draw_random(axis: Axes, table: pd.DataFrame) -> None:
         rows = part[part["p"] == p]
         axis.plot(rows["depth"], rows["value"], "o-", ms=4, color=shade, label=f"p = {p:g}")
     axis.set_title("Wₙ = I + Gₙ·n⁻ᵖ, Gₙ normal: move from n/3 to n layers")
-    axis.set_ylabel("change relative to the outputs, median of the networks")
+    axis.set_ylabel("relative change, median of the networks")
     axis.legend(fontsize=7.5)
 
 

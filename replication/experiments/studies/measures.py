@@ -108,3 +108,18 @@ def deep_slope(table: pd.DataFrame, part: str, quantity: str, p: float) -> float
     """Return the slope of a quantity in the logarithms, from 10³ to 10⁴ layers."""
     rows = table.query("part == @part and quantity == @quantity and p == @p").set_index("depth")["value"]
     return float(np.log10(rows[10_000] / rows[1_000]))
+
+
+def surest_lead(table: pd.DataFrame, start: str, axis: str) -> float:
+    """Return the lower end of a basis-path norm's lead over its best rival (figE4), of the better of its two forms."""
+    rows = table.query("part == 'lead' and start == @start and axis == @axis")
+    return float(rows.groupby("quantity")["low"].min().max())
+
+
+def penalty_gain(table: pd.DataFrame, start: str, rivals: tuple[str, ...]) -> float:
+    """Return by how many percent the basis-path penalty lowers the test error of the best rival, less 2 SE (figE4)."""
+    rows = table.query("part == 'regularised' and quantity == 'test_error' and start == @start")
+    wide = rows.pivot(index="seed", columns="case", values="value")
+    gain = wide[list(rivals)].mean().min() - wide["basis-path norm"].mean()
+    pairs = wide[wide[list(rivals)].mean().idxmin()] - wide["basis-path norm"]
+    return float(gain - 2 * pairs.std() / np.sqrt(len(pairs)))
