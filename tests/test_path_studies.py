@@ -61,7 +61,7 @@ def module_of(weights: Weights, network: int) -> nn.Sequential:
     parts: list[nn.Module] = []
     for W in weights:
         parts += [nn.Linear(W.shape[2], W.shape[1], bias=False), nn.ReLU()]
-        parts[-2].weight = nn.Parameter(W[network])
+        parts[-2].weight = nn.Parameter(W[network], requires_grad=False)
     return nn.Sequential(*parts[:-1])
 
 
