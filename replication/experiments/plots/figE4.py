@@ -61,10 +61,11 @@ def draw_gaps(axis: Axes, table: pd.DataFrame, start: str) -> None:
             first = wide[measure].groupby("case").mean().iloc[0]
             axis.plot(wide["gap"], wide[measure] / first, "o", ms=4, color=colour, label=label)
     axis.set_yscale("log")
+    axis.set_ylim(top=3 * axis.get_ylim()[1])  # room for the legend
     axis.set_xlabel("generalisation gap (%)")
     axis.set_ylabel("measure / its mean without wrong labels")
     axis.set_title(f"wrong labels added, {STARTS[start]}")
-    axis.legend(fontsize=7.5)
+    axis.legend(fontsize=7.5, loc="upper left")
 
 
 def draw_counts(axis: Axes, table: pd.DataFrame) -> None:
@@ -118,6 +119,6 @@ def draw_penalties(axis: Axes, table: pd.DataFrame) -> None:
         axis.plot([], [], "os"[place], color="#777777", mfc="none" if place else "#777777", label=label)
     axis.set_xticks(range(len(methods)), [method.replace(" norm", "\nnorm") for method in methods], fontsize=8)
     axis.set_ylabel("test error (%)")
-    axis.set_ylim(0, None)
+    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
     axis.set_title("SGD with a penalty, three seeds".replace("three", str(part["seed"].nunique())))
     axis.legend(fontsize=7.5, loc="lower right")
