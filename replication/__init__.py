@@ -1,5 +1,6 @@
 """Exact, checked inverses of rectifier networks, and the experiments of the papers about them."""
 
+from replication.activation_patterns import activation_pattern_product
 from replication.certificate import Certificate, Verdict
 from replication.folds import find_fold
 from replication.networks import (
@@ -11,6 +12,7 @@ from replication.networks import (
     ReversibleNetwork,
     preset,
 )
+from replication.path_basis import basis_path_norm, basis_paths, path_norm
 from replication.penalties import monotone_defect, monotone_penalty
 from replication.reading import as_network, as_unit, certify, invert
 from replication.relu_layers.spanning import directed_spanning_test
@@ -101,8 +103,11 @@ __all__ = [
     "Status",
     "Substitution",
     "Verdict",
+    "activation_pattern_product",
     "as_network",
     "as_unit",
+    "basis_path_norm",
+    "basis_paths",
     "certify",
     "directed_spanning_test",
     "find_fold",
@@ -110,6 +115,7 @@ __all__ = [
     "load",
     "monotone_defect",
     "monotone_penalty",
+    "path_norm",
     "preset",
     "save",
     "stability",

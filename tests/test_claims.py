@@ -70,6 +70,10 @@ def edit(folder: Path, name: str, column: str, value: object, rows: str = "index
         ("ours-sound", "fig9", "percent", 0.0, "quantity == 'p_matrix' and gamma < 0.6"),
         ("ours-stable", "fig9", "percent", 50.0, "quantity == 'diagonal_stability' and gamma < 0.6"),
         ("ours-newton", "fig9", "percent", 50.0, "quantity == 'newton_gmres' and gamma < 0.6"),
+        ("E4-basis", "figE4", "value", 7.0, "part == 'structure' and quantity == 'rank'"),
+        ("E4-invariant", "figE4", "value", 0.5, "part == 'invariance'"),
+        ("E5-explicit", "figE5", "value", 1e-9, "quantity == 'relative_error'"),
+        ("E5-sufficient", "figE5", "value", 0.1, "quantity == 'error' and depth == 10000"),
         ("D-digits", "figD3", "output_distance", 0.5, "layer == 'gaussian' and image == 'other'"),
     ],
 )

@@ -26,9 +26,13 @@ from replication import (
     RectifierLinear,
     ResidualUnit,
     StandardConvUnit,
+    activation_pattern_product,
     as_unit,
+    basis_path_norm,
+    basis_paths,
     directed_spanning_test,
     invert,
+    path_norm,
     stability,
 )
 from replication.solvers import SOLVERS
@@ -272,6 +276,29 @@ def test_own_modules_are_read_or_refused(block: nn.Module, shape: tuple[int, ...
     unit = checked(lambda: as_unit(block, x))
     assert unit is None or tuple(unit.input_shape) == tuple(x.shape[1:])  # convolutions take images of any size
     checked(lambda: invert(block, x))
+
+
+def linear(W: Tensor) -> nn.Linear:
+    """A layer with these weights, whatever they are."""
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight = nn.Parameter(W, requires_grad=False)
+    return layer
+
+
+@fuzz
+@given(data=st.data(), widths=st.lists(st.integers(0, 3), min_size=2, max_size=4), order=st.sampled_from([1, 2.0, 1e9]))
+def test_multilayer_networks_are_taken_apart_or_refused(data: st.DataObject, widths: list[int], order: float) -> None:
+    shapes = [st.one_of(st.just(shape), any_shape) for shape in zip(widths[1:], widths, strict=False)]
+    parts = [part for shape in shapes for part in (linear(data.draw(tensors(shapes=shape))), nn.ReLU())]
+    network = nn.Sequential(*parts[: data.draw(st.sampled_from([len(parts), len(parts) - 1]))])
+    x = data.draw(st.one_of(tensors(shapes=around(widths[0])), no_tensor))
+    piece = checked(lambda: activation_pattern_product(network, x))
+    assert piece is None or piece.offset.shape == (len(x), widths[-1])
+    for norm in (checked(lambda: path_norm(network, order)), checked(lambda: basis_path_norm(network))):
+        assert norm is None or (norm.shape == () and norm >= 0)
+    basis = checked(lambda: basis_paths(network))
+    if basis is not None:
+        checked(lambda: basis.rebuild(basis.paths))
 
 
 @every_unit

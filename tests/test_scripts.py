@@ -82,6 +82,28 @@ def test_the_figures_of_injective_layers_write_their_results(tmp_path: Path) -> 
     assert wedge.loc["injective", "relative_error"].max() < 1e-9
 
 
+def test_the_figures_of_the_companions_on_paths_and_depth_write_their_results(tmp_path: Path) -> None:
+    small = {
+        "figE4": [
+            "data=digits",
+            "study.correlation.steps=2",
+            "study.correlation.widths=[4,6]",
+            "study.correlation.width=6",
+            "study.correlation.labelled=100",
+            "study.correlation.mislabelled=[0,20]",
+            "study.regularisation.steps=2",
+            "study.regularisation.labelled=100",
+            "study.regularisation.mislabelled=20",
+            "study.regularisation.validation=50",
+        ],
+        "figE5": ["study.depth=100", "study.random.depth=81", "study.initialisation.steps=2", "study.points=5"],
+    }
+    for script, options in small.items():
+        done = run(script, *options, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert {path.suffix for path in (tmp_path / "figures").glob(f"{script}.*")} == {".csv", ".json", ".pdf", ".png"}
+
+
 def test_the_figures_of_reversible_networks_write_their_results(tmp_path: Path) -> None:
     small = {
         "figC1": ["study.depths=[4,20]"],

@@ -26,6 +26,8 @@ from replication.experiments.studies.claims import judge_all, short_table, summa
 from replication.experiments.studies.measures import (
     branch_excess,
     constant_ratio,
+    deep_slope,
+    deep_value,
     least_excess,
     sweep_percent,
     tap_disagreements,
@@ -44,7 +46,9 @@ LIMITS = {  # of the code, by the names that pages use
     "p_matrix": P_MATRIX_LIMIT, "matrix": MATRIX_LIMIT, "factorized": math.isqrt(MATRIX_NUMBERS),
     "large_norm": f"{LARGE_NORM:.0f}", "spanning": EXACT_LIMIT, "program": MILP_LIMIT,
 }  # fmt: skip
-MEASURES = (slope, constant_ratio, tap_disagreements, sweep_percent, least_excess, branch_excess)
+MEASURES = (
+    slope, constant_ratio, tap_disagreements, sweep_percent, least_excess, branch_excess, deep_slope, deep_value,
+)  # fmt: skip
 
 
 def form(value: float, spec: str) -> str:

@@ -96,3 +96,30 @@ def branch_excess(table: pd.DataFrame, of: str, over: str) -> pd.Series:
 def least_branch_excess(table: pd.DataFrame, over: str) -> float:
     """Return by how many percent the share of P-matrices exceeds that of a condition at least."""
     return float(branch_excess(table, "p_matrix", over).min())
+
+
+def deep_value(table: pd.DataFrame, part: str, case: str, quantity: str, depth: int) -> float:
+    """Return one number of deep networks (figE5); NaN where it is not there."""
+    rows = table.query("part == @part and case == @case and quantity == @quantity and depth == @depth")
+    return float(rows["value"].iloc[0]) if len(rows) else float("nan")
+
+
+def deep_slope(table: pd.DataFrame, part: str, quantity: str, p: float) -> float:
+    """Return the slope of a quantity in the logarithms, from 10³ to 10⁴ layers."""
+    rows = table.query("part == @part and quantity == @quantity and p == @p").set_index("depth")["value"]
+    return float(np.log10(rows[10_000] / rows[1_000]))
+
+
+def surest_lead(table: pd.DataFrame, start: str, axis: str) -> float:
+    """Return the lower end of a basis-path norm's lead over its best rival (figE4), of the better of its two forms."""
+    rows = table.query("part == 'lead' and start == @start and axis == @axis")
+    return float(rows.groupby("quantity")["low"].min().max())
+
+
+def penalty_gain(table: pd.DataFrame, start: str, rivals: tuple[str, ...]) -> float:
+    """Return by how many percent the basis-path penalty lowers the test error of the best rival, less 2 SE (figE4)."""
+    rows = table.query("part == 'regularised' and quantity == 'test_error' and start == @start")
+    wide = rows.pivot(index="seed", columns="case", values="value")
+    gain = wide[list(rivals)].mean().min() - wide["basis-path norm"].mean()
+    pairs = wide[wide[list(rivals)].mean().idxmin()] - wide["basis-path norm"]
+    return float(gain - 2 * pairs.std() / np.sqrt(len(pairs)))

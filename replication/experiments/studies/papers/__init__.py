@@ -6,7 +6,7 @@ the check names.
 
 from __future__ import annotations
 
-from replication.experiments.studies.papers import ours, paper_a, paper_b, paper_c, paper_d
+from replication.experiments.studies.papers import ours, paper_a, paper_b, paper_c, paper_d, paper_e4, paper_e5
 
 PAPERS = {  # the papers by letter, and what is ours
     "A": "Wang, An, Liu, Li: Fixed-point algorithms for inverse of residual rectifier neural networks (2021)",
@@ -14,6 +14,8 @@ PAPERS = {  # the papers by letter, and what is ours
     "C": "Chang, Meng, Haber, Ruthotto, Begert, Holtham: Reversible architectures for arbitrarily deep residual neural "
     "networks (2018)",
     "D": "Puthawala, Kothari, Lassas, Dokmanić, de Hoop: Globally injective ReLU networks (2022)",
+    "E4": "Zheng and others: Capacity control of ReLU neural networks by basis-path norm (2019)",
+    "E5": "Xu, Zhang: Convergence of deep ReLU networks (2021)",
     "ours": "Any residual map: no paper has it",
     "speed": "How fast the inverses are",
 }
@@ -39,5 +41,7 @@ CLAIMS = (
     *paper_b.CLAIMS,
     *paper_c.CLAIMS,
     *paper_d.CLAIMS,
+    *paper_e4.CLAIMS,
+    *paper_e5.CLAIMS,
     *ours.CLAIMS,
 )
