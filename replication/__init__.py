@@ -15,6 +15,7 @@ from replication.penalties import monotone_defect, monotone_penalty
 from replication.reading import as_network, as_unit, certify, invert
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
+from replication.signal_propagation import SampleVariance, correlation_map, sample_variance
 from replication.solvers import (
     Anderson,
     Auto,
@@ -96,6 +97,7 @@ __all__ = [
     "ReversibleLayer",
     "ReversibleNetwork",
     "ReversibleSequence",
+    "SampleVariance",
     "Solution",
     "StandardConvUnit",
     "Status",
@@ -104,6 +106,7 @@ __all__ = [
     "as_network",
     "as_unit",
     "certify",
+    "correlation_map",
     "directed_spanning_test",
     "find_fold",
     "invert",
@@ -111,6 +114,7 @@ __all__ = [
     "monotone_defect",
     "monotone_penalty",
     "preset",
+    "sample_variance",
     "save",
     "stability",
 ]
