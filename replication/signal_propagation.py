@@ -134,7 +134,7 @@ def chosen(network: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Mod
     """
     parts = dict(network.named_modules())
     if layers is None:
-        found = {name: part for name, part in parts.items() if isinstance(part, AFFINE)}
+        found: dict[str, nn.Module] = {name: part for name, part in parts.items() if isinstance(part, AFFINE)}
         if not found:
             raise ValueError("the network has no linear or convolutional layers; name those to measure by layers=")
         return found
@@ -158,9 +158,7 @@ def moments_of(name: str, made: object, samples: int) -> Tensor:
         raise MeasuringError(f"layer {name} makes {tuple(made.shape)} of {samples} samples; name others by layers=")
     moments = second_moments(made.flatten(1))
     if not torch.isfinite(moments).all():
-        raise MeasuringError(
-            f"layer {name} has outputs that are not finite, or whose squares overflow; scale them down"
-        )
+        raise MeasuringError(f"layer {name} has outputs that are not finite or too large to square; scale them down")
     return moments
 
 
@@ -183,8 +181,9 @@ def correlation_map(c: Tensor) -> Tensor:
 
         c ↦ (√(1 − c²) + (π − arccos c)·c)/π
 
-    For weights of mean 0 and any variance, in the limit of infinite width, and without biases. From c = 0 it climbs
-    to its only fixed point 1, with (1 − c)·l² → 9π²/2 after l layers: inputs become alike. Its slope is 1 − arccos(c)/π.
+    For weights of mean 0 and any variance, in the limit of infinite width, and without biases. Inputs become
+    alike: from c = 0 it climbs to its only fixed point 1, with (1 − c)·l² → 9π²/2 after l layers. Its slope is
+    1 − arccos(c)/π.
 
     Source: Cho and Saul, Kernel methods for deep learning (2009), the arc-cosine kernel of order 1; in paper E3
     c = m²/(m² + v²) of `sample_variance`.

@@ -82,6 +82,23 @@ def test_the_figures_of_injective_layers_write_their_results(tmp_path: Path) -> 
     assert wedge.loc["injective", "relative_error"].max() < 1e-9
 
 
+def test_the_figures_of_gradient_flow_and_sample_variance_write_their_results(tmp_path: Path) -> None:
+    small = {
+        "figE3": [
+            "data=digits",
+            "study.widths=[[30,3],[1000,2]]",
+            "study.depth=49",
+            "study.draws=100",
+            "training.steps=2",
+        ],
+    }
+    for script, options in small.items():
+        done = run(script, *options, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        written = {path.suffix for path in (tmp_path / "figures").glob(f"{script}.*")}
+        assert written == {".csv", ".json", ".pdf", ".png"}
+
+
 def test_the_figures_of_reversible_networks_write_their_results(tmp_path: Path) -> None:
     small = {
         "figC1": ["study.depths=[4,20]"],

@@ -127,7 +127,7 @@ BAD = {
     "no names": (nn.Linear(3, 3), X, [], "calls none of its layers"),
     "other width": (nn.Linear(2, 3), X, None, "fails on these inputs"),
     "fails": (Fails(), X, None, "KeyError"),
-    "overflows": (nn.Linear(3, 3), X * 1e30, None, "overflow"),
+    "overflows": (nn.Linear(3, 3), X * 1e30, None, "too large to square"),
     "mixed samples": (nn.Sequential(nn.Flatten(0), nn.Linear(12, 3)), X, None, "of 4 samples"),
     "half": (nn.Linear(3, 3).half(), X.half(), None, "float32 or float64"),
 }
