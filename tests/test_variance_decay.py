@@ -28,7 +28,7 @@ def module(width: int, depth: int, batch_norm: bool, generator: torch.Generator)
         layer = nn.Linear(width, width, bias=False)
         drawn = torch.randn(1, width, width, generator=generator)[0]
         layer.weight.data = drawn.mT * ((2 if place else 1) / width) ** 0.5
-        norm = [nn.BatchNorm1d(width, eps=0, affine=False)] if batch_norm else []
+        norm = [nn.BatchNorm1d(width, eps=1e-12, affine=False)] if batch_norm else []
         layers += [layer, *norm, nn.ReLU()]
     return nn.Sequential(*layers)
 
