@@ -52,7 +52,7 @@ class Samples:
 
     def grid(self, points: int) -> np.ndarray:
         """Return equidistant points from the first sample to the last."""
-        return np.asarray(np.linspace(self.x[0], self.x[-1], points))
+        return np.linspace(self.x[0], self.x[-1], points)
 
     def cubic(self, grid: np.ndarray) -> np.ndarray:
         """Return the natural cubic spline."""
@@ -60,7 +60,7 @@ class Samples:
 
     def linear(self, grid: np.ndarray) -> np.ndarray:
         """Return the linear interpolant."""
-        return np.interp(grid, self.x, self.y)
+        return np.asarray(np.interp(grid, self.x, self.y))
 
     def least_variation(self) -> float:
         """Return the total variation of the slope of the linear interpolant: no interpolant has less."""
