@@ -47,6 +47,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             shares.plot(part["w"], 100 * part["near_before"], ":", color=colour, lw=1)
             variations.plot(part["w"], part["variation"], "o-", ms=3, color=colour, label=name)
         shares.set_ylim(0, 140)  # room for the legend
+        shares.set_yticks(range(0, 101, 20))
         shares.set_ylabel("knots at samples, within 5 % of\nthe spacing (%); dotted: before")
         shares.legend(fontsize=7.5, loc="upper right")
         variations.axhline(1, color=COLOURS["text"], ls=":", lw=1)
@@ -56,9 +57,9 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             axis.set_xlabel(SCALE.format(study["flow"]["product"]), fontsize=8)
         caption(
             figure,
-            f"Gradient flow of x ↦ Σ c·relu(ax − b)/m, m = {study['flow']['m']}, on {record['dataset']}, "
-            f"{len(result.arrays['x'])} each: above the fits of “{study['shown']}”, with their knots; below all "
-            "(experiment reconstructed: A20)",
+            f"Gradient flow of x ↦ Σ c·relu(ax − b)/m, m = {study['flow']['m']}, on {record['dataset']} "
+            f"({len(result.arrays['x'])} each). Above and below left: the data “{study['shown']}”; "
+            "below: all data (experiment reconstructed: A20)",
         )
     return figure
 
