@@ -18,7 +18,7 @@ from replication.experiments.results import Result
 
 CUBIC, LINEAR, NETWORK = "#D55E00", "#0072B2", "#000000"
 SHADES = ("#000000", "#56B4E9", "#E69F00", "#009E73", *SPARE)
-SCALE = "scale w = |a| of the first layer at the start (c = {:g}/w)"
+SCALE = "scale w = |a| at the start (c = {:g}/w)"
 
 
 def draw(result: Result, record: Mapping[str, Any]) -> Figure:
