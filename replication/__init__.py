@@ -17,6 +17,7 @@ from replication.penalties import monotone_defect, monotone_penalty
 from replication.reading import as_network, as_unit, certify, invert
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
+from replication.signal_propagation import SampleVariance, correlation_map, sample_variance
 from replication.solvers import (
     Anderson,
     Auto,
@@ -98,6 +99,7 @@ __all__ = [
     "ReversibleLayer",
     "ReversibleNetwork",
     "ReversibleSequence",
+    "SampleVariance",
     "Solution",
     "StandardConvUnit",
     "Status",
@@ -109,6 +111,7 @@ __all__ = [
     "basis_path_norm",
     "basis_paths",
     "certify",
+    "correlation_map",
     "directed_spanning_test",
     "find_fold",
     "invert",
@@ -117,6 +120,7 @@ __all__ = [
     "monotone_penalty",
     "path_norm",
     "preset",
+    "sample_variance",
     "save",
     "stability",
 ]

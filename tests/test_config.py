@@ -136,6 +136,8 @@ def test_families_of_table1_are_those_of_the_unit_group() -> None:
         ("figC2", "study.series=[{batch: 0, stages: [[1, 1, 1]]}]", "study.series.batch must be a whole number"),
         ("figC2", "study.series=[{batch: 1, stages: [[1, 0, 1]]}]", "study.series.stages must be a whole number"),
         ("figD2", "study.expansivity=[abc]", "study.expansivity must be a finite number above 0, not 'abc'"),
+        ("figE2", "study.flow.m=0", "study.flow.m must be a whole number of at least 1, not 0"),
+        ("figE3", "study.samples=x", "study.samples must be a whole number of at least 1, not 'x'"),
         ("figD4", "study.sizes=3", "study.sizes must be a list that is not empty"),
         ("bench_sweep", "bench.sizes=[0]", "bench.sizes must be a whole number of at least 1, not 0"),
         ("train", "training.optimizer.lr=-1", "training.optimizer.lr must be a finite number above 0, not -1"),

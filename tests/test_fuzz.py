@@ -30,9 +30,11 @@ from replication import (
     as_unit,
     basis_path_norm,
     basis_paths,
+    correlation_map,
     directed_spanning_test,
     invert,
     path_norm,
+    sample_variance,
     stability,
 )
 from replication.solvers import SOLVERS
@@ -256,6 +258,16 @@ def test_spanning_tests_and_stability_answer_or_refuse(W: object, b: object) -> 
         assert test.spans in (True, False, None)
         assert 0 <= bounds.lower <= bounds.upper
         assert not (test.spans is False and bounds.lower > 0)
+
+
+@fuzz
+@given(x=things, layers=st.sampled_from([None, ["0"], ["1", "0"], ["x"], [], "0", 3, [None]]))
+def test_sample_variances_and_correlations_are_measured_or_refused(x: object, layers: object) -> None:
+    found = checked(lambda: sample_variance(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), x, layers))
+    if found is not None:
+        assert torch.isfinite(torch.stack((found.total, found.squared_mean, found.variance))).all()
+    following = checked(lambda: correlation_map(x))
+    assert following is None or ((following >= 0) & (following <= 1)).all()
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,15 @@ def test_the_figures_of_injective_layers_write_their_results(tmp_path: Path) -> 
     assert wedge.loc["injective", "relative_error"].max() < 1e-9
 
 
-def test_the_figures_of_the_companions_on_paths_and_depth_write_their_results(tmp_path: Path) -> None:
+def test_the_figures_of_the_companions_write_their_results(tmp_path: Path) -> None:
     small = {
+        "figE3": [
+            "data=digits",
+            "study.widths=[[30,3],[1000,2]]",
+            "study.depth=49",
+            "study.draws=100",
+            "training.steps=2",
+        ],
         "figE4": [
             "data=digits",
             "study.correlation.steps=2",

@@ -6,7 +6,17 @@ the check names.
 
 from __future__ import annotations
 
-from replication.experiments.studies.papers import ours, paper_a, paper_b, paper_c, paper_d, paper_e4, paper_e5
+from replication.experiments.studies.papers import (
+    ours,
+    paper_a,
+    paper_b,
+    paper_c,
+    paper_d,
+    paper_e2,
+    paper_e3,
+    paper_e4,
+    paper_e5,
+)
 
 PAPERS = {  # the papers by letter, and what is ours
     "A": "Wang, An, Liu, Li: Fixed-point algorithms for inverse of residual rectifier neural networks (2021)",
@@ -14,6 +24,8 @@ PAPERS = {  # the papers by letter, and what is ours
     "C": "Chang, Meng, Haber, Ruthotto, Begert, Holtham: Reversible architectures for arbitrarily deep residual neural "
     "networks (2018)",
     "D": "Puthawala, Kothari, Lassas, Dokmanić, de Hoop: Globally injective ReLU networks (2022)",
+    "E2": "Williams and others: Gradient dynamics of shallow univariate ReLU networks (2019)",
+    "E3": "Luther, Seung: Sample variance decay in randomly initialized ReLU networks (2019)",
     "E4": "Zheng and others: Capacity control of ReLU neural networks by basis-path norm (2019)",
     "E5": "Xu, Zhang: Convergence of deep ReLU networks (2021)",
     "ours": "Any residual map: no paper has it",
@@ -41,6 +53,8 @@ CLAIMS = (
     *paper_b.CLAIMS,
     *paper_c.CLAIMS,
     *paper_d.CLAIMS,
+    *paper_e2.CLAIMS,
+    *paper_e3.CLAIMS,
     *paper_e4.CLAIMS,
     *paper_e5.CLAIMS,
     *ours.CLAIMS,
