@@ -562,3 +562,16 @@ def test_a_row_has_converged_if_and_only_if_the_models_residual_is_within_the_to
     solution = invert(model, y, tolerance=tolerance)
     residual = length(model(solution.value).detach() - y) / length(y)
     assert torch.equal(solution.converged, residual <= tolerance)
+
+
+@pytest.mark.parametrize("solver", ["banach", "anderson", "newton_gmres"])
+def test_general_solvers_undo_every_stage_and_others_are_refused_by_the_stage(solver: str) -> None:
+    deep = residual_scaled(Block(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6)), nn.Linear(6, 4)))
+    model = nn.Sequential(nn.Linear(4, 4), residual_block(), nn.LeakyReLU(0.5), deep).double()
+    x = random(5, 4)
+    y = model(x).detach()
+    solution = invert(model, y, solver)
+    assert solution.converged.all()
+    assert {record.solution.solver for record in solution.layers if not record.closed_form} == {solver}
+    with pytest.raises(ValueError, match=r"^layer 3 \(feed-forward unit\) stands in the way: exact needs .*[^.]$"):
+        invert(model, y, "exact")
