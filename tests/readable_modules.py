@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 ROWS, TOKENS, SIGNALS, IMAGES, VOLUMES = (5, 6), (4, 3, 4), (4, 2, 8), (3, 4, 2, 4), (3, 2, 3, 4, 3)
@@ -390,6 +390,61 @@ def formula(forward: Callable[[nn.Module, Tensor], Tensor], **parts: Callable[[]
     return lambda: Written(forward, **{name: make() for name, make in parts.items()})
 
 
+class ConvNext(nn.Module):
+    """Depthwise, then linear layers of channels, with a learnt scale; without its layer norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise, self.grow, self.shrink = conv(4, 4, 5, groups=4), nn.Linear(4, 9), nn.Linear(9, 4)
+        self.gamma = nn.Parameter(0.3 * torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.shrink(F.gelu(self.grow(self.depthwise(x).permute(0, 2, 3, 1)))) * self.gamma
+        return x + out.permute(0, 3, 1, 2)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth, of which nothing is left in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.rate = conv(), 0.2
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == 4, "images are needed"
+        out = torch.tanh(self.conv(x))
+        if self.rate > 0.0 and self.training:
+            out = out * (torch.rand(len(x), 1, 1, 1) > self.rate) / (1 - self.rate)
+        return x + out
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        weight = weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class Skips(nn.Module):
+    """Skips of several depths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = F.relu(self.layers[0](x))
+        b = F.relu(self.layers[1](a) + x)
+        return torch.add(x, a + b + F.relu(self.layers[2](b) + a), alpha=0.2)
+
+
+def before(module: nn.Module) -> nn.Module:
+    module.branch[0].register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 0.5,))
+    return module
+
+
 READ: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     # residual networks
     "pre-activation block": (PreActivation, IMAGES),
@@ -412,7 +467,61 @@ READ: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "U-Net, bilinear": (lambda: UNet("bilinear"), IMAGES),
     "pixels to channels": (Wavelet, IMAGES),
     "channels shuffled": (Shuffle, IMAGES),
+    "ConvNeXt": (ConvNext, IMAGES),
+    "stochastic depth": (DropPath, IMAGES),
+    "weight standardisation": (
+        images(lambda: Standardised(4, 4, 3, padding=1), nn.ReLU, lambda: Standardised(4, 4, 3, padding=1)),
+        IMAGES,
+    ),
+    "skips of several depths": (Skips, ROWS),
     # convolutions
+    "transposed, of stride 1": (
+        images(lambda: nn.ConvTranspose2d(4, 5, 3, padding=1), nn.ReLU, lambda: nn.ConvTranspose2d(5, 4, 3, padding=1)),
+        IMAGES,
+    ),
+    "kernels without layers": (
+        formula(
+            lambda m, x: x + F.conv2d(F.relu(F.conv2d(x, m.w, padding="same")), m.w.transpose(0, 1), padding=1),
+            w=lambda: torch.randn(5, 4, 3, 3) / 5,
+        ),
+        IMAGES,
+    ),
+    "patches": (
+        formula(lambda m, x: x + F.fold(torch.tanh(F.unfold(x, 2, stride=2)), x.shape[-2:], 2, stride=2)),
+        IMAGES,
+    ),
+    "padded with a constant and with its border": (
+        formula(
+            lambda m, x: x + m.a(F.pad(m.b(F.pad(x, (1, 1, 1, 1), mode="replicate")).relu(), (1, 1, 1, 1), value=0.5)),
+            a=lambda: conv(padding=0),
+            b=lambda: conv(padding=0),
+        ),
+        IMAGES,
+    ),
+    "circular by a layer": (lambda: Residual(nn.CircularPad2d(1), conv(padding=0, groups=4), nn.ReLU()), IMAGES),
+    "grouped and dilated signals": (
+        images(
+            lambda: nn.Conv1d(2, 4, 3, padding=2, dilation=2, groups=2),
+            nn.Tanh,
+            lambda: nn.Conv1d(4, 2, 3, padding="same", padding_mode="reflect"),
+        ),
+        SIGNALS,
+    ),
+    "circular volumes": (
+        images(lambda: nn.Conv3d(2, 2, 3, padding=1, padding_mode="circular"), nn.ReLU, lambda: nn.Conv3d(2, 2, 1)),
+        VOLUMES,
+    ),
+    "instance norm of signals": (
+        images(
+            lambda: nn.Conv1d(2, 3, 3, padding=1),
+            lambda: nn.InstanceNorm1d(3, track_running_stats=True),
+            nn.ReLU,
+            lambda: nn.Conv1d(3, 2, 1),
+        ),
+        SIGNALS,
+    ),
+    "synchronised normalisation": (images(conv, lambda: nn.SyncBatchNorm(4), nn.ReLU, conv), IMAGES),
+    "alpha dropout": (lambda: Residual(nn.Linear(6, 8), nn.SELU(), nn.AlphaDropout(0.1), nn.Linear(8, 6)), ROWS),
     "depthwise separable": (images(lambda: conv(groups=4), nn.ReLU6, lambda: conv(4, 4, 1)), IMAGES),
     "inverted residual": (
         images(lambda: conv(4, 8, 1), nn.Hardswish, lambda: conv(8, 8, groups=8), nn.Hardswish, lambda: conv(8, 4, 1)),
@@ -569,7 +678,72 @@ READ: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         TOKENS,
     ),
+    "flattened tokens": (
+        formula(
+            lambda m, x: x + m.b(torch.relu(m.a(x.flatten(1)))).unflatten(1, x.shape[1:]),
+            a=lambda: nn.Linear(12, 5),
+            b=lambda: nn.Linear(5, 12),
+        ),
+        TOKENS,
+    ),
     # other ways of writing
+    "products of parameters": (
+        formula(
+            lambda m, x: x + F.silu(x @ (m.a @ m.b)) @ (m.a @ m.b).T,
+            a=lambda: torch.randn(6, 2) / 2,
+            b=lambda: torch.randn(2, 6) / 2,
+        ),
+        ROWS,
+    ),
+    "a weight for every row": (
+        formula(
+            lambda m, x: x + torch.bmm(m.w.expand(len(x), -1, -1), torch.tanh(x[..., None])).squeeze(-1),
+            w=lambda: torch.randn(6, 6) / 3,
+        ),
+        ROWS,
+    ),
+    "a weight divided by its norm": (
+        formula(
+            lambda m, x: x + F.linear(F.relu(F.linear(x, m.w / m.w.norm())), m.w.T / m.w.norm()),
+            w=lambda: torch.randn(8, 6),
+        ),
+        ROWS,
+    ),
+    "layers summed up": (
+        formula(
+            lambda m, x: x + sum(layer(x).relu() for layer in m.layers) / len(m.layers),
+            layers=lambda: nn.ModuleList(nn.Linear(6, 6) for _ in range(3)),
+        ),
+        ROWS,
+    ),
+    "layers stacked": (
+        formula(
+            lambda m, x: x + torch.stack([layer(x).sigmoid() for layer in m.layers], -1).mean(-1),
+            layers=lambda: nn.ModuleList(nn.Linear(6, 6) for _ in range(3)),
+        ),
+        ROWS,
+    ),
+    "parts by names": (
+        formula(
+            lambda m, x: torch.add(input=x, other=m.d["b"](torch.sigmoid(input=m.d["a"](input=x))), alpha=0.5),
+            d=lambda: nn.ModuleDict({"a": nn.Linear(6, 8), "b": nn.Linear(8, 6)}),
+        ),
+        ROWS,
+    ),
+    "cumulative sums": (formula(lambda m, x: x + 0.1 * torch.cumsum(torch.tanh(x), 1)), ROWS),
+    "masked weights": (
+        formula(lambda m, x: x + F.linear(torch.tanh(x), torch.tril(m.w, -1)), w=lambda: torch.randn(6, 6)),
+        ROWS,
+    ),
+    "pruned": (
+        lambda: Residual(prune.l1_unstructured(nn.Linear(6, 8), "weight", 0.5), nn.ReLU(), nn.Linear(8, 6)),
+        ROWS,
+    ),
+    "old spectral norm": (
+        lambda: quietly(lambda: Residual(nn.utils.spectral_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 6))),
+        ROWS,
+    ),
+    "a hook before": (lambda: before(Residual(*mlp(6, 8, 6))), ROWS),
     "column by column": (column_by_column, ROWS),
     "numbers of the weights": (
         formula(

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 import replication.units.feed_forward as feed_forward_units
 from replication import FeedForwardUnit, Inverse, Status, Verdict, as_unit, certify, invert
+from replication.maps.feed_forward import FeedForwardMap
+from replication.reading import modules
+from replication.reading.general import read
 from replication.solvers import SOLVERS, Banach, Solution
 
 F64 = torch.float64
@@ -513,3 +516,24 @@ def test_units_made_in_inference_mode_are_trained_later() -> None:
     y = output(module, x).requires_grad_()
     Inverse(unit)(y).sum().backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_a_module_is_read_once_and_again_only_if_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def counted(module: nn.Module, x: Tensor) -> FeedForwardMap:
+        reads.append(module)
+        return read(module, x)
+
+    monkeypatch.setattr(modules, "read", counted)
+    module, x = normal(Branch(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)), size=0.3), torch.randn(5, 3, dtype=F64)
+    unit = as_unit(module, x)
+    unit.inverse(module(x).detach())
+    assert unit.certificate().verdict is Verdict.INVERTIBLE
+    assert len(reads) == 1
+    module.branch[0].weight.data.mul_(0.5)
+    torch.testing.assert_close(unit.feed_forward().matrices().C, module.branch[0].weight)
+    module.scale = -1.0  # a number that is no weight
+    torch.testing.assert_close(unit.feed_forward().matrices().E, -module.branch[2].weight)
+    assert len(reads) == 3
+    assert copy.deepcopy(unit).certificate().verdict is unit.certificate().verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -13,8 +14,9 @@ from builders import Block, assert_one_sentence, length, unit_of_norm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
-from replication import Inverse, LayerwiseNetwork, MonotoneConvUnit, Verdict, as_network, certify, invert
+from replication import Inverse, LayerwiseNetwork, MonotoneConvUnit, Verdict, as_network, as_unit, certify, invert
 from replication.exact_arithmetic import rank
 from replication.units import SpaceToDepth
 from replication.units.affine_layers import LeakyRectifier, LinearMap, Rearrangement
@@ -434,17 +436,30 @@ def test_single_modules_that_change_the_shape_are_taken_too_and_models_within_mo
     assert [layer.name for layer in certify(within, random(3, 4)).layers] == ["0.0", "0.1"]
 
 
+def pruned(layer: nn.Linear) -> nn.Module:
+    return prune.l1_unstructured(layer, "weight", 2)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_models_that_cannot_be_copied_say_what_to_do() -> None:
-    model, x = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), residual_block()).double(), random(3, 4)
+@pytest.mark.parametrize("hook", [nn.utils.weight_norm, nn.utils.spectral_norm, pruned])
+def test_models_with_weights_that_hooks_compute_are_read_too(hook: Callable[[nn.Module], nn.Module]) -> None:
+    model, x = nn.Sequential(hook(nn.Linear(4, 4)), residual_block()).double().eval(), random(3, 4)
     y = model(x).detach()
+    assert not model[0].weight.is_leaf
+    network = as_network(model, x)
+    assert loss_of_lengths(network.inverse(y).value, x) < 1e-10
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)  # which the network does not see
+    torch.testing.assert_close(network(x), y)
+
+
+def test_models_that_cannot_be_copied_say_what_to_do() -> None:
+    model, x = nn.Sequential(residual_block(), residual_block(seed=1)), random(3, 4)
+    model[0].lock = threading.Lock()
     with pytest.raises(ValueError, match="cannot be copied") as caught:
         as_network(model, x)
     assert_one_sentence(caught.value)
-    assert loss_of_lengths(invert(model, y).value, x) < 1e-6  # as one module
-    with torch.no_grad():
-        model(x)
-    assert loss_of_lengths(as_network(model, x).inverse(y).value, x) < 1e-10
+    assert loss_of_lengths(as_unit(model, x).inverse(model(x).detach()).value, x) < 1e-6  # as one module
 
 
 def test_a_matrix_that_was_computed_is_certified_with_its_errors() -> None:
@@ -562,3 +577,16 @@ def test_a_row_has_converged_if_and_only_if_the_models_residual_is_within_the_to
     solution = invert(model, y, tolerance=tolerance)
     residual = length(model(solution.value).detach() - y) / length(y)
     assert torch.equal(solution.converged, residual <= tolerance)
+
+
+@pytest.mark.parametrize("solver", ["banach", "anderson", "newton_gmres"])
+def test_general_solvers_undo_every_stage_and_others_are_refused_by_the_stage(solver: str) -> None:
+    deep = residual_scaled(Block(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6)), nn.Linear(6, 4)))
+    model = nn.Sequential(nn.Linear(4, 4), residual_block(), nn.LeakyReLU(0.5), deep).double()
+    x = random(5, 4)
+    y = model(x).detach()
+    solution = invert(model, y, solver)
+    assert solution.converged.all()
+    assert {record.solution.solver for record in solution.layers if not record.closed_form} == {solver}
+    with pytest.raises(ValueError, match=r"^layer 3 \(feed-forward unit\) stands in the way: exact needs .*[^.]$"):
+        invert(model, y, "exact")

@@ -67,8 +67,8 @@ def test_certificates_say_which_units_are_invertible() -> None:
     assert len(certificate.layers) == len(small_network().hidden_layers)
     assert str(certificate).count("monotone  ") == 4
     certificate = small_network(loud).certificate()
-    assert certificate.verdict is Verdict.UNKNOWN
-    assert certificate.reason.count("standard unit: unknown") == 4
+    assert certificate.verdict is Verdict.UNKNOWN  # the images of a first unit that folds are taken back to no input
+    assert certificate.reason.count("standard unit: not invertible") == 4
     assert certificate.inverse_lipschitz == float("inf")
 
 
@@ -78,7 +78,7 @@ def test_one_layer_without_a_certificate_is_named() -> None:
     torch.nn.init.constant_(loud.weight1, 1.0)
     index = next(i for i, layer in enumerate(net.hidden_layers) if layer is net.units[1])
     net.hidden_layers[index] = loud
-    assert net.certificate().reason == f"Not all hidden layers are certified: {index} (standard unit: unknown)."
+    assert net.certificate().reason == f"Not all hidden layers are certified: {index} (standard unit: not invertible)."
 
 
 def test_two_inputs_that_collide_in_a_layer_are_taken_back_to_the_network() -> None:

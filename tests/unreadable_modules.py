@@ -240,6 +240,22 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "a decision by a number": (lambda: Deciding(lambda x: x.max().item() > 1), ROWS, "item in Deciding"),
     "a decision by all": (lambda: Deciding(lambda x: torch.allclose(x, x.relu())), ROWS, "allclose in Deciding"),
     "out of torch": (OutOfTorch, ROWS, "numpy in OutOfTorch.*out of torch"),
+    "TorchScript as a whole": (
+        lambda: quietly(lambda: torch.jit.script(nn.Sequential(*mlp(6, 8, 6)))),
+        ROWS,
+        "the module is TorchScript",
+    ),
+    "a layer of torch": (
+        lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+        TOKENS,
+        r"in self_attn \(MultiheadAttention\) stands in the way",
+    ),
+    "gated halves": (
+        formula(lambda m, x: x + F.glu(m.a(x)), a=lambda: nn.Linear(6, 12)),
+        ROWS,
+        r"glu in Written, line \d+.*multiplies values",
+    ),
+    "squares of a ReLU": (written(lambda s: F.relu(s) ** 2), ROWS, "pow in.*not bounded"),
     "TorchScript": (scripted, ROWS, "not affine as evaluated"),
     "a counter": (Counting, ROWS, "changes its own state"),
     "half precision on the way": (HalfPrecision, ROWS, "bfloat16"),

@@ -10,13 +10,15 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from replication.certification.convolutions import constant_of
 from replication.certification.decisions import product_error
 from replication.conditions import inverse_norm_bound, margin, symmetric_minimum
-from replication.maps import DenseMap, RectifierEquation, RectifierMap
+from replication.maps import ConvolutionalMap, DenseMap, RectifierEquation, RectifierMap
 from replication.operators import Product
 from replication.rows import residual_scale, row_norm, smallest_number
 from replication.solvers.solution import CODE, Solution, Status
 
+BOUNDED = 256  # hidden numbers of a convolution up to which an inverse asks for more than norms
 ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
 
 
@@ -28,7 +30,8 @@ def inverse_lipschitz(rectifier_map: RectifierMap) -> Tensor:
     - 1/(1 − L) if L < 1;
     - 1 + L/(1 + λ) if λ = λmin((A + Aᵀ)/2) > −1. With s + A·relu(s) = c, z = relu(s), and Δ for differences of two
       solutions, Δzᵢ = θᵢΔsᵢ with 0 ≤ θᵢ ≤ 1 gives (1 + λ)‖Δz‖² ≤ ΔzᵀΔc, while Δx = Δy − W₂Δz and Δc = W₁Δy;
-    - 1 + L·‖⟨M⟩⁻¹‖ if M is an H-matrix with positive diagonal, since then ⟨M⟩|Δz| ≤ |Δc| in the same way.
+    - 1 + L·‖⟨M⟩⁻¹‖ if M is an H-matrix with positive diagonal, since then ⟨M⟩|Δz| ≤ |Δc| in the same way;
+    - for convolutions, 1 + ‖W₂Λ^(−½)‖·‖Λ^½W₁‖/t if ΛM + MᵀΛ ⪰ 2tΛ for a diagonal Λ > 0 and t > 0.
 
     Returns:
         A scalar, or one constant a row (rows,) for a batch of units.
@@ -36,9 +39,21 @@ def inverse_lipschitz(rectifier_map: RectifierMap) -> Tensor:
     if rectifier_map.gram:
         return rectifier_map.b1.new_ones(())
     norms = Product(rectifier_map.W2, rectifier_map.W1).norm_bound()
-    constant = torch.where(norms < 1, 1 / (1 - norms), torch.inf)
-    constant = torch.minimum(constant, constant_of_kind(rectifier_map, norms).to(constant))
+    constant = torch.minimum(constant_of_norms(norms), constant_of_kind(rectifier_map, norms).to(norms))
     return constant.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def constant_of_norms(norms: Tensor) -> Tensor:
+    """Return 1/(1 − L), infinite unless L < 1."""
+    return torch.where(norms < 1, 1 / (1 - norms), torch.inf)
+
+
+def quick_constant(rectifier_map: RectifierMap) -> Tensor:
+    """Return the constant by what takes no longer than an inverse: for large convolutions by norms alone."""
+    quick = rectifier_map.gram or isinstance(rectifier_map, DenseMap) or rectifier_map.order <= BOUNDED
+    if quick:
+        return inverse_lipschitz(rectifier_map)
+    return constant_of_norms(Product(rectifier_map.W2, rectifier_map.W1).norm_bound())
 
 
 @singledispatch
@@ -54,6 +69,12 @@ def _(rectifier_map: DenseMap, norms: Tensor) -> Tensor:
     gap = 1 + symmetric_minimum(A) - margin(A, error)
     monotone = torch.where(gap > 0, 1 + norms / gap, torch.inf)
     return torch.minimum(monotone, 1 + norms * inverse_norm_bound(A, error))
+
+
+@constant_of_kind.register
+def _(rectifier_map: ConvolutionalMap, norms: Tensor) -> Tensor:
+    """Return the constant of a scaling of the whole matrix, where the norms give none."""
+    return torch.full_like(norms, torch.inf if bool(norms < 1) else constant_of(rectifier_map))
 
 
 def judged(solution: Solution, equation: RectifierEquation, tolerance: float) -> Solution:
@@ -76,7 +97,7 @@ def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solutio
 
     @torch.no_grad()
     def bound() -> Tensor | None:
-        constant = inverse_lipschitz(then)
+        constant = quick_constant(then)
         if not torch.isfinite(constant).any():
             return None
         return (constant * residual).nan_to_num(nan=torch.inf, posinf=torch.inf)

@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from replication.certificate import Certificate, Verdict, coincide
-from replication.certification.collisions import collision
-from replication.certification.decisions import below_one, decide, product_error
-from replication.maps import CausalMap, DenseMap, RectifierMap
+from replication.certification.collisions import by_minor, collision, decides, fold, why_open
+from replication.certification.convolutions import ConvolutionProduct
+from replication.certification.decisions import STABLE, below_one, decide, product_error
+from replication.certification.sparse import Stability
+from replication.conditions import NEGATIVE, POSITIVE
+from replication.maps import CausalMap, ConvolutionalMap, DenseMap, RectifierMap
 from replication.operators import Product
+
+DENSE_ORDER = 200  # hidden numbers up to which a convolution is certified as a dense map, by its minors too
 
 
 @torch.no_grad()
-def certify(rectifier_map: RectifierMap) -> Certificate:
+def certify(rectifier_map: RectifierMap, folds: bool = True) -> Certificate:
     """Certify one unit, by the cheapest condition that decides.
 
     A unit is invertible if M = I + W₁W₂ is a P-matrix; where W₁ has full row rank this is necessary too, and a negative
@@ -25,6 +30,11 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
 
     Source: paper A, abstract (conditions for invertible hidden layers); paper B, abstract (necessary and sufficient
     condition); Samelson, Thrall and Wesler, Proc. AMS 9 (1958) 805–807.
+
+    Args:
+        rectifier_map: the unit.
+        folds: whether two inputs with the same output are looked for where no condition holds: seconds for large
+            convolutions.
 
     Raises:
         TypeError: if a weight is of another dtype than float32 or float64.
@@ -42,28 +52,79 @@ def certify(rectifier_map: RectifierMap) -> Certificate:
         return Certificate(
             Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {below_one(bound)}, so the residual branch is a contraction."
         )
-    return certify_kind(rectifier_map, bound)
+    return certify_kind(rectifier_map, bound, folds)
 
 
 @singledispatch
-def certify_kind(rectifier_map: RectifierMap, bound: float) -> Certificate:
+def certify_kind(rectifier_map: RectifierMap, bound: float, folds: bool) -> Certificate:
     """Certify a map by what its kind allows, beyond ‖W₁‖·‖W₂‖ ≤ bound."""
-    return Certificate(
-        Verdict.UNKNOWN, None, f"‖W₁‖·‖W₂‖ ≤ {bound:.6g} is not below 1, and no other condition was decided."
-    )
+    raise TypeError(f"no condition is known for {type(rectifier_map).__name__}; register one with certify_kind")
 
 
 @certify_kind.register
-def _(rectifier_map: DenseMap, bound: float) -> Certificate:
+def _(rectifier_map: DenseMap, bound: float, folds: bool) -> Certificate:
     """Certify a dense map by its matrix, or by two inputs that collide."""
     decision = decide(rectifier_map.matrix(), product_error(rectifier_map.W1, rectifier_map.W2))
     if decision.condition is not None:
         return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason)
+    if not folds:
+        return Certificate(Verdict.UNKNOWN, None, f"{decision.reason.removesuffix('.')}; no collision was looked for.")
     return collision(rectifier_map, decision)
 
 
 @certify_kind.register
-def _(rectifier_map: CausalMap, bound: float) -> Certificate:
+def _(rectifier_map: ConvolutionalMap, bound: float, folds: bool) -> Certificate:
+    """Certify a small convolution as the dense map that it is, and a large one by a scaling, or by a fold.
+
+    The scaling of M = I + A is the same for all pixels, and proved for images of the map's size.
+
+    Source: design of the package.
+    """
+    if rectifier_map.order <= DENSE_ORDER:
+        return certify_small(rectifier_map, folds)
+    product = ConvolutionProduct(rectifier_map.W1, rectifier_map.W2)
+    found = product.stability()
+    if found.sign == POSITIVE:
+        of_norms = f"while ‖W₁‖·‖W₂‖ ≤ {bound:.6g}"
+        if found.monotone:
+            return Certificate(Verdict.INVERTIBLE, "monotone", f"λmin((A + Aᵀ)/2) > −1, {of_norms}.")
+        return Certificate(Verdict.INVERTIBLE, "diagonal_stability", f"{STABLE}, one for every pixel, {of_norms}.")
+    return folding(rectifier_map, why_not_scaled(product, found, bound), folds)
+
+
+def certify_small(rectifier_map: ConvolutionalMap, folds: bool) -> Certificate:
+    """Certify a convolution by its matrix, by two images of a negative minor, or by a fold."""
+    dense = rectifier_map.dense()
+    decision = decide(dense.matrix(), product_error(dense.W1, dense.W2))
+    if decision.condition is not None:
+        return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason)
+    found = by_minor(dense, decision) if folds and decides(dense, decision) else None
+    if found is not None and found.witness is not None:
+        x1, x2 = (x.unflatten(0, rectifier_map.W1.domain) for x in found.witness)
+        if coincide(rectifier_map(x1[None]), rectifier_map(x2[None]), x1, x2):
+            return replace(found, witness=(x1, x2))
+    return folding(rectifier_map, why_open(dense, decision), folds)
+
+
+def folding(rectifier_map: ConvolutionalMap, reason: str, folds: bool) -> Certificate:
+    """Look for a fold where it is asked for, no condition having been found for this reason."""
+    if not folds:
+        return Certificate(Verdict.UNKNOWN, None, f"{reason}; no fold was looked for.")
+    return fold(rectifier_map, reason)
+
+
+def why_not_scaled(product: ConvolutionProduct, found: Stability, bound: float) -> str:
+    """Say why no condition holds, without a full stop."""
+    norms = f"‖W₁‖·‖W₂‖ ≤ {bound:.6g} is not below 1"
+    if found.sign == NEGATIVE:
+        return f"{norms}, and no diagonal Λ makes ΛM + MᵀΛ positive definite, even for a few pixels"
+    if not (product.circular or product.matrix.fits):
+        return f"{norms}, and M has too many numbers ({product.matrix.order}) to be factorized"
+    return f"{norms}, and no Λ was found that makes ΛM + MᵀΛ positive definite"
+
+
+@certify_kind.register
+def _(rectifier_map: CausalMap, bound: float, folds: bool) -> Certificate:
     """Certify a causal unit, for images of every size, by what it does to one pixel.
 
     M = I + A is block lower triangular, and its diagonal blocks are all I + A₀, A₀ = W₁⁰W₂⁰; so it is a P-matrix iff
@@ -72,7 +133,7 @@ def _(rectifier_map: CausalMap, bound: float) -> Certificate:
 
     Source: paper B, abstract (blocks that are invertible under weak conditions; reconstructed, assumption A7).
     """
-    pixel = certify(rectifier_map.pixel())
+    pixel = certify(rectifier_map.pixel(), folds)
     order = rectifier_map.pixel().order
     shape = f"M = I + A is block triangular, and its diagonal blocks are all the same I + A₀ of order {order}"
     if pixel.verdict is Verdict.INVERTIBLE:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from replication.certificate import Certificate, Verdict, coincide
+from replication.certification.collisions import FOLD_LIMIT
 from replication.certification.decisions import Decision, decide
 from replication.certification.diagonal_stability import diagonally_stable
 from replication.certification.enclosures import Enclosure
@@ -19,7 +20,6 @@ from replication.folds import find_fold
 from replication.maps.feed_forward import LARGEST_ORDER, FeedForwardMap
 
 ROUNDING = 2.0**-44  # of a matrix's entries, relative to its largest: what composing affine functions may have rounded
-FOLD_LIMIT = 4096  # inputs up to which a fold is looked for: each Jacobian is factorized
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ Berman and Plemmons, Nonnegative Matrices in the Mathematical Sciences (1994), c
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +37,7 @@ LEAF = 13  # order up to which a part is tested by all its minors: some millisec
 EXACT_LIMIT = 64  # order up to which a minor is computed in integers, where its sign is not certain: a second
 DESCENTS = 100  # in the search for a negative minor
 CENTRES = 6  # of the search for a part's scaling: most that have one show it sooner
-PARTS, SECONDS = 20_000, 60.0
+NUMBERS = 8_000_000  # of the parts that are looked at, all counted as if of M's order: tens of seconds
 
 
 @dataclass(frozen=True)
@@ -97,16 +96,13 @@ class Part:
 
 
 @torch.no_grad()
-def p_matrix_search(
-    M: Tensor, error: Tensor | None = None, parts: int = PARTS, seconds: float = SECONDS
-) -> PMatrixSearch:
+def p_matrix_search(M: Tensor, error: Tensor | None = None, parts: int | None = None) -> PMatrixSearch:
     """Decide whether all principal minors of M are positive.
 
     Args:
         M: (n, n), n ≥ 1.
         error: entrywise bound of its error (n, n), or None where it is exact.
-        parts: bound of the parts that are looked at.
-        seconds: bound of the time, approximately.
+        parts: bound of the parts that are looked at, by default `default_parts(n)`.
 
     >>> p_matrix_search(torch.tensor([[1.0, -3.0], [3.0, 1.0]])).sign
     1
@@ -117,7 +113,7 @@ def p_matrix_search(
     error = torch.zeros_like(value) if error is None else error.detach().cpu().double()
     if not (all_finite(value) and all_finite(error)):
         return PMatrixSearch(UNDECIDED, None, 0)
-    search = Search(value, error, parts, time.monotonic() + seconds)
+    search = Search(value, error, default_parts(len(value)) if parts is None else parts)
     sign = POSITIVE
     for block in diagonal_blocks((value != 0) | (error != 0)):
         own = np.ix_(block.numpy(), block.numpy())
@@ -128,6 +124,15 @@ def p_matrix_search(
     return PMatrixSearch(sign, None, search.parts)
 
 
+def default_parts(n: int) -> int:
+    """Return how many parts of a matrix of order n are looked at unless it is said: fewer of larger ones.
+
+    >>> default_parts(50), default_parts(200)
+    (3200, 200)
+    """
+    return max(1, NUMBERS // n**2)
+
+
 class Search:
     """Branch and bound over the parts of one matrix.
 
@@ -136,8 +141,8 @@ class Search:
         subset: the rows and columns of a negative minor (n,), once one is found.
     """
 
-    def __init__(self, M: Tensor, error: Tensor, limit: int, deadline: float) -> None:
-        self.M, self.error, self.limit, self.deadline = M, error, limit, deadline
+    def __init__(self, M: Tensor, error: Tensor, limit: int) -> None:
+        self.M, self.error, self.limit = M, error, limit
         self.parts = 0
         self.subset: Tensor | None = None
 
@@ -149,7 +154,7 @@ class Search:
             return NEGATIVE
         sign, left = POSITIVE, [whole]
         while left:
-            if self.parts >= self.limit or time.monotonic() > self.deadline:
+            if self.parts >= self.limit:
                 return UNDECIDED
             outcome = self.divide(left.pop())
             if outcome is None:

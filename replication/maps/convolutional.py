@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor
@@ -29,6 +29,25 @@ class ConvolutionalMap(RectifierMap):
         if not self.has_matrix:
             raise self.too_large()
         return Product(self.W1, self.W2).matrix(self.b1).double()
+
+    def double(self) -> ConvolutionalMap:
+        """Return the same map in float64, on the processor."""
+        W1, W2 = (Convolution(W.weight.detach().cpu().double(), W.image_size, W.padding) for W in (self.W1, self.W2))
+        b1, b2 = (bias.detach().cpu().double() for bias in (self.b1, self.b2))
+        return replace(self, W1=W1, b1=b1, W2=W2, b2=b2)
+
+    def dense(self) -> DenseMap:
+        """Return the same map of flattened images, of matrices that hold the taps as they are.
+
+        Raises:
+            ValueError: if it is too large.
+        """
+        if not self.has_matrix:
+            raise self.too_large()
+        W1, W2 = (Dense(W.matrix(W.weight).contiguous()) for W in (self.W1, self.W2))
+        biases = ((self.b1, self.W1.codomain), (self.b2, self.W2.codomain))
+        b1, b2 = (bias.expand(shape).flatten() for bias, shape in biases)
+        return DenseMap(W1, b1, W2, b2, self.gram)
 
     def resolvent(self, shift: float, like: Tensor) -> Resolvent:
         inner: Operator = Gram(self.W1) if self.gram else Product(self.W2, self.W1)

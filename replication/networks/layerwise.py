@@ -273,7 +273,11 @@ class LayerwiseNetwork(nn.Module):
         records = []
         for index in reversed(range(len(self.hidden_layers))):
             layer = self.layer(index)
-            solution = layer.inverse(value, solver, tolerance, **options)
+            try:
+                solution = layer.inverse(value, solver, tolerance, **options)
+            except ValueError as error:
+                label = f"{self.names[index] if self.names else index} ({layer.title})"
+                raise ValueError(f"layer {label} stands in the way: {error}") from error
             bound = None if bound is None else layer.composed_bound(solution, value, bound)
             value = solution.value
             if not layer.closed_form:  # what a formula leaves of inexact outputs shows in the network's residual

@@ -314,15 +314,21 @@ def other(value: Value, position: int) -> Value:
 
 
 def line_of_call() -> str:
-    """Return which line of whose code torch is called from, outside of torch and of this package."""
+    """Return which line of whose code torch is called from, outside of torch; none where torch has called itself."""
     frame: Any = sys._getframe(1)
-    while frame is not None and (skipped(frame.f_globals.get("__name__", ""))):
-        frame = frame.f_back
-    if frame is None:
+    for within in (is_own, is_of_torch):  # from what looks at the call, by way of torch, to whoever called it
+        while frame is not None and within(frame.f_globals.get("__name__", "")):
+            frame = frame.f_back
+    if frame is None or is_own(frame.f_globals.get("__name__", "")):
         return ""
     return f", line {frame.f_lineno} of {getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)}"
 
 
-def skipped(module: str) -> bool:
-    """Return whether a module is torch's or this package's."""
-    return module == "torch" or module.startswith(("torch.", "replication.reading"))
+def is_own(module: str) -> bool:
+    """Return whether a module is one that reads others."""
+    return module.startswith("replication.reading")
+
+
+def is_of_torch(module: str) -> bool:
+    """Return whether a module is torch's."""
+    return module == "torch" or module.startswith("torch.")

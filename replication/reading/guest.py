@@ -28,12 +28,17 @@ class Guest:
 
     Raises:
         TypeError: if it is no module.
+        UnreadableError: if it is TorchScript.
     """
 
     def __init__(self, module: nn.Module) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"the module must be a torch.nn.Module, not {type(module).__name__}")
         self.module = unwrapped(module)
+        if isinstance(self.module, torch.jit.ScriptModule):
+            raise UnreadableError(
+                "the module is TorchScript, which cannot be followed; pass the module that it was made from"
+            )
 
     def __call__(self, x: Tensor) -> Any:
         """Return what the module makes of a copy of x.

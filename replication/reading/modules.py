@@ -81,10 +81,10 @@ def as_unit(module: nn.Module, x: Tensor) -> RectifierUnit | FeedForwardUnit:
         return rectifier_unit(guest, x)
     except UnreadableError:
         try:
-            read(module, x)
+            found = read(module, x)
         except UnreadableError as error:
             raise UnreadableError(f"the module is not read as {GENERAL}: {error}") from error
-    return FeedForwardUnit(module, x, read, guest)
+    return FeedForwardUnit(module, x, read, guest, found)
 
 
 def rectifier_unit(guest: Guest, x: Tensor) -> RectifierUnit:

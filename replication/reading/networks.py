@@ -67,16 +67,19 @@ def copied(model: nn.Module) -> nn.Module:
     """Return a copy of a model.
 
     Raises:
-        UnreadableError: if it has something that cannot be copied, such as weights that are the results of others.
+        UnreadableError: if it has something that cannot be copied.
     """
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, computed(model))
     except Exception as error:  # whatever its parts raise
         said = " ".join(str(error).split())[:100]
-        raise UnreadableError(
-            f"the model cannot be copied ({said}); use parametrizations in place of hooks, or evaluate it once under "
-            "torch.no_grad()"
-        ) from error
+        raise UnreadableError(f"the model cannot be copied ({said}); give it parts that copy.deepcopy takes") from error
+
+
+def computed(model: nn.Module) -> dict[int, Tensor]:
+    """Return copies, by their ids, of tensors that a model holds as results of its weights, as older hooks do."""
+    held = [value for part in model.modules() for value in part.__dict__.values()]
+    return {id(value): value.detach().clone() for value in held if isinstance(value, Tensor) and not value.is_leaf}
 
 
 @dataclass
@@ -140,7 +143,8 @@ def evaluated(name: str, module: nn.Module, x: Tensor) -> object:
     try:
         return Guest(module)(x)
     except ValueError as error:
-        raise ValueError(f"stage {name!r} ({type(module).__name__}) stands in the way: {error}") from error
+        stage = f"stage {name!r}" if name else "the model"
+        raise ValueError(f"{stage} ({type(module).__name__}) stands in the way: {error}") from error
 
 
 def told(name: str, module: nn.Module, error: UnreadableError) -> str:

@@ -68,13 +68,16 @@ class CausalConvUnit(StandardConvUnit):
     def rectifier_map(self, shape: tuple[int, ...]) -> CausalMap:
         return cast("CausalMap", super().rectifier_map(shape))  # as the corner says
 
-    def certificate(self) -> Certificate:
+    def certificate(self, folds: bool = True) -> Certificate:
         """Certify the unit; its verdict holds for images of every size.
 
         A witness has the unit's `image_size`, or else that of its kernels.
+
+        Args:
+            folds: whether two images with the same output are looked for where no condition holds.
         """
         size = self.image_size or (self.kernel_size, self.kernel_size)
-        return certify(self.rectifier_map((self.channels, *size)))
+        return certify(self.rectifier_map((self.channels, *size)), folds)
 
     @without_graph()
     def inverse_condition(self, x: Tensor, iterations: int = 20) -> Tensor:

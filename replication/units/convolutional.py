@@ -139,13 +139,17 @@ class ConvRectifierUnit(OnImages, RectifierUnit):
         W1, W2 = Convolution(weight1, size, self.padding), Convolution(weight2, size, self.padding)
         return convolutional_map(W1, bias1, W2, bias2, self.gram)
 
-    def certificate(self) -> Certificate:
+    def certificate(self, folds: bool = True) -> Certificate:
         """Certify the unit for images of `image_size`.
+
+        Args:
+            folds: whether two images with the same output are looked for where no condition holds: seconds if they
+                are large.
 
         Raises:
             ValueError: if the unit was made without an image_size.
         """
-        return super().certificate()
+        return super().certificate(folds)
 
 
 class StandardConvUnit(ConvRectifierUnit):
@@ -153,11 +157,11 @@ class StandardConvUnit(ConvRectifierUnit):
 
     Args: as ConvRectifierUnit.
 
-    >>> unit = StandardConvUnit(2, 3, image_size=(4, 4))
+    >>> unit = StandardConvUnit(2, 3, image_size=(4, 4)).double()
     >>> with torch.no_grad():
     ...     _ = unit.weight1.fill_(9), unit.weight2.fill_(-9)
     >>> unit.certificate().verdict.value
-    'unknown'
+    'not invertible'
     """
 
     title = "standard unit"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,12 @@ from torch.nn.utils import parametrize
 from replication.certificate import Certificate, Verdict
 from replication.checks import check_numbers, check_rows, check_tensor
 from replication.maps import MATRIX_LIMIT, DenseMap, RectifierEquation
-from replication.maps.deep import DeepMap
+from replication.maps.deep import DeepEquation, DeepMap
 from replication.operators import Convolution, Dense
 from replication.parametrizations import without_graph
 from replication.rows import column, residual_scale, row_norm
-from replication.solvers import Auto, Exact, NewtonGMRES, Solution, Solver, get_solver
+from replication.solvers import Exact, Method, NewtonGMRES, Solution, Solver, get_solver
+from replication.solvers.auto import choose
 from replication.solvers.newton_gmres import MapEquation
 from replication.solvers.solution import codes_of_residual, resolve_tolerance
 from replication.units.convolutional import OnImages, check_norm_cap, initial_kernel
@@ -131,9 +133,7 @@ class DeepRectifierUnit(Unit):
         check_rows(y, like=next(self.parameters()))
         f = self.deep_map(tuple(y.shape[1:]))
         tolerance = resolve_tolerance(tolerance, y.dtype)
-        solution = (
-            automatic(f, y, tolerance) if isinstance(method, Auto) else method.solve(MapEquation(f, y), tolerance)
-        )
+        solution = method.solve(DeepEquation(f, y), tolerance)
         off = solution.residual * residual_scale(y) + f.rounding(solution.value, y)
         return solution.with_error_bound((f.inverse_lipschitz() * off).nan_to_num(nan=torch.inf, posinf=torch.inf))
 
@@ -144,9 +144,26 @@ class DeepRectifierUnit(Unit):
         return x
 
 
-def automatic(f: DeepMap, y: Tensor, tolerance: float) -> Solution:
+@dataclass(frozen=True)
+class ByPreactivations(Method):
+    """Newton's method on x, and for rows where it fails on their preactivations: what `auto` takes for deep units."""
+
+    def takes(self, rectifier_map: object) -> bool:
+        return isinstance(rectifier_map, DeepMap)
+
+    def solve(self, equation: Any, tolerance: float) -> Solution:
+        return automatic(equation, tolerance)
+
+
+@choose.register
+def _(deep_map: DeepMap) -> Method:
+    return ByPreactivations()
+
+
+def automatic(equation: DeepEquation, tolerance: float) -> Solution:
     """Solve f(x) = y by Newton's method, and the rows where it fails by way of their preactivations."""
-    solution = BRIEF.solve(MapEquation(f, y), tolerance)
+    f, y = equation.map, equation.y
+    solution = BRIEF.solve(equation, tolerance)
     rows = (~solution.converged & torch.isfinite(residual_scale(y))).nonzero().squeeze(1)
     if not len(rows):
         return solution

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +28,28 @@ BOUNDED = 256  # inputs and preactivations up to which an inverse comes with an 
 GENERAL = [name for name, method in SOLVERS.items() if issubclass(method, GeneralMethod)]
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a module was: by its weights and outputs, and the mode of its parts."""
+
+    tensors: list[Tensor]
+    modes: list[bool]
+
+    def same(self, other: Snapshot) -> bool:
+        """Return whether nothing has changed; NaN counts as a change."""
+        pairs = zip(self.tensors, other.tensors, strict=False)
+        return (
+            self.modes == other.modes
+            and len(self.tensors) == len(other.tensors)
+            and all(a.dtype == b.dtype and a.device == b.device and torch.equal(a, b) for a, b in pairs)
+        )
+
+
 class FeedForwardUnit(Unit):
     """A module made of affine maps, element-wise activations and skip connections that keeps the shape.
 
-    Its parameters are the module's own; what it computes is read anew whenever it is asked for, with the weights and in
-    the mode that it has then.
+    Its parameters are the module's own; what it computes is read anew where it is asked for and the module is no longer
+    what it was when it was read: by its weights, its mode, and its outputs.
 
     Source: design of the package (no paper has it): s + Aφ(s) = c for branches of any depth.
 
@@ -39,6 +58,7 @@ class FeedForwardUnit(Unit):
         example: inputs (batch, *shape), where folds are looked for.
         read: returns the module as a feed-forward map.
         evaluate: returns what the module makes of inputs, and leaves it as it is.
+        found: what reading it has returned, if it has been read.
 
     >>> from replication import as_unit
     >>> unit = as_unit(nn.Sequential(nn.Linear(2, 2), nn.Softplus(), nn.Linear(2, 2)), torch.randn(3, 2))
@@ -56,12 +76,18 @@ class FeedForwardUnit(Unit):
         example: Tensor,
         read: Callable[[nn.Module, Tensor], FeedForwardMap],
         evaluate: Callable[[Tensor], Tensor],
+        found: FeedForwardMap | None = None,
     ) -> None:
         super().__init__()
         self.module, self.read, self.evaluate = module, read, evaluate
         with torch.inference_mode(False):
             self.register_buffer("example", example.detach().clone(), persistent=False)  # so that it follows `to`
         self.training = module.training
+        self.known = None if found is None else (self.snapshot(), found)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was read, which cannot be pickled."""
+        return {**self.__dict__, "known": None}
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -74,7 +100,21 @@ class FeedForwardUnit(Unit):
 
     def feed_forward(self) -> FeedForwardMap:
         """Return the module as a feed-forward map, with the weights that it has now."""
-        return self.read(self.module, self.example)
+        now = self.snapshot()
+        if self.known is None or not self.known[0].same(now):
+            self.known = now, self.read(self.module, self.example)
+        return self.known[1]
+
+    @torch.no_grad()
+    def snapshot(self) -> Snapshot:
+        """Return the module's weights and mode, and what it makes of the example."""
+        named = (*self.module.named_parameters(), *self.module.named_buffers())
+        tensors = [self.example, *(tensor for _, tensor in named)]
+        try:
+            tensors.append(self.evaluate(self.example))
+        except ValueError:  # then reading it says why it is none any more
+            tensors.append(torch.full((1,), torch.nan))
+        return Snapshot([tensor.detach().clone() for tensor in tensors], [m.training for m in self.module.modules()])
 
     @without_graph()
     def inverse(

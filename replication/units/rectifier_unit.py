@@ -32,9 +32,14 @@ class RectifierUnit(Unit):
             ValueError: if the unit does not take inputs of this shape.
         """
 
-    def certificate(self) -> Certificate:
-        """Certify the unit, for inputs of its `input_shape`."""
-        return certify(self.rectifier_map(self.input_shape))
+    def certificate(self, folds: bool = True) -> Certificate:
+        """Certify the unit, for inputs of its `input_shape`.
+
+        Args:
+            folds: whether two inputs with the same output are looked for where no condition holds: seconds for large
+                convolutions.
+        """
+        return certify(self.rectifier_map(self.input_shape), folds)
 
     def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         rectifier_map = self.rectifier_map(self.input_shape if shape is None else shape)

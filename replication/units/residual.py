@@ -79,15 +79,18 @@ class ResidualUnit(RectifierUnit):
         unit_of_row = torch.arange(len(self.W1), device=x.device).repeat_interleave(x.shape[1])
         return x.reshape(-1, x.shape[-1]), rectifier_map.select(unit_of_row)
 
-    def certificate(self) -> Certificate:
+    def certificate(self, folds: bool = True) -> Certificate:
         """Certify a single unit.
+
+        Args:
+            folds: whether two inputs with the same output are looked for where no condition holds.
 
         Raises:
             ValueError: for a batch of units.
         """
         if self.batched:
             raise ValueError("each unit of a batch has its own certificate: unit[i].certificate()")
-        return super().certificate()
+        return super().certificate(folds)
 
     def extra_repr(self) -> str:
         units = f"units={len(self.W1)}, " if self.batched else ""

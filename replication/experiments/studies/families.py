@@ -25,7 +25,7 @@ def certified_cost(
     network: RectifierNetwork, images: Tensor, solver: Solver, dtype: str, tolerance: float, repetitions: int
 ) -> dict[str, object]:
     """Return the cost of the inverse (`whole_cost`), or nothing for a network that is not certified."""
-    if network.certificate().verdict is not Verdict.INVERTIBLE:
+    if any(unit.certificate(folds=False).verdict is not Verdict.INVERTIBLE for unit in network.units):
         return {}
     return whole_cost(network, images, solver, dtype, tolerance, repetitions)
 
@@ -54,7 +54,7 @@ def family_row(
         by the proposed method, mean over images and units), parameters, epochs, seconds (of training), images,
         inverse_method, inverse_forward_passes, inverse_error_max (None for networks that are not certified).
     """
-    certified = [unit.certificate().verdict is Verdict.INVERTIBLE for unit in network.units]
+    certified = [unit.certificate(folds=False).verdict is Verdict.INVERTIBLE for unit in network.units]
     recovered = {
         method: 100 * float((relative_error(solution.value, images) <= recovery).double().mean())
         for method, solution in solutions.items()
