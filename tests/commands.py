@@ -19,7 +19,7 @@ from pathlib import Path
 from conftest import ROOT
 
 SERVER = """
-import json, os, sys
+import atexit, json, os, sys, traceback
 import matplotlib.pyplot, scipy.optimize, scipy.stats, sklearn.datasets
 import replication.experiments.entry, replication.experiments.training, replication.experiments.data.colour
 threads = "/proc/self/task"
@@ -40,7 +40,21 @@ os.environ.clear()
 os.environ.update(asked["environment"])
 os.chdir(asked["cwd"])
 sys.argv = asked["argv"]
-exec(compile(asked["code"], "<string>", "exec"), {"__name__": "__main__"})
+code = 0
+try:
+    exec(compile(asked["code"], "<string>", "exec"), {"__name__": "__main__"})
+except SystemExit as ended:
+    code = ended.code or 0
+    if not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+except BaseException:
+    code = 1
+    traceback.print_exc()
+atexit._run_exitfuncs()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)  # to take all that was loaded apart would cost as much as to load it
 """
 PATIENCE = 900  # seconds, on a machine that is busy with other work
 

@@ -72,7 +72,7 @@ def test_some_records_were_made_since_the_lock() -> None:
 
 def test_no_test_reaches_a_server_and_trying_is_noticed() -> None:
     ask = (
-        "import urllib.request; urllib.request.urlopen('http://ossci-datasets.s3.amazonaws.com/mnist/a.gz', timeout=5)"
+        "import urllib.request; urllib.request.urlopen('http://ossci-datasets.s3.amazonaws.com/mnist/a.gz', timeout=60)"
     )
     with pytest.raises(OSError, match="403"):
         exec(ask)

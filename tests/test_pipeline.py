@@ -110,7 +110,7 @@ def test_a_killed_reproduction_goes_on_where_it_was(tmp_path: Path) -> None:
     words = [*SCRIPT, "--folder", str(tmp_path), "fig1", "fig7"]
     first, second = (tmp_path / "figures" / f"{name}.json" for name in ("fig1", "fig7"))
     started = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not first.is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(started.pid, signal.SIGKILL)
