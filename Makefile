@@ -13,7 +13,7 @@ FLAG := $(if $(FAST),--fast)
 OUT := $(if $(FAST),outputs/fast,figures)
 
 .PHONY: help figures $(FIGURES) $(BENCHES) bench claims train train-all verify reproduce reproduce-min report pictures \
-	docs docs-serve test coverage lint setup lock audit clean
+	docs docs-serve test test-all coverage lint setup lock audit clean
 
 help: ## list the targets
 	@$(or $(PYTHON),python3) scripts/help.py
@@ -58,16 +58,16 @@ pictures: | $(VENV)/.installed ## draw all pictures anew from their tables, comp
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1
 docs: | $(VENV)/.installed-docs ## build the documentation into site/, its numbers from the tables, its code run: 40 s
 	@$(VENV)/bin/mkdocs build
-
 docs-serve: | $(VENV)/.installed-docs ## show the documentation while it is edited, at http://127.0.0.1:8000
 	@$(VENV)/bin/mkdocs serve
 
-test: | $(VENV)/.installed-dev ## set up and run the tests: 4 min; ONLY=data: those that need REPLICATION_DATA alone
-	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(if $(ONLY),-m $(ONLY))
-
-coverage: | $(VENV)/.installed-dev ## run the tests and show the lines that they do not reach: 8 min
-	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered
-
+TESTS := $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
+test: | $(VENV)/.installed-dev ## set up and run the tests, less those of whole scripts and trainings: 4 min
+	@$(TESTS) -m "not slow"
+test-all: | $(VENV)/.installed-dev ## run all tests: 8 min; ONLY=data: those that need REPLICATION_DATA alone
+	@$(TESTS) $(if $(ONLY),-m $(ONLY))
+coverage: | $(VENV)/.installed-dev ## run all tests and show the lines that they do not reach: 12 min
+	@$(TESTS) --cov --cov-report=term-missing:skip-covered
 lint: | $(VENV)/.installed-dev ## check style and types: 20 s
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 

@@ -9,7 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -419,7 +420,12 @@ CONF = ROOT / "conf"
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
-    """The configuration of an entry point."""
+    """The configuration of an entry point, a copy that may be changed."""
+    return deepcopy(composed_once(name, overrides))
+
+
+@cache
+def composed_once(name: str, overrides: tuple[str, ...]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
     import replication.experiments.places  # noqa: F401  (which registers the resolver of places)

@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
-import torch
-from hypothesis import settings
+# One thread everywhere, here and in what is started: the workers share the processors, and threads that wait for each
+# other on a busy one take ten times as long. Numba's own, which QuantEcon starts, would set torch's number to theirs.
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where the data are; what runs in the tests finds none, unless a test asks for them by a fixture
@@ -106,5 +111,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seeded() -> Iterator[None]:
     torch.manual_seed(0)
+    yield
+    assert torch.get_num_threads() == 1, "the test leaves all that follow it with more threads"

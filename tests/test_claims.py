@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -80,14 +81,20 @@ def edit(folder: Path, name: str, column: str, value: object, rows: str = "index
 def test_a_changed_table_changes_the_verdict(
     folder: Path, claim: str, name: str, column: str, value: object, rows: str
 ) -> None:
-    assert of(judge_all(CLAIMS, folder), claim)["verdict"] == "reproduced"
+    alone = [other for other in CLAIMS if other.name == claim]
+    assert of(judge_all(alone, folder), claim)["verdict"] == "reproduced"
     edit(folder, name, column, value, rows)
-    assert of(judge_all(CLAIMS, folder), claim)["verdict"] in ("partly", "not reproduced")
+    assert of(judge_all(alone, folder), claim)["verdict"] in ("partly", "not reproduced")
+
+
+@cache
+def committed_table(name: str) -> Table:
+    return Table.read(FIGURES, name)
 
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_check_measures_a_number_and_fails_without_one(check: Check) -> None:
-    table = Table.read(FIGURES, check.table).frame
+    table = committed_table(check.table).frame.copy()
     assert check.measure(table) == check.measure(table)  # not NaN
     assert not check.rule.deviation(float("nan"), check.expected) <= check.tolerance
     assert check.says

@@ -81,6 +81,7 @@ def test_data_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch: p
         assert isinstance(cifar10_or_digits(CIFAR10(str(tmp_path), **OPTIONS), Digits(**OPTIONS)), Digits)
 
 
+@pytest.mark.slow
 def test_the_real_cifar10_loads(cifar10_folder: Path) -> None:
     data = CIFAR10(str(cifar10_folder), **OPTIONS, share=0.01)
     assert data.name == "cifar10-1percent"

@@ -72,7 +72,7 @@ def test_some_records_were_made_since_the_lock() -> None:
 
 def test_no_test_reaches_a_server_and_trying_is_noticed() -> None:
     ask = (
-        "import urllib.request; urllib.request.urlopen('http://ossci-datasets.s3.amazonaws.com/mnist/a.gz', timeout=5)"
+        "import urllib.request; urllib.request.urlopen('http://ossci-datasets.s3.amazonaws.com/mnist/a.gz', timeout=60)"
     )
     with pytest.raises(OSError, match="403"):
         exec(ask)
@@ -96,7 +96,7 @@ def test_the_data_folder_is_seen_through_fixtures_alone(tmp_path: Path) -> None:
 
 def test_the_continuous_run_tests_without_data_and_with() -> None:
     lines = [line.split(" #")[0].strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
-    bare, data = lines.index("make test"), lines.index("make test ONLY=data")
+    bare, data = lines.index("make test-all"), lines.index("make test-all ONLY=data")
     assert lines.index("unset REPLICATION_DATA") < bare < lines.index("export REPLICATION_DATA=../shared/data") < data
 
 
@@ -121,6 +121,7 @@ print(x, twice.stats.cache_path)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["read-only", "writable"])
 def test_the_package_works_where_nothing_can_be_written_and_says_once_that_it_compiles(
     place: str, tmp_path: Path

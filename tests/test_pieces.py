@@ -462,6 +462,7 @@ def test_an_infinite_residual_is_not_within_an_infinite_tolerance() -> None:
     assert [STATUSES[code] for code in codes] == [Status.NOT_FINITE, Status.NOT_FINITE, Status.CONVERGED]
 
 
+@pytest.mark.slow
 def test_a_loop_is_compiled_anew_when_a_part_in_another_file_changes(tmp_path: Path) -> None:
     kernels = tmp_path / "replication" / "kernels"
     kernels.mkdir(parents=True)

@@ -233,6 +233,7 @@ image.cmap: jet
 """
 
 
+@pytest.mark.slow
 def test_a_users_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
     code = """
 import sys, hashlib

@@ -94,7 +94,7 @@ def chromium(*words: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
         env={name: value for name, value in os.environ.items() if "proxy" not in name.lower()},  # it looks for updates
     )
     return done.stdout

@@ -157,6 +157,7 @@ def test_frozen_and_shared_parameters_are_respected() -> None:
     assert max(map(error, found[1:], expected[1:])) <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at every tensor's
 def test_a_compiled_network_has_the_same_gradients() -> None:
     network = ReversibleNetwork((3, 8, 8), 10, MidpointBlock, (8, 16), (3, 2)).double()

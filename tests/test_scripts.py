@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from builders import composed
+from commands import run_script
 from conftest import ROOT
 
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4"]
@@ -21,19 +22,20 @@ pytestmark = pytest.mark.slow
 def run(script: str, *overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a script with its output under `folder`, offline as far as data go."""
     paths = [f"paths.{name}_dir={folder / name}" for name in ("figures", "weights", "outputs")]
-    return command(script, *overrides, *paths)
+    return run_script(script, *overrides, *paths)
 
 
-def command(script: str, *words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script as it is, with these words, from a folder."""
+def command(script: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script as a user types it, in a process that loads its libraries itself."""
+    paths = [f"paths.{name}_dir={folder / name}" for name in ("figures", "weights", "outputs")]
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words], cwd=cwd, capture_output=True, text=True,
-        check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
+        [sys.executable, f"scripts/{script}.py", *words, *paths], cwd=ROOT, capture_output=True, text=True,
+        check=False, env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
     )  # fmt: skip
 
 
 def test_a_figure_script_writes_table_picture_and_record(tmp_path: Path) -> None:
-    done = run("fig3", *SMALL, folder=tmp_path)
+    done = command("fig3", *SMALL, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     written = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert written == ["fig3.csv", "fig3.json", "fig3.pdf", "fig3.png"]
@@ -231,11 +233,11 @@ def test_results_of_changed_settings_go_elsewhere_unless_a_folder_is_named(tmp_p
         return {path.name: path.read_bytes() for path in sorted((ROOT / "figures").iterdir()) if path.is_file()}
 
     before, outputs = contents(), f"paths.outputs_dir={tmp_path}"
-    changed = last_line(command("fig7", "points=9", outputs, cwd=tmp_path))
+    changed = last_line(run_script("fig7", "points=9", outputs, cwd=tmp_path))
     made = next(tmp_path.glob("fig7/*/fig7.csv"))
     assert f"wrote {made}" in changed
     assert changed.endswith(f"(points=9, not 25), so {ROOT / 'figures'} is left as it is")
-    named = last_line(command("fig7", "points=9", "paths.figures_dir=here", outputs, cwd=tmp_path))
+    named = last_line(run_script("fig7", "points=9", "paths.figures_dir=here", outputs, cwd=tmp_path))
     assert "wrote here/fig7.csv" in named
     assert "left as it is" not in named
     assert (tmp_path / "here" / "fig7.png").is_file()  # relative to where one stands
@@ -246,9 +248,9 @@ def test_figures_and_weights_are_those_of_the_checkout_wherever_one_stands(tmp_p
     config = composed("fig4", "data=digits")
     for name in ("figures", "weights", "outputs"):
         assert config.paths[f"{name}_dir"] == str(ROOT / name)
-    looked = command("fig4", "data=digits", "--cfg", "job", "--resolve", "--package", "paths", cwd=tmp_path)
+    looked = run_script("fig4", "data=digits", "--cfg", "job", "--resolve", "--package", "paths", cwd=tmp_path)
     assert f"weights_dir: {ROOT / 'weights'}" in last_line_of(looked, "weights_dir")
-    summary = command("summary", cwd=tmp_path)
+    summary = run_script("summary", cwd=tmp_path)
     assert summary.returncode == 0, summary.stderr
     assert "fig2.png" in summary.stdout
     assert not list(tmp_path.iterdir())

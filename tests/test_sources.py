@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import python
 from conftest import ROOT
 from omegaconf import OmegaConf
 
@@ -92,10 +93,8 @@ def test_no_file_is_forgotten_whose_functions_are_called(
     files: dict[str, set[str]], name: str, options: list[str], tmp_path: Path
 ) -> None:
     words = [f"scripts/{name}.py", *options, f"paths.figures_dir={tmp_path}", f"paths.outputs_dir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-c", WATCH, *words], cwd=ROOT, capture_output=True, text=True, check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = python(WATCH, *words)
+    assert done.returncode == 0, done.stderr
     used = set(done.stdout.splitlines()[-1].split()[1:])
     assert len(used) > 10
     assert used <= files[name]

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from builders import CONF, composed
+from commands import run_script
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -31,21 +32,15 @@ from replication.experiments.weights import load_record
 SMALL = ["sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4", "ensemble=gaussian"]
 
 
-def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, f"scripts/{script}.py", *words],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_run_every_job_and_a_job_that_fails_leaves_the_others_alone(launcher: str, tmp_path: Path) -> None:
     place = f"hydra.sweep.dir={tmp_path}"
-    done = run(
-        "fig2", "-m", f"hydra/launcher={launcher}", "sweep.kind=linear,cubic", "sweep.cases=5,6", *SMALL[1:], place
-    )
+    words = [f"hydra/launcher={launcher}", "sweep.kind=linear,cubic", "sweep.cases=5,6", *SMALL[1:], place]
+    done = subprocess.run(  # with workers, which know the script as a file
+        [sys.executable, "scripts/fig2.py", "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )  # fmt: skip
     assert done.returncode == 1
     assert "unknown kind 'cubic' of unit; known are linear, residual" in done.stderr
     assert "Traceback" not in done.stderr
@@ -112,7 +107,7 @@ def test_a_folder_of_no_sweep_is_refused_in_one_sentence(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="is no folder of a sweep: multirun"):
         gather(tmp_path)
     (tmp_path / "multirun.yaml").write_text("hydra: 3")
-    done = run("gather", str(tmp_path))
+    done = run_script("gather", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
@@ -136,7 +131,10 @@ def test_processes_share_every_batch_evenly_and_together_see_what_one_sees(proce
 def test_two_processes_train_one_network_and_write_its_weights_once(tmp_path: Path) -> None:
     small = ["data=digits", "trainer.max_epochs=2", "network.units_per_stage=1", "trainer.enable_progress_bar=false"]
     paths = [f"paths.{name}_dir={tmp_path / name}" for name in ("weights", "outputs")]
-    done = run("train", "trainer=ddp", *small, *paths)
+    done = subprocess.run(  # which begins the other one as it was begun itself
+        [sys.executable, "scripts/train.py", "trainer=ddp", *small, *paths], cwd=ROOT, capture_output=True, text=True,
+        check=False, env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("weights in") == 1
     config = composed("train", "trainer=ddp", *small)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import run_script
 from conftest import ROOT
 
 from replication.experiments.pipeline import usual_seconds
@@ -122,12 +121,6 @@ def test_the_fast_tables_need_no_data_and_little_time() -> None:
     assert sum(usual_seconds(FIGURES / f"{name}.json") for name in RULES.fast) < 180
 
 
-def verify_script(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "scripts/verify.py", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.slow
 def test_the_command_recomputes_and_fails_where_a_table_differs(tmp_path: Path) -> None:
     folder = copied("fig7", tmp_path)
@@ -138,7 +131,7 @@ def test_the_command_recomputes_and_fails_where_a_table_differs(tmp_path: Path) 
     record["sha256"]["fig7.csv"] = hashlib.sha256(content).hexdigest()
     (folder / "fig7.csv").write_bytes(content)
     (folder / "fig7.json").write_text(json.dumps(record))
-    done = verify_script("fig7", "--against", str(folder))
+    done = run_script("verify", "fig7", "--against", str(folder))
     assert done.returncode == 1
     assert "fig7: in 1 places" in done.stdout
     assert "line 7" in done.stdout
@@ -147,12 +140,12 @@ def test_the_command_recomputes_and_fails_where_a_table_differs(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_command_finds_the_committed_digits_again(mnist_folder: Path) -> None:
-    done = verify_script("fig4")
+    done = run_script("verify", "fig4")
     assert done.returncode == 0, done.stdout
     assert "1 of 1 tables agree" in done.stdout
 
 
 def test_the_command_names_the_figures_there_are() -> None:
-    done = verify_script("fig99")
+    done = run_script("verify", "fig99")
     assert done.returncode == 1
     assert "there is no figure fig99; there are fig1," in done.stderr

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -20,15 +20,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from replication.experiments.configuration import as_read, changed_settings, committed, configuration_of
-from replication.experiments.data.images import ImageData
 from replication.experiments.files import only_writer
 from replication.experiments.records import USED, in_multirun, is_made, made_from, provenance
 from replication.experiments.results import Draw, Result, write_result
 from replication.experiments.settings import check_settings, chosen_groups
-from replication.experiments.training import load_network
 from replication.experiments.weights import load_record, weights_path
 from replication.networks import RectifierNetwork
 from replication.words import take_any_character
+
+if TYPE_CHECKING:
+    from replication.experiments.data.images import ImageData
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def dataset_of(config: DictConfig, data: ImageData | None) -> tuple[str, str | N
 
 def trained(config: DictConfig, data: ImageData) -> RectifierNetwork:
     """Return the configured network with its weights, in float64; train it first where they are missing."""
+    from replication.experiments.training import load_network  # and Lightning, which takes seconds to load
+
     where = folders(config)
     return load_network(config, data, where.weights, where.runs).double()
 

@@ -98,10 +98,9 @@ class Modules:
 
     def read_off(self, path: Path) -> set[Path]:
         """Read off a source file which files it uses."""
-        tree = tree_of(path)
-        files = {file for node in ast.walk(tree) for file in self.imported(node)}
+        files = {file for node in nodes_of(path) for file in self.imported(node)}
         texts = [
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            node.value for node in nodes_of(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         beside = [path.with_name(text) for text in texts if re.fullmatch(r"[\w.-]+\.\w+", text)]
         return (
@@ -159,26 +158,24 @@ def modules_of(root: Path) -> Modules:
 
 
 @functools.cache
-def tree_of(path: Path) -> ast.Module:
-    """Return the syntax tree of a source file."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of the syntax tree of a source file."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 @functools.cache
 def names_of(path: Path) -> set[str]:
     """Return the names that a source file defines or binds."""
-    bound = {node.id for node in ast.walk(tree_of(path)) if isinstance(node, ast.Name)}
+    bound = {node.id for node in nodes_of(path) if isinstance(node, ast.Name)}
     defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return (
-        bound | {node.name for node in ast.walk(tree_of(path)) if isinstance(node, defined)} | set(exported_from(path))
-    )
+    return bound | {node.name for node in nodes_of(path) if isinstance(node, defined)} | set(exported_from(path))
 
 
 @functools.cache
 def exported_from(package: Path) -> dict[str, str]:
     """Return where the names that a package imports come from, by dotted names."""
     found: dict[str, str] = {}
-    for node in ast.walk(tree_of(package)):
+    for node in nodes_of(package):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
     return found

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from replication.experiments.configuration import as_read, differing, without_places
-from replication.experiments.data.images import ImageData
 from replication.experiments.files import write_together
+
+if TYPE_CHECKING:
+    from replication.experiments.data.images import ImageData
 
 
 def run_name(config: DictConfig, data: ImageData) -> str:

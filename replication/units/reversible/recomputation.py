@@ -45,10 +45,11 @@ class ReversibleSequence(BlockSequence):
         transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, without saved tensors
         if transformed or not torch.is_grad_enabled():
             return super().forward(first, second)
-        pair: Pair = self.recorded(first, second)
+        # not as a decorator, which would load the compiler, in every process, when this module is imported
+        recorded = torch.compiler.disable(self.recorded) if torch.compiler.is_compiling() else self.recorded
+        pair: Pair = recorded(first, second)
         return pair
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def recorded(self, first: Tensor, second: Tensor) -> Pair:
         """Take a pair of states through all blocks, so that the graph recomputes what it would have saved."""
         next(iter(self)).check_states(first, second)
