@@ -70,6 +70,8 @@ def edit(folder: Path, name: str, column: str, value: object, rows: str = "index
         ("ours-sound", "fig9", "percent", 0.0, "quantity == 'p_matrix' and gamma < 0.6"),
         ("ours-stable", "fig9", "percent", 50.0, "quantity == 'diagonal_stability' and gamma < 0.6"),
         ("ours-newton", "fig9", "percent", 50.0, "quantity == 'newton_gmres' and gamma < 0.6"),
+        ("ours-folds", "fig10", "verdict", "unknown", "network == 'standard' and block == 2"),
+        ("ours-penalty", "fig10", "norms", 0.5, "network == 'penalised' and block == 3"),
         ("D-digits", "figD3", "output_distance", 0.5, "layer == 'gaussian' and image == 'other'"),
     ],
 )

@@ -151,6 +151,9 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
     done = run("figB3", *small, "per_class=1", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(tmp_path / "figures" / "figB3.csv")) == 40
+    done = run("fig10", *small, "study.looked_at=2", "study.per_class=1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(pd.read_csv(tmp_path / "figures" / "fig10.csv").groupby("network").size()) == [4, 4, 6]
     size = ["per_class=1", "cost.per_class=1", "cost.repetitions=1"]
     done = run("table1", *small, "runs=[{family:monotone,seed:0},{family:standard,seed:0}]", *size, folder=tmp_path)
     assert done.returncode == 0, done.stderr
