@@ -56,7 +56,7 @@ def test_the_scripts_on_random_units_write_their_results(tmp_path: Path) -> None
     flows = ["study.epochs=1", "study.seeds=[0]", "study.samples=5"]
     for script, small in (
         ("fig6", SMALL), ("fig7", ["points=7"]), ("fig9", branches), ("bench_solvers", bench), ("figB1", blocks),
-        ("figB2", inverses), ("figB4", flows),
+        ("figB2", inverses), ("figB4", flows), ("bench_branches", ["bench.cases=3", "bench.chain=2"]),
     ):  # fmt: skip
         done = run(script, *small, folder=tmp_path)
         assert done.returncode == 0, done.stderr

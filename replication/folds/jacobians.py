@@ -197,7 +197,8 @@ class Jacobians:
         """Return f′(x) times each of some tangents (rows, *shape), from one evaluation of f where f allows it."""
         if self.together:
             try:
-                return torch.func.vmap(lambda v: along(self.f, (x.clone(),), (v[None],))[0])(tangents)
+                products: Tensor = torch.func.vmap(lambda v: along(self.f, (x.clone(),), (v[None],))[0])(tangents)
+                return products
             except Exception:  # whatever f's own code raises where it is given tangents without as many points
                 self.together = False
         return jacobian_product(self.f, x.expand_as(tangents).clone(), tangents)

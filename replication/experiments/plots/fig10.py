@@ -52,7 +52,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         for place, network in enumerate(networks):
             rows = table[table["network"] == network]
             draw_blocks(figure.add_subplot(grid[0, place]), rows, first=place == 0)
-            cells = grid[1, place].subgridspec(2, 2).subplots()
+            cells = np.asarray(grid[1, place].subgridspec(2, 2).subplots())
             draw_pair(cells, {key: result.arrays.get(f"{network}, {key}") for key in PICTURES})
         seen = [VERDICTS[verdict] for verdict in VERDICTS if verdict in set(table["verdict"])]
         legend_below(figure, [Patch(color=colour) for _, colour in seen], [words for words, _ in seen])

@@ -13,7 +13,8 @@ from replication.experiments.studies.papers.reasons import INTERVAL
 
 def percent_of_blocks(table: pd.DataFrame, network: str, condition: str) -> float:
     """Return the share (%) of the blocks of a network of fig10 for which a condition holds."""
-    return float(100 * table[table["network"] == network].eval(condition).mean())
+    blocks = table[table["network"] == network]
+    return 100 * len(blocks.query(condition)) / len(blocks)
 
 
 def accuracy_lost(table: pd.DataFrame) -> float:
