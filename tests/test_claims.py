@@ -72,6 +72,7 @@ def edit(folder: Path, name: str, column: str, value: object, rows: str = "index
         ("ours-newton", "fig9", "percent", 50.0, "quantity == 'newton_gmres' and gamma < 0.6"),
         ("ours-folds", "fig10", "verdict", "unknown", "network == 'standard' and block == 2"),
         ("ours-penalty", "fig10", "norms", 0.5, "network == 'penalised' and block == 3"),
+        ("ours-branches", "bench_branches", "recovered_percent", 99.0, "branch == 'GELU, one layer'"),
         ("D-digits", "figD3", "output_distance", 0.5, "layer == 'gaussian' and image == 'other'"),
     ],
 )

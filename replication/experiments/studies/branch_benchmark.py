@@ -68,7 +68,7 @@ def branch_benchmark(
             for method, solver in solvers.items()
         ]
         existing = next((row["evaluations"] for row in found if row["method"] == "existing"), math.nan)
-        rows += [row | {"evaluations_ratio": cast("float", row["evaluations"]) / existing} for row in found]
+        rows += [row | {"evaluations_ratio": row["evaluations"] / existing} for row in found]
     return pd.DataFrame(rows)
 
 
@@ -77,9 +77,9 @@ def solved(f: Branches, y: Tensor, solver: Solver, tolerance: float) -> Solution
     return cast("Any", solver).solve(BranchEquation(f, y), tolerance)  # type: ignore[no-any-return]
 
 
-def one_branch(f: Branches, x: Tensor, solver: Solver, error: float, tolerances: Sequence[float]) -> dict[str, object]:
+def one_branch(f: Branches, x: Tensor, solver: Solver, error: float, tolerances: Sequence[float]) -> dict[str, Any]:
     """Return the columns on one branch, at the first tolerance that brings every row back, or at the last."""
-    row: dict[str, object] = {}
+    row: dict[str, Any] = {}
     for tolerance in tolerances:
         solution = solved(f, f(x), solver, tolerance)
         errors = row_norm(solution.value - x) / row_norm(x)
@@ -94,7 +94,7 @@ def one_branch(f: Branches, x: Tensor, solver: Solver, error: float, tolerances:
     return row
 
 
-def whole_chain(maps: Sequence[Branches], x: Tensor, solver: Solver, tolerance: float) -> dict[str, object]:
+def whole_chain(maps: Sequence[Branches], x: Tensor, solver: Solver, tolerance: float) -> dict[str, Any]:
     """Return the columns on a chain of branches, undone one by one from the last one's outputs."""
     states, conditions = [x], torch.ones(len(x), dtype=x.dtype)
     for f in maps:
