@@ -59,7 +59,7 @@ def branch_benchmark(
         generator = torch.Generator().manual_seed(seed)
         maps = [kind.draw(cases, n, generator).scaled(torch.tensor([gamma])) for _ in range(chain)]
         x = normal(cases, n, generator=generator)
-        about = {"branch": name, "layers": kind.layers, "n": n, "gamma": gamma}
+        about: dict[str, Any] = {"branch": name, "layers": kind.layers, "n": n, "gamma": gamma}
         found = [
             about
             | {"method": method, "cases": cases}
