@@ -34,7 +34,7 @@ claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: {train}
 	@$(RUN) scripts/train.py data=mnist
 
-train-all: | $(VENV)/.installed ## train all of conf/trainings.yaml, which table1, fig8, figB3, figB4, figC3, tableC show: {trainings}
+train-all: | $(VENV)/.installed ## train all of conf/trainings.yaml, which table1, fig8, fig10, figB3, figB4, figC3, tableC show: {trainings}
 	@sed -n 's/^  - //p' conf/trainings.yaml | while read -r run; do $(RUN) scripts/train.py $$run || exit 1; done
 	@for figure in $$(sed -n 's/^of_figures: \[\(.*\)\]/\1/p' conf/trainings.yaml | tr -d ,); do \
 		$(RUN) scripts/$$figure.py retrain=true || exit 1; done

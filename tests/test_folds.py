@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from replication import ResidualUnit
 from replication.folds import FoldSearch, Jacobians, find_fold
-from replication.folds.jacobians import BandFactorization, DenseFactorization
+from replication.folds.jacobians import BandFactorization, DenseFactorization, as_input, as_vector
 
 F64 = torch.float64
 
@@ -231,3 +231,19 @@ def test_what_cannot_be_searched_is_refused() -> None:
         find_fold(lambda x: x, torch.full((1, 3), torch.nan, dtype=F64))
     with pytest.raises(TypeError, match="neither true nor false"):
         bool(find_fold(lambda x: x, torch.ones(1, 3, dtype=F64)))
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_jacobians_are_autograds_whether_or_not_tangents_can_be_mapped_together(looks: bool) -> None:
+    def f(x: Tensor) -> Tensor:
+        y = x + torch.relu(2 * x.flip(-1)) * x.cos()
+        if looks and not np.isfinite(y.detach().numpy()).any():  # a look at numbers, which vmap does not allow
+            return x
+        return y
+
+    x, v = normal(1, 3, 4, seed=0), normal(1, 3, 4, seed=1)
+    jacobians = Jacobians(f, x)
+    entries = jacobians.entries(x)
+    found = as_input(entries @ as_vector(v, jacobians.sites), jacobians.sites)
+    torch.testing.assert_close(found.flatten(), jacobian(f, x) @ v.flatten())
+    assert jacobians.together is not looks

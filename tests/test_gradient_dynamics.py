@@ -1,6 +1,8 @@
-"""Paper E2's study: flows against each other and finite differences, limits in closed form, least variation by programs."""
+"""Paper E2: flows against each other and finite differences, limits in closed form, least variation by programs."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -130,7 +132,7 @@ def least_variation_program(samples: Samples, parts: int = 6) -> tuple[float, li
     By linear programs over piecewise linear functions with bends at the samples and between them.
     """
     x, y = samples.x, samples.y
-    bends = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in zip(x[:-1], x[1:], strict=True)])[1:]
+    bends = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in itertools.pairwise(x)])[1:]
 
     def values(points: np.ndarray) -> np.ndarray:  # by value and slope at the first sample, and both signs of the bends
         ramps = np.maximum(np.subtract.outer(points, bends), 0)

@@ -107,7 +107,7 @@ def first(name: str, column: str) -> tuple[Result, dict[str, Any]]:
     ("name", "column"),
     [
         ("fig2", "ensemble"), ("fig3", "ensemble"), ("fig6", "ensemble"), ("fig7", "unit"), ("figB1", "ensemble"),
-        ("fig9", "branch"), ("fig9", "n"), ("fig9", "gamma"),
+        ("fig9", "branch"), ("fig9", "n"), ("fig9", "gamma"), ("fig10", "network"), ("fig10", "block"),
         ("figB1", "padding"), ("figB2", "scale"), ("figC1", "setting"), ("figC1", "network"), ("figC2", "batch"),
         ("figC3", "network"), ("figD1", "quantity"), ("figD2", "n"), ("figD4", "n"),
         ("bench_sweep", "cases"), ("fig2", "gamma"), ("fig8", "norm_cap"), ("figB3", "network"), ("table1", "family"),

@@ -58,7 +58,7 @@ def test_the_scripts_on_random_units_write_their_results(tmp_path: Path) -> None
     flows = ["study.epochs=1", "study.seeds=[0]", "study.samples=5"]
     for script, small in (
         ("fig6", SMALL), ("fig7", ["points=7"]), ("fig9", branches), ("bench_solvers", bench), ("figB1", blocks),
-        ("figB2", inverses), ("figB4", flows),
+        ("figB2", inverses), ("figB4", flows), ("bench_branches", ["bench.cases=3", "bench.chain=2"]),
     ):  # fmt: skip
         done = run(script, *small, folder=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -182,6 +182,9 @@ def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) 
     done = run("figB3", *small, "per_class=1", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(tmp_path / "figures" / "figB3.csv")) == 40
+    done = run("fig10", *small, "study.looked_at=2", "study.per_class=1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(pd.read_csv(tmp_path / "figures" / "fig10.csv").groupby("network").size()) == [4, 4, 6]
     size = ["per_class=1", "cost.per_class=1", "cost.repetitions=1"]
     done = run("table1", *small, "runs=[{family:monotone,seed:0},{family:standard,seed:0}]", *size, folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -14,9 +14,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
-from replication.forward_mode import Map, jacobian_product
+from replication.forward_mode import Map, along, jacobian_product
 
-CHUNK = 2**20  # numbers of the inputs that are mapped at once
+CHUNK = 2**17  # numbers of the inputs that are mapped at once: those of a cache, rather
 BAND = 0.5  # share of the diagonals that are not zero, up to which a Jacobian is factorized as a band
 DENSE_ORDER = 8192  # of a dense Jacobian, at most: 512 MiB
 SHIFT = 1e-10  # of a singular matrix, relative, so that a vector of its null space can be found
@@ -159,6 +159,7 @@ class Jacobians:
     def __init__(self, f: Map, x: Tensor) -> None:
         self.f = f
         self.sites = sites_of(f, x)
+        self.together = True
 
     def __call__(self, x: Tensor) -> Factorization:
         """Factorize f′(x) for one input (1, *shape).
@@ -188,11 +189,19 @@ class Jacobians:
         return found
 
     def assembled(self, x: Tensor) -> Entries:
-        products = [
-            jacobian_product(self.f, x.expand_as(tangents).clone(), tangents) for tangents in self.sites.tangents(x)
-        ]
+        products = [self.products(x, tangents) for tangents in self.sites.tangents(x)]
         place, rows, columns = self.sites.entries
         return Entries(x.numel(), rows, columns, torch.cat(products).numpy().reshape(-1)[place])
+
+    def products(self, x: Tensor, tangents: Tensor) -> Tensor:
+        """Return f′(x) times each of some tangents (rows, *shape), from one evaluation of f where f allows it."""
+        if self.together:
+            try:
+                products: Tensor = torch.func.vmap(lambda v: along(self.f, (x.clone(),), (v[None],))[0])(tangents)
+                return products
+            except Exception:  # whatever f's own code raises where it is given tangents without as many points
+                self.together = False
+        return jacobian_product(self.f, x.expand_as(tangents).clone(), tangents)
 
 
 def as_vector(x: Tensor, sites: Sites) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from replication.units import SpaceToDepth, ZeroChannels
+from replication.units import Orthogonal1x1, SpaceToDepth, ZeroChannels
 
 
 class PreactivationBlock(nn.Module):
@@ -45,6 +45,9 @@ def scale(norm: nn.BatchNorm2d) -> Tensor:
 class PreactivationNetwork(nn.Module):
     """Classify images by pre-activation blocks, after a space-to-depth step and padding with channels of zeros.
 
+    An orthogonal 1×1 convolution mixes the channels first: normalisations divide by what a channel varies, and channels
+    of zeros do not vary, so that the blocks' derivatives would be as large as 1/√eps.
+
     Source: He, Zhang, Ren, Sun, ECCV 2016, arXiv 1603.05027 (the blocks).
 
     Args:
@@ -59,7 +62,7 @@ class PreactivationNetwork(nn.Module):
         colours, height, width = image_shape
         self.image_shape, self.classes = tuple(image_shape), classes
         size = height // 2, width // 2
-        self.first = nn.Sequential(SpaceToDepth(), ZeroChannels(4 * colours, channels))
+        self.first = nn.Sequential(SpaceToDepth(), ZeroChannels(4 * colours, channels), Orthogonal1x1(channels))
         self.blocks = nn.Sequential(*(PreactivationBlock(channels, size) for _ in range(blocks)))
         self.classifier = nn.Linear(channels * size[0] * size[1], classes)
 

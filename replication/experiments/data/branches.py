@@ -75,6 +75,10 @@ class BranchEquation:
         """Return f(x) − y."""
         return self.map(x) - self.y
 
+    def start(self) -> Tensor:
+        """Return the point at which methods begin: y."""
+        return self.y
+
     def select(self, rows: Tensor) -> BranchEquation:
         """Keep these rows."""
         return BranchEquation(self.map.select(rows), self.y[rows])

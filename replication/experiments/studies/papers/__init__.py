@@ -31,7 +31,7 @@ PAPERS = {  # the papers by letter, and what is ours
     "ours": "Any residual map: no paper has it",
     "speed": "How fast the inverses are",
 }
-OURS = ("fig9",)
+OURS = ("fig9", "fig10", "bench_branches")
 
 
 def paper_of(figure: str) -> str:
