@@ -57,8 +57,8 @@ def affine_piece(oracle: Oracle, y: Array, step: float) -> Piece | None:
     return None
 
 
-def hyperplane_between(first: Piece, second: Piece) -> Hyperplane | None:
-    """Return the one hyperplane between two pieces, or None where the jump is not of one hyperplane.
+def hyperplane_between(first: Piece, second: Piece, towards: Array) -> Hyperplane | None:
+    """Return the one hyperplane from one piece `towards` (d,) another, or None where the jump is not of one hyperplane.
 
     The gradient jumps by the matrix strength·normalᵀ of rank one there.
 
@@ -68,6 +68,7 @@ def hyperplane_between(first: Piece, second: Piece) -> Hyperplane | None:
     u, s, v = np.linalg.svd(jump, full_matrices=False)
     if s[0] == 0 or (len(s) > 1 and s[1] > RANK_ONE * s[0]):
         return None
-    strength = u[:, 0] * s[0]
+    sign = 1.0 if v[0] @ towards > 0 else -1.0
+    strength = sign * u[:, 0] * s[0]
     offset = float(strength @ (second.value - first.value) / s[0] ** 2)
-    return Hyperplane(v[0], offset, strength)
+    return Hyperplane(sign * v[0], offset, strength)

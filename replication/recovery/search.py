@@ -11,7 +11,7 @@ from replication.recovery.lines import kinks_on_segment
 from replication.recovery.oracle import Array, Oracle, directions, in_ball
 from replication.recovery.pieces import Hyperplane
 
-PATIENCE = 3  # segments in a row that bring nothing new
+PATIENCE = 4  # segments in a row that bring nothing new
 SEGMENTS = 60
 SCALES = (1.0, 1.0, 0.3, 1.0, 0.1)  # of the segments, in radii, by turns
 
@@ -40,7 +40,7 @@ class Found:
 
 
 def random_segment(oracle: Oracle, generator: np.random.Generator, scale: float) -> tuple[Array, Array]:
-    """Return two nearly opposite points at a scale times the radius: nearly all hyperplanes near the centre lie between."""
+    """Return two nearly opposite points at a scale times the radius, with most hyperplanes near the centre between."""
     reach = scale * oracle.radius
     v = directions(generator, 1, oracle.inputs)[0]
     off = in_ball(generator, 2, oracle.inputs, 0.1 * reach)
@@ -58,7 +58,7 @@ def search_first_layer(oracle: Oracle, found: Found, generator: np.random.Genera
 
 
 def look_along(oracle: Oracle, found: Found, start: Array, end: Array, generator: np.random.Generator) -> bool:
-    """Sort the kinks on a segment into what has been seen of the black box; return whether a new unit was among them."""
+    """Sort the kinks on a segment into what has been seen; return whether there is a new unit of the first layer."""
     kinks = kinks_on_segment(oracle, start, end, known_places(found.planes, start, end))
     new: list[Hyperplane] = []
     for i, t in enumerate(kinks.t):
