@@ -12,6 +12,7 @@ from replication.recovery.search import Bend
 from replication.recovery.shallow import Planes
 
 Pattern = NDArray[np.bool_]
+ONE = 1e-9  # one minus the cosine of two boundaries' coefficients that are one boundary's
 CLOSE = 1e-6  # distance from a boundary, in radii, of what lies on it
 
 
@@ -87,12 +88,23 @@ class Boundary:
             self.weights[k] = bend
         self.places.append((place, self.planes(place) > 0))
 
+    def turned(self, flipped: Pattern, upright: Planes) -> Boundary:
+        """Return the same boundary told in units of which some (h,) point the other way; `upright` are these."""
+        known = np.nan_to_num(self.weights) * flipped
+        slope = self.slope + known @ self.planes.normals
+        offset = self.offset + float(known @ self.planes.offsets)
+        side = np.where(flipped, -self.side, self.side)
+        places = [(place, on ^ flipped) for place, on in self.places]
+        return Boundary(upright, slope, offset, self.weights, side, self.strength, places)
+
+    def same_as(self, other: Boundary) -> bool:
+        """Return whether two boundaries, told in the same units and all of whose weights are known, are one."""
+        first, second = (np.concatenate([one.weights, one.slope, [one.offset]]) for one in (self, other))
+        return bool(abs(first @ second) > (1 - ONE) * np.linalg.norm(first) * np.linalg.norm(second))
+
     def roots(self, start: Array, end: Array) -> Array:
         """Return where a segment meets the boundary, as places in (0, 1)."""
-        from_, to = self.planes(start), self.planes(end)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = from_ / (from_ - to)
-        t = np.concatenate([[0.0], np.sort(t[(t > 0) & (t < 1)]), [1.0]])
+        t = np.concatenate([[0.0], np.sort(self.planes.places(start, end)), [1.0]])
         g = self(start + t[:, None] * (end - start))
         cross = g[:-1] * g[1:] < 0
         return np.asarray((t[:-1] + np.diff(t) * g[:-1] / (g[:-1] - g[1:] + (g[:-1] == g[1:])))[cross])

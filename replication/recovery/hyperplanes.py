@@ -79,11 +79,3 @@ def measured_again(
         if better and np.abs(better.normal - plane.normal).max() < 1e-4:
             return better
     return plane
-
-
-def known_places(planes: Sequence[Hyperplane], start: Array, end: Array) -> Array:
-    """Return where a segment meets hyperplanes (n,), as places in (0, 1)."""
-    at, along = (np.array([plane(y) for plane in planes]) for y in (start, end))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = at / (at - along)
-    return np.asarray(t[(t > 0) & (t < 1)])

@@ -41,8 +41,8 @@ class Kinks:
 def kinks_on_segment(oracle: Oracle, start: Array, end: Array, known: Array | None = None) -> Kinks:
     """Find the kinks on a segment.
 
-    An interval is linear if five points of it are; it holds one kink if the tangents at its ends meet where the function
-    has the value that they say; else it is halved.
+    An interval is linear if five points of it are; it holds one kink if the function is on the tangents at its ends where
+    they meet, and between there and the end; else it is halved.
 
     Source: paper E1 (PointsOnLine, with tangents in place of equal slopes).
 
@@ -103,8 +103,13 @@ def single_kinks(oracle: Oracle, ask: Ask, a: Array, width: Array, values: Array
     single = bent[:, 1] & ~(bent[:, 0] & bent[:, 2]) & (size > 0) & (place > 1) & (place < 3)
     t = a + width / 4 * place
     if single.any():
-        predicted = values[single, 1] + (place[single, None] - 1) * left[single]
-        single[single] = np.abs(ask(t[single]) - predicted).max(axis=1) < 4 * oracle.tolerance
+        meet, first = place[single], place[single] < 2
+        inner = (meet + np.where(first, 1, 3)) / 2  # on the side where the tangent rests on two points only
+        on_left = values[single, 1] + (meet - 1)[:, None] * left[single]
+        on_inner = on_left + (inner - meet)[:, None] * np.where(first[:, None], left[single], right[single])
+        places = a[single, None] + width[single, None] / 4 * np.stack([meet, inner], axis=1)
+        off = ask(places) - np.stack([on_left, on_inner], axis=1)
+        single[single] = np.abs(off).max(axis=(1, 2)) < 4 * oracle.tolerance
     return t, jump * 4 / width[:, None], single
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from replication.recovery.hyperplanes import SAME, bends_everywhere, hyperplane_at, known_places, measured_again
+from replication.recovery.hyperplanes import SAME, bends_everywhere, hyperplane_at, measured_again
 from replication.recovery.lines import kinks_on_segment
 from replication.recovery.oracle import Array, Oracle, directions, in_ball
 from replication.recovery.pieces import Hyperplane
+from replication.recovery.shallow import Planes
 
 PATIENCE = 4  # segments in a row that bring nothing new
 SEGMENTS = 60
@@ -59,7 +60,7 @@ def search_first_layer(oracle: Oracle, found: Found, generator: np.random.Genera
 
 def look_along(oracle: Oracle, found: Found, start: Array, end: Array, generator: np.random.Generator) -> bool:
     """Sort the kinks on a segment into what has been seen; return whether there is a new unit of the first layer."""
-    kinks = kinks_on_segment(oracle, start, end, known_places(found.planes, start, end))
+    kinks = kinks_on_segment(oracle, start, end, Planes.of(found.planes, oracle.inputs, oracle.outputs).places(start, end))
     new: list[Hyperplane] = []
     for i, t in enumerate(kinks.t):
         place = start + t * (end - start)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replication.recovery.oracle import Array, Oracle
 from replication.recovery.pieces import Hyperplane
@@ -28,6 +29,18 @@ class Planes:
             np.array([plane.offset for plane in planes]),
             np.array([plane.strength for plane in planes]).reshape(-1, outputs).T,
         )
+
+    def turned(self, flipped: NDArray[np.bool_]) -> Planes:
+        """Return the planes with some units (h,) turned round."""
+        sign = np.where(flipped, -1.0, 1.0)
+        return Planes(self.normals * sign[:, None], self.offsets * sign, self.strengths)
+
+    def places(self, start: Array, end: Array) -> Array:
+        """Return where a segment meets the planes (n,), as places in (0, 1)."""
+        at, along = self(start), self(end)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = at / (at - along)
+        return np.asarray(t[(t > 0) & (t < 1)])
 
     def __call__(self, y: Array) -> Array:
         """Return the preactivations (..., h) of points (..., d)."""
@@ -58,14 +71,12 @@ class Shallow:
         turned, defect = flips(traces, self.slope.ravel())
         if turned is None:
             return self, False, defect
-        sign = np.where(turned, -1.0, 1.0)
         constant = self.constant + planes.strengths[:, turned] @ planes.offsets[turned]
-        turned_planes = Planes(planes.normals * sign[:, None], planes.offsets * sign, planes.strengths)
-        return Shallow(turned_planes, np.zeros_like(self.slope), constant), True, defect
+        return Shallow(planes.turned(turned), np.zeros_like(self.slope), constant), True, defect
 
 
 def fitted(oracle: Oracle, planes: Planes, y: Array, values: Array) -> Shallow:
-    """Return the network of one hidden layer with these units whose affine part fits values (rows, m) at points (rows, d)."""
+    """Return the network with these units whose affine part fits values (rows, m) at points (rows, d)."""
     rest = values - np.maximum(planes(y), 0) @ planes.strengths.T
     design = np.concatenate([y, np.ones((len(y), 1))], axis=1)
     solution = np.linalg.lstsq(design, rest, rcond=None)[0]
