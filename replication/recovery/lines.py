@@ -16,6 +16,7 @@ Ask = Callable[[Array], Array]  # places on a segment, of any shape, to values w
 HALVINGS = 34
 MOST = 1000  # pieces looked at together: more kinks than that are none of a network of moderate size
 APART = 1e-7  # kinks that are known are left out with this much of the segment around them
+BESIDE = 0.02  # of the spacing of five points: how near to a kink its two sides are looked at
 FIFTHS = np.arange(5) / 4
 
 
@@ -41,8 +42,8 @@ class Kinks:
 def kinks_on_segment(oracle: Oracle, start: Array, end: Array, known: Array | None = None) -> Kinks:
     """Find the kinks on a segment.
 
-    An interval is linear if five points of it are; it holds one kink if the function is on the tangents at its ends where
-    they meet, and between there and the end; else it is halved.
+    An interval is linear if five points of it are; it holds one kink if the function is on the tangents at its ends
+    where they meet, right before and right after; else it is halved.
 
     Source: paper E1 (PointsOnLine, with tangents in place of equal slopes).
 
@@ -102,13 +103,13 @@ def single_kinks(oracle: Oracle, ask: Ask, a: Array, width: Array, values: Array
     place = -(gap * jump).sum(axis=1) / np.where(size > 0, size, 1)
     single = bent[:, 1] & ~(bent[:, 0] & bent[:, 2]) & (size > 0) & (place > 1) & (place < 3)
     t = a + width / 4 * place
+    single &= np.abs(jump).max(axis=1) * BESIDE > 8 * oracle.tolerance
     if single.any():
-        meet, first = place[single], place[single] < 2
-        inner = (meet + np.where(first, 1, 3)) / 2  # on the side where the tangent rests on two points only
-        on_left = values[single, 1] + (meet - 1)[:, None] * left[single]
-        on_inner = on_left + (inner - meet)[:, None] * np.where(first[:, None], left[single], right[single])
-        places = a[single, None] + width[single, None] / 4 * np.stack([meet, inner], axis=1)
-        off = ask(places) - np.stack([on_left, on_inner], axis=1)
+        meet = place[single]
+        around = meet[:, None] + np.array([-BESIDE, 0.0, BESIDE])
+        on_left = values[single, None, 1] + (around[:, :2, None] - 1) * left[single, None]
+        on_right = values[single, None, 3] + (around[:, 2:, None] - 3) * right[single, None]
+        off = ask(a[single, None] + width[single, None] / 4 * around) - np.concatenate([on_left, on_right], axis=1)
         single[single] = np.abs(off).max(axis=(1, 2)) < 4 * oracle.tolerance
     return t, jump * 4 / width[:, None], single
 

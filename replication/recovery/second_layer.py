@@ -14,7 +14,9 @@ from replication.recovery.search import PATIENCE, SCALES, SEGMENTS, Bend, Found,
 from replication.recovery.shallow import Planes
 from replication.recovery.signs import flips
 from replication.recovery.targeted import axes, can_be_set, complete, consistent, cross_the_rest
-from replication.recovery.walks import follow
+from replication.recovery.walks import follow, holds_up
+
+TRIES = 3  # to follow a boundary
 
 
 @dataclass
@@ -43,7 +45,7 @@ class SecondLayer:
         return [boundary for boundary in self.boundaries if boundary.known.all()]
 
     def search(self, found: Found) -> None:
-        """Follow the boundary through every bend seen, look along random segments for more, and then where chance is blind."""
+        """Follow the boundary through every bend seen, look along random segments, and then where chance is blind."""
         self.take_up(found.bends)
         quiet = 0
         for turn in range(SEGMENTS):
@@ -66,8 +68,12 @@ class SecondLayer:
             if settable:
                 cross_the_rest(self.oracle, boundary)
             complete(boundary)
-        self.boundaries = [one for one in self.boundaries if not one.known.all() or consistent(one)]
+        self.boundaries = [one for one in self.boundaries if not one.known.all() or self.stands(one)]
         self.settle()
+
+    def stands(self, boundary: Boundary) -> bool:
+        """Return whether a boundary all of whose weights are known fits the signs, and the function."""
+        return consistent(boundary) and holds_up(self.oracle, boundary, self.generator)
 
     def take_up(self, bends: list[Bend]) -> bool:
         """Follow the boundaries through bends that lie on none that is known; return whether there were any."""
@@ -75,11 +81,18 @@ class SecondLayer:
         for bend in bends:
             on_plane = np.abs(self.planes(bend.place)).min() < SAME * self.oracle.radius
             if not on_plane and not any(one.passes(bend.place, self.oracle.radius) for one in self.boundaries):
-                boundary = Boundary.at(bend, self.planes)
-                follow(self.oracle, boundary, self.generator)
-                self.boundaries.append(boundary)
+                self.boundaries.append(self.followed(bend))
                 new = True
         return new
+
+    def followed(self, bend: Bend) -> Boundary:
+        """Return the boundary through a bend as far as it can be followed; from anew if it does not hold up."""
+        for _ in range(TRIES):
+            boundary = Boundary.at(bend, self.planes)
+            follow(self.oracle, boundary, self.generator)
+            if not boundary.known.all() or holds_up(self.oracle, boundary, self.generator):
+                return boundary
+        return Boundary.at(bend, self.planes)
 
     def unexplained(self, start: Array, end: Array) -> list[Bend]:
         """Return the bends on a segment that are on no boundary known."""
