@@ -61,8 +61,7 @@ class Boundary:
 
     def holds(self, y: Array) -> Pattern:
         """Return whether the points y (..., d) are where g is known."""
-        inside: Pattern = ((self.planes(y) * self.side > 0) | self.known).all(axis=-1)
-        return inside
+        return np.asarray(((self.planes(y) * self.side > 0) | self.known).all(axis=-1))
 
     def gradient(self, on: Pattern) -> Array:
         """Return ∇g where the units `on` (h,) are on."""
@@ -79,7 +78,7 @@ class Boundary:
         return bool(self.holds(place)) and abs(float(self(place))) < CLOSE * radius * steepness
 
     def learn(self, k: int, bend: float, place: Array) -> None:
-        """Take in that ∇g changes by bend·normal of plane k on the far side of it, where `place` (d,) is on the boundary."""
+        """Take in that ∇g changes by bend·normal beyond plane k, where the boundary passes `place` (d,)."""
         if self.side[k] > 0:  # the plane's unit was on where g is known, and goes off beyond
             self.weights[k] = -bend
             self.slope = self.slope + bend * self.planes.normals[k]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replication.recovery.boundaries import Boundary
 from replication.recovery.oracle import Array
 from replication.recovery.second_layer import SecondLayer
 from replication.recovery.shallow import Planes
@@ -42,22 +44,22 @@ class Deep:
         values: Array = np.maximum(z @ self.weights.T + self.biases, 0) @ self.strengths.T + z @ self.skip.T
         return values + self.constant
 
-    def signs(self) -> tuple[Deep, bool, float]:
-        """Turn round the units that the skip betrays; return the network, whether that was possible, and the defect."""
-        traces = np.einsum("mj,jk->mkj", -self.strengths, self.weights).reshape(-1, len(self.biases))
+    def signs(self) -> tuple[Deep, bool]:
+        """Turn round the units that the skip betrays; return the network, whether that was possible."""
+        traces = np.einsum("mj,jk->mkj", -self.strengths, self.weights).reshape(self.skip.size, len(self.biases))
         turned, defect = flips(traces, self.skip.ravel())
         defect = float(np.fmax(defect, self.defect))
         if turned is None:
-            return self, False, defect
+            return replace(self, defect=defect), False
         sign = np.where(turned, -1.0, 1.0)
         constant = self.constant + self.strengths[:, turned] @ self.biases[turned]
         weights, biases = self.weights * sign[:, None], self.biases * sign
-        return Deep(self.planes, weights, biases, self.strengths, 0 * self.skip, constant, defect), True, defect
+        return Deep(self.planes, weights, biases, self.strengths, 0 * self.skip, constant, defect), True
 
 
-def assembled(second: SecondLayer, y: Array, values: Array) -> Deep:
-    """Put the units found together, with the output layer that fits values (rows, m) at points (rows, d)."""
-    planes, boundaries = second.planes, second.boundaries
+def assembled(second: SecondLayer, boundaries: Sequence[Boundary], y: Array, values: Array) -> Deep:
+    """Put units found together, with the output layer that fits values (rows, m) at points (rows, d)."""
+    planes = second.planes
     h, m = len(planes.offsets), second.oracle.outputs
     weights = np.array([np.nan_to_num(boundary.weights) for boundary in boundaries]).reshape(-1, h)
     biases = np.array([boundary.offset for boundary in boundaries])

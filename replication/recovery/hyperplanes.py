@@ -34,11 +34,11 @@ def hyperplane_at(oracle: Oracle, start: Array, end: Array, kinks: Kinks, i: int
 
 
 def bends_everywhere(oracle: Oracle, plane: Hyperplane, generator: np.random.Generator) -> bool:
-    """Return whether the function bends along all of a hyperplane, as it does at the first layer's alone.
+    """Return whether the function bends along all of a hyperplane, as at the first layer's alone.
 
-    A boundary of a deeper layer follows its hyperplane on one convex piece only, which hardly ever holds a point and its
-    mirror image far out on the other side, since the planes of the first layer part them. A boundary of the first layer is
-    missed only where all that it feeds is off.
+    A boundary of a deeper layer follows its hyperplane on one convex piece only, which hardly ever holds a point and
+    its mirror image far out on the other side, since the planes of the first layer part them. A boundary of the first
+    layer is missed only where all that it feeds is off.
 
     Source: paper E1 (TestHyperplane), with pairs in place of points.
     """
@@ -54,7 +54,7 @@ def bends_everywhere(oracle: Oracle, plane: Hyperplane, generator: np.random.Gen
 
 
 def pair_bends(oracle: Oracle, plane: Hyperplane, generator: np.random.Generator) -> int:
-    """Return at how many of two points the function bends: a random point of a hyperplane far out, and its mirror image."""
+    """Return at how many of two points of a hyperplane, far out and mirror images, the function bends."""
     y = oracle.radius * generator.uniform(0.4, 1) * directions(generator, 1, oracle.inputs)[0]
     foot = -plane.offset * plane.normal
     along = y - (y @ plane.normal) * plane.normal

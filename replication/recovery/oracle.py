@@ -57,7 +57,8 @@ class Oracle:
             raise OutOfQueries
         self.queries += len(y)
         values = checked_outputs(self.f(torch.from_numpy(y + self.centre)), len(y))
-        return values / self.scale
+        scaled: Array = values / self.scale
+        return scaled
 
     def calibrate(self, generator: np.random.Generator) -> None:
         """Measure the range and the rounding of the outputs in the ball of the radius.
@@ -108,9 +109,9 @@ def checked_outputs(values: Any, rows: int) -> Array:
 def directions(generator: np.random.Generator, rows: int, inputs: int) -> Array:
     """Return random unit vectors (rows, inputs)."""
     v = generator.standard_normal((rows, inputs))
-    return v / np.linalg.norm(v, axis=1, keepdims=True)
+    return np.asarray(v / np.linalg.norm(v, axis=1, keepdims=True))
 
 
 def in_ball(generator: np.random.Generator, rows: int, inputs: int, radius: float) -> Array:
     """Return points (rows, inputs) in random directions at distances uniform up to the radius."""
-    return directions(generator, rows, inputs) * generator.uniform(0, radius, (rows, 1))
+    return np.asarray(directions(generator, rows, inputs) * generator.uniform(0, radius, (rows, 1)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from replication.checks import check_counts, check_numbers
+from replication.recovery.deep import Deep, assembled
 from replication.recovery.oracle import Array, Function, Oracle, OutOfQueries, Refusal, in_ball
-from replication.recovery.result import RecoveredLayer, RecoveredNetwork, Recovery, RecoveryStatus
+from replication.recovery.report import deep_recovery, shallow_recovery, stopped
+from replication.recovery.result import Recovery, RecoveryStatus
 from replication.recovery.search import Found, look_along, search_first_layer
+from replication.recovery.second_layer import SecondLayer
 from replication.recovery.shallow import Planes, Shallow, fitted
 
 FITTED = 1e-8  # largest error, relative to the range of the outputs, of a network that is the function
@@ -47,6 +49,7 @@ def recover_network(
         TypeError: if f does not return a float64 tensor, or a setting is of the wrong type.
         ValueError: if f returns other shapes or numbers that are not finite, or a setting is out of range.
 
+    >>> import torch
     >>> f = lambda x: torch.relu(x[:, :1] - 2 * x[:, 1:] + 1) - 3 * torch.relu(x[:, 1:] - 0.5)
     >>> recovery = recover_network(f, inputs=2)
     >>> recovery.status.name, recovery.architecture
@@ -92,68 +95,45 @@ def searched(oracle: Oracle, found: Found, generator: np.random.Generator) -> Re
     """Look for the first layer and, where it is not all, for the second."""
     search_first_layer(oracle, found, generator)
     for _ in range(REPAIRS):
-        y, values = sample(oracle, generator)
-        shallow = fitted(oracle, Planes.of(found.planes, oracle.inputs, oracle.outputs), y[0], values[0])
-        wrong = np.abs(shallow(y[1]) - values[1]).max(axis=1) > FITTED
+        y, values = sample(oracle, generator, 0)
+        shallow = fitted(oracle, first_planes(oracle, found), y[::2], values[::2])
+        wrong = largest(shallow, y, values) > FITTED
         if not wrong.any():
-            return shallow_recovery(oracle, shallow, np.abs(shallow(y[1]) - values[1]).max())
-        if found.bends:
-            break
-        look_along(oracle, found, y[1][wrong][0], -y[1][wrong][0], generator)
-    return stopped(oracle, found, RecoveryStatus.PARTLY, "...")
+            return shallow_recovery(oracle, shallow, float(largest(shallow, y[1::2], values[1::2]).max()))
+        if found.bends and found.planes:
+            return searched_deeper(oracle, found, generator)
+        look_along(oracle, found, y[wrong][0], -y[wrong][0], generator)
+    reason = f"{len(found.planes)} units of a first layer were found, but no network of them is the function"
+    return stopped(oracle, found, RecoveryStatus.PARTLY, reason)
 
 
-def sample(oracle: Oracle, generator: np.random.Generator) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return points to fit and points to check, ((k, d), (l, d)), with the outputs there."""
-    counts = 2 * (oracle.inputs + 1), 2 * (oracle.inputs + 1)
-    near, far = (in_ball(generator, count, oracle.inputs, oracle.radius) for count in counts)
-    near *= 0.1
-    far[::2] *= 0.1
-    values = oracle(np.concatenate([near, far]))
-    return (near, far), (values[: counts[0]], values[counts[0] :])
+def searched_deeper(oracle: Oracle, found: Found, generator: np.random.Generator) -> Recovery:
+    """Look for the second layer, where there are bends that are none of the first layer's."""
+    second = SecondLayer(oracle, first_planes(oracle, found), generator)
+    second.search(found)
+    y, values = sample(oracle, generator, len(found.planes))
+    trials: list[tuple[float, Deep, bool]] = []
+    for boundaries in (second.boundaries, second.whole):
+        network, known = assembled(second, boundaries, y[::2], values[::2]).signs()
+        trials.append((float(largest(network, y[1::2], values[1::2]).max()), network, known))
+    error, network, known = min(trials, key=lambda trial: trial[0])
+    return deep_recovery(second, network, known, error, error <= FITTED)
 
 
-def shallow_recovery(oracle: Oracle, shallow: Shallow, error: float) -> Recovery:
-    """Say what a network of at most one hidden layer is that is the function."""
-    network, known, defect = shallow.signs()
-    planes, scale = network.planes, oracle.scale
-    units = len(planes.offsets)
-    constant = scale * (network.constant - network.slope @ oracle.centre)
-    if not units:
-        made = RecoveredNetwork([(scale * network.slope, constant)], {})
-        reason = f"no kink within {oracle.radius:g} of the centre; affine to {error:.0e} there"
-        return Recovery(RecoveryStatus.AFFINE, reason, made, (), (oracle.inputs, oracle.outputs), oracle.queries, error)
-    layer = planes.normals, planes.offsets - planes.normals @ oracle.centre
-    made = RecoveredNetwork(
-        [layer, (scale * planes.strengths, constant)], {} if known else {(0, 1): scale * network.slope}
-    )
-    status = RecoveryStatus.RECOVERED if known else RecoveryStatus.FUNCTION
-    reason = f"{units} hidden units; equal to {error:.0e} of the range at fresh points; {signs_in_words(known, defect)}"
-    return Recovery(
-        status, reason, made, (first_layer(planes, oracle, known),), (oracle.inputs, units, oracle.outputs),
-        oracle.queries, error, defect,
-    )  # fmt: skip
+def first_planes(oracle: Oracle, found: Found) -> Planes:
+    """Return the units found of the first layer."""
+    return Planes.of(found.planes, oracle.inputs, oracle.outputs)
 
 
-def signs_in_words(known: bool, defect: float) -> str:
-    """Say whether the signs of the units are known."""
-    if known:
-        return f"their signs solve a system of 0 and 1 to {defect:.0e}"
-    if defect == defect:
-        return f"their signs would have to be 0 and 1, and are {defect:.1g} off"
-    return "the outputs leave their signs open"
+def sample(oracle: Oracle, generator: np.random.Generator, units: int) -> tuple[Array, Array]:
+    """Return points near and far (rows, d), enough to fit so many units' weights and to check them, and the outputs."""
+    y = in_ball(generator, 4 * (oracle.inputs + units + 10), oracle.inputs, oracle.radius)
+    y[::4] *= 0.1
+    y[1::4] *= 0.1
+    return y, oracle(y)
 
 
-def first_layer(planes: Planes, oracle: Oracle, known: bool) -> RecoveredLayer:
-    """Return the first layer as tensors, with biases for inputs that are not counted from the centre."""
-    weight = torch.from_numpy(planes.normals)
-    bias = torch.from_numpy(planes.offsets - planes.normals @ oracle.centre)
-    return RecoveredLayer(weight, bias, torch.ones(len(bias), dtype=torch.bool), known)
-
-
-def stopped(oracle: Oracle, found: Found, status: RecoveryStatus, reason: str) -> Recovery:
-    """Say what was recovered when the search had to stop."""
-    planes = Planes.of(found.planes, oracle.inputs, oracle.outputs)
-    layers = (first_layer(planes, oracle, False),) if found.planes else ()
-    widths = [len(found.planes)] if found.planes else []
-    return Recovery(status, reason, None, layers, (oracle.inputs, *widths, oracle.outputs), oracle.queries)
+def largest(network: Shallow | Deep, y: Array, values: Array) -> Array:
+    """Return the largest error of a network at each point (rows,)."""
+    errors: Array = np.abs(network(y) - values).max(axis=1)
+    return errors

@@ -17,7 +17,7 @@ class RecoveryStatus(Enum):
     """How much of a network was recovered; the values are sentences."""
 
     RECOVERED = "the whole network was recovered, up to the order and the positive scale of its units"
-    FUNCTION = "the function was recovered, but not the sign of every unit: linear shortcuts stand in for the signs"
+    FUNCTION = "the function was recovered, but the outputs leave signs or weights of some units open"
     AFFINE = "no kink was found within the radius: the function is affine there"
     PARTLY = "a part was recovered: the units given hold, but no network of them is the function"
     REFUSED = "the function is no ReLU network in float64, or none that can be told from its outputs"

@@ -60,7 +60,9 @@ def search_first_layer(oracle: Oracle, found: Found, generator: np.random.Genera
 
 def look_along(oracle: Oracle, found: Found, start: Array, end: Array, generator: np.random.Generator) -> bool:
     """Sort the kinks on a segment into what has been seen; return whether there is a new unit of the first layer."""
-    kinks = kinks_on_segment(oracle, start, end, Planes.of(found.planes, oracle.inputs, oracle.outputs).places(start, end))
+    kinks = kinks_on_segment(
+        oracle, start, end, Planes.of(found.planes, oracle.inputs, oracle.outputs).places(start, end)
+    )
     new: list[Hyperplane] = []
     for i, t in enumerate(kinks.t):
         place = start + t * (end - start)

@@ -59,7 +59,7 @@ class SecondLayer:
             self.search_targeted()
 
     def search_targeted(self) -> None:
-        """Look where single units of the first layer are on, finish what got stuck, and drop what contradicts the signs."""
+        """Look where single units of the first layer are on, finish what got stuck, drop what contradicts."""
         settable = can_be_set(self.planes)
         if settable:
             for segment in axes(self.planes, self.oracle.radius):
@@ -110,7 +110,8 @@ class SecondLayer:
         stuck = [
             boundary
             for boundary in self.boundaries
-            if not boundary.known.all() and not any(one.passes(boundary.places[0][0], self.oracle.radius) for one in kept)
+            if not boundary.known.all()
+            and not any(one.passes(boundary.places[0][0], self.oracle.radius) for one in kept)
         ]
         self.boundaries = kept + stuck
 

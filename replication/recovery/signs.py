@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from replication.recovery.oracle import Array
 
-BINARY = 1e-6  # entries farther than this from 0 and 1 betray a wrong network
+BINARY = 1e-4  # entries farther than this from 0 and 1 betray a wrong network
 RANK = 1e-9  # relative singular value below which a system leaves some signs open
 
 
@@ -23,6 +23,8 @@ def flips(matrix: Array, right: Array) -> tuple[NDArray[np.bool_] | None, float]
         The solution, None where it is not determined or not binary, and the largest distance of its entries from 0 and
         1 (NaN where it is not determined).
     """
+    if matrix.shape[1] == 0:
+        return np.zeros(0, dtype=bool), float(np.abs(right).max(initial=0))
     scale = np.linalg.norm(matrix, axis=0)
     if matrix.shape[0] < matrix.shape[1] or not scale.all():
         return None, float("nan")

@@ -1,8 +1,8 @@
 """Places of the second layer that chance hardly finds: they are reached by setting the first layer's units at will.
 
-Where the first layer's normals are independent (so h₁ ≤ d) an input has any preactivations that one asks for. With all units off
-but one, a unit of the second layer bends as soon as that one outweighs its bias; and every plane that a boundary crosses at
-all is crossed at a place where one other unit is on.
+Where the first layer's normals are independent (so h₁ ≤ d) an input has any preactivations that one asks for. With all
+units off but one, a unit of the second layer bends as soon as that one outweighs its bias; and every plane that a
+boundary crosses at all is crossed at a place where one other unit is on.
 """
 
 from __future__ import annotations
@@ -90,5 +90,5 @@ def complete(boundary: Boundary) -> None:
 
 
 def consistent(boundary: Boundary) -> bool:
-    """Return whether nothing is left of the slope of a boundary, as must be with all weights known and units upright."""
+    """Return whether nothing is left of the slope of a boundary, as must be where units are upright."""
     return bool(np.linalg.norm(boundary.slope) < TRACE * np.linalg.norm(np.nan_to_num(boundary.weights)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def best_crossings(boundary: Boundary, radius: float, generator: np.random.Gener
 def heading(boundary: Boundary, start: Array, generator: np.random.Generator) -> Array:
     """Return a direction (d,): at random, or straight towards a plane with unknown weight."""
     if generator.random() < 0.5:
-        return directions(generator, 1, len(start))[0]
+        return np.asarray(directions(generator, 1, len(start))[0])
     k = generator.choice(np.flatnonzero(~boundary.known))
     return np.asarray(-boundary.side[k] * boundary.planes.normals[k])
 
@@ -80,7 +81,7 @@ class Stretch:
 
 
 def walk(boundary: Boundary, y: Array, on: Pattern, v: Array, radius: float) -> Iterator[Stretch]:
-    """Go along the boundary from y in the direction v, bending where it bends; turn back from planes of unknown weight."""
+    """Go along the boundary from y in the direction v, bending with it; turn back from planes of unknown weight."""
     normals, known = boundary.planes.normals, boundary.known
     on = on.copy()
     v = tangent(v, boundary.gradient(on))
@@ -167,7 +168,7 @@ def cross(oracle: Oracle, boundary: Boundary, crossing: Crossing) -> bool:
         corners = [crossing.place + reach * (a * along + b * beyond) for a, b in CORNERS]
         seen = [
             bend
-            for start, end in zip(corners, corners[1:], strict=False)
+            for start, end in pairwise(corners)
             for bend in bends_between(oracle, boundary, crossing, start, end)
         ]
         if len(seen) == 1:
