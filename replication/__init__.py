@@ -13,6 +13,7 @@ from replication.networks import (
 )
 from replication.penalties import monotone_defect, monotone_penalty
 from replication.reading import as_network, as_unit, certify, invert
+from replication.recovery import Recovery, recover_network
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
 from replication.solvers import (
@@ -89,6 +90,7 @@ __all__ = [
     "NewtonSubstitution",
     "PairedReLU",
     "Pivoting",
+    "Recovery",
     "RectifierLinear",
     "RectifierNetwork",
     "ResidualUnit",
@@ -111,6 +113,7 @@ __all__ = [
     "monotone_defect",
     "monotone_penalty",
     "preset",
+    "recover_network",
     "save",
     "stability",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from replication.recovery.oracle import Array, Oracle, Refusal
+from replication.recovery.oracle import Array, Oracle, RefusedError
 
 NDBool = NDArray[np.bool_]
 Ask = Callable[[Array], Array]  # places on a segment, of any shape, to values with one dimension more
@@ -54,7 +54,7 @@ def kinks_on_segment(oracle: Oracle, start: Array, end: Array, known: Array | No
         known: places of kinks in (0, 1) to leave out.
 
     Raises:
-        Refusal: if there are too many kinks, or the function jumps.
+        RefusedError: if there are too many kinks, or the function jumps.
     """
     edges = np.concatenate([[0.0], np.sort(known) if known is not None else [], [1.0]])
     a, width = edges[:-1] + APART, np.diff(edges) - 2 * APART
@@ -71,12 +71,12 @@ def kinks_on_segment(oracle: Oracle, start: Array, end: Array, known: Array | No
         if len(a) == 0:
             break
         if len(a) > MOST:
-            raise Refusal("the function bends nearly everywhere on a line, so it is not piecewise linear")
+            raise RefusedError("the function bends nearly everywhere on a line, so it is not piecewise linear")
         t, jump, single = single_kinks(oracle, ask, a, width, values)
         found.append((t[single], jump[single]))
         a, width, values = halved(ask, a[~single], width[~single], values[~single])
     if len(a) and np.abs(values[:, 4] - values[:, 0]).max() > 1e-4:
-        raise Refusal("the function jumps, so it is not continuous and piecewise linear")
+        raise RefusedError("the function jumps, so it is not continuous and piecewise linear")
     return collected(found, oracle.outputs, edges, np.stack([a, a + width], axis=1))
 
 

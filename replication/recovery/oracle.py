@@ -22,11 +22,11 @@ CURVED = (
 )
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A black box that cannot be a ReLU network as it stands; the message says why."""
 
 
-class OutOfQueries(Exception):
+class OutOfQueriesError(Exception):
     """The black box may not be asked any more."""
 
 
@@ -50,11 +50,11 @@ class Oracle:
         """Return the outputs (rows, m), in units of `scale`, at centre + y, y (rows, d).
 
         Raises:
-            OutOfQueries: if there are more rows than may still be asked for.
+            OutOfQueriesError: if there are more rows than may still be asked for.
             TypeError, ValueError: if the outputs are no finite float64 tensor (rows, m).
         """
         if self.queries + len(y) > self.limit:
-            raise OutOfQueries
+            raise OutOfQueriesError
         self.queries += len(y)
         values = checked_outputs(self.f(torch.from_numpy(y + self.centre)), len(y))
         scaled: Array = values / self.scale
@@ -64,7 +64,7 @@ class Oracle:
         """Measure the range and the rounding of the outputs in the ball of the radius.
 
         Raises:
-            Refusal: if the outputs carry noise, or the function is curved.
+            RefusedError: if the outputs carry noise, or the function is curved.
         """
         y = in_ball(generator, SAMPLES, self.inputs, self.radius)
         v = directions(generator, SAMPLES, self.inputs) * SPACING * self.radius
@@ -76,8 +76,8 @@ class Oracle:
         rough = self.roughness(y, values, v)
         if rough > NOISE + 1e-12 * size / self.scale:
             if rough > CURVED * self.roughness(y, values, v / 10):
-                raise Refusal("the function is curved between its kinks, so it is not piecewise linear")
-            raise Refusal(
+                raise RefusedError("the function is curved between its kinks, so it is not piecewise linear")
+            raise RefusedError(
                 f"the outputs carry noise of {rough:.0e} of their range, too much to tell the bends of a network; "
                 "evaluate it in float64, without dropout and batch statistics"
             )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from replication.checks import check_counts, check_numbers
 from replication.recovery.deep import Deep, assembled
-from replication.recovery.oracle import Array, Function, Oracle, OutOfQueries, Refusal, in_ball
+from replication.recovery.oracle import Array, Function, Oracle, OutOfQueriesError, RefusedError, in_ball
 from replication.recovery.report import deep_recovery, shallow_recovery, stopped
 from replication.recovery.result import Recovery, RecoveryStatus
 from replication.recovery.search import Found, look_along, search_first_layer
@@ -62,9 +62,9 @@ def recover_network(
     try:
         oracle.calibrate(generator := np.random.default_rng(seed))
         return searched(oracle, found, generator)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         return stopped(oracle, found, RecoveryStatus.REFUSED, str(refusal))
-    except OutOfQueries:
+    except OutOfQueriesError:
         reason = f"{max_queries} queries were not enough: {len(found.planes)} units of the first layer were found"
         return stopped(oracle, found, RecoveryStatus.OUT_OF_QUERIES, reason)
 

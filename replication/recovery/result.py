@@ -57,6 +57,12 @@ class Recovery:
             a network.
         defect: largest distance from 0 and 1 of what must be 0 or 1, which units point the other way: a self-check that
             a false unit fails; NaN where the signs are not determined.
+
+    >>> import torch
+    >>> from replication import recover_network
+    >>> recovery = recover_network(lambda x: torch.tanh(x), inputs=3)
+    >>> recovery.status.name, recovery.network
+    ('REFUSED', None)
     """
 
     status: RecoveryStatus

@@ -67,7 +67,9 @@ class Shallow:
         A unit that points the other way leaves −strength·normalᵀ in the slope.
         """
         planes = self.planes
-        traces = np.einsum("mh,hd->mdh", -planes.strengths, planes.normals).reshape(self.slope.size, len(planes.offsets))
+        traces = np.einsum("mh,hd->mdh", -planes.strengths, planes.normals).reshape(
+            self.slope.size, len(planes.offsets)
+        )
         turned, defect = flips(traces, self.slope.ravel())
         if turned is None:
             return self, False, defect

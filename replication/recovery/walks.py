@@ -167,9 +167,7 @@ def cross(oracle: Oracle, boundary: Boundary, crossing: Crossing) -> bool:
     for _ in range(SHRINKS):
         corners = [crossing.place + reach * (a * along + b * beyond) for a, b in CORNERS]
         seen = [
-            bend
-            for start, end in pairwise(corners)
-            for bend in bends_between(oracle, boundary, crossing, start, end)
+            bend for start, end in pairwise(corners) for bend in bends_between(oracle, boundary, crossing, start, end)
         ]
         if len(seen) == 1:
             boundary.learn(crossing.k, *seen[0])

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,18 +27,25 @@ APART = 5.0  # in such sides: crossings nearer than that to another boundary are
 
 
 def recoveries(
-    networks: Sequence[tuple[Sequence[int], int]], plane: Sequence[int], planes: int, lines: int, window: float, seed: int
+    networks: Sequence[Mapping[str, Any]],
+    plane: Sequence[int],
+    plane_seeds: Sequence[int],
+    lines: int,
+    window: float,
+    workers: int,
+    seed: int,
 ) -> Result:
     """Recover random networks with normal weights of variance 2/inputs and standard normal biases.
 
     Source: paper E1; assumptions A18 and A19.
 
     Args:
-        networks: widths of all layers, inputs and outputs included, with the number of networks.
+        networks: for each kind `widths` of all layers, inputs and outputs included, and the `count` of networks.
         plane: widths of networks on two inputs, whose boundaries' bends are measured.
-        planes: number of these.
+        plane_seeds: of these.
         lines: of each direction, across the window, on which the boundaries of the first of them are sought.
         window: half its side.
+        workers: processes that recover networks at once.
         seed: of the first network of each kind; the next have the next seeds.
 
     Returns:
@@ -43,23 +54,39 @@ def recoveries(
         that they belong to, and `weights` of that network, flattened.
     """
     rows: list[dict[str, object]] = []
-    for widths, count in networks:
-        for case in track(range(count), f"networks {'-'.join(map(str, widths))}"):
-            network = random_network(widths, seed + case)
-            recovery = recover_network(network, widths[0], seed=seed + case)
-            rows.append({"kind": "network", "seed": seed + case} | comparison(network, recovery))
-    for case in range(planes):
-        rows += [{"kind": "crossing", "seed": seed + case} | row for row in bends(random_network(plane, seed + case), window)]
-    first = random_network(plane, seed)
+    tasks = [(tuple(kind["widths"]), seed + case) for kind in networks for case in range(kind["count"])]
+    rows += track(in_processes(tasks, workers), "networks", total=len(tasks))
+    for case in plane_seeds:
+        found = bends(random_network(plane, case), window)
+        rows += [{"kind": "crossing", "seed": case, "widths": "-".join(map(str, plane))} | row for row in found]
+    first = random_network(plane, plane_seeds[0])
     flat = torch.cat([parameter.flatten() for parameter in first.parameters()]).detach().numpy()
     return Result(pd.DataFrame(rows), {"seen": seen_kinks(first, lines, window), "weights": flat})
+
+
+def in_processes(tasks: Sequence[tuple[tuple[int, ...], int]], workers: int) -> Iterator[dict[str, object]]:
+    """Yield the rows of networks, given by widths and seed, in their order."""
+    if workers == 1:
+        yield from map(compared, tasks)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(compared, tasks)
+
+
+def compared(task: tuple[tuple[int, ...], int]) -> dict[str, object]:
+    """Return the row of a random network of these widths and this seed."""
+    torch.set_num_threads(1)
+    widths, seed = task
+    network = random_network(widths, seed)
+    recovery = recover_network(network, widths[0], seed=seed)
+    return {"kind": "network", "seed": seed} | comparison(network, recovery)
 
 
 def random_network(widths: Sequence[int], seed: int) -> nn.Sequential:
     """Return a ReLU network with normal weights of variance 2/inputs and standard normal biases."""
     generator = torch.Generator().manual_seed(seed)
     parts: list[nn.Module] = []
-    for d, h in zip(widths, widths[1:], strict=False):
+    for d, h in pairwise(widths):
         layer = nn.Linear(d, h, dtype=torch.float64)
         with torch.no_grad():
             layer.weight.copy_(torch.randn(h, d, generator=generator, dtype=torch.float64) * math.sqrt(2 / d))
@@ -102,7 +129,7 @@ def comparison(network: nn.Sequential, recovery: Recovery) -> dict[str, object]:
 
 
 def weight_errors(layers: Sequence[nn.Linear], recovery: Recovery) -> tuple[list[float], float, bool]:
-    """Return the largest error of each hidden layer's units, the share of the first layer's found, and if signs are right.
+    """Return the largest error of each hidden layer's units, the share of the first's found, and if its signs are right.
 
     Units are matched up to order and, where the recovery does not claim their signs, up to sign; each layer's weights
     are scaled as the one before was.
@@ -134,8 +161,7 @@ def weight_errors(layers: Sequence[nn.Linear], recovery: Recovery) -> tuple[list
 def uncrossable(layers: Sequence[nn.Linear]) -> int:
     """Count the pairs of a second-layer unit and a plane of the first that its boundary cannot cross, for h₁ ≤ d.
 
-    On plane k unit k is off, so the boundary crosses it iff another unit's weight can outweigh the bias: has the opposite
-    sign.
+    On plane k unit k is off, so the boundary crosses it iff another unit's weight has the sign opposite to the bias.
     """
     weight, bias = layers[1].weight, layers[1].bias
     against = (weight * bias[:, None] < 0).sum(dim=1, keepdim=True) - (weight * bias[:, None] < 0).long()
@@ -170,11 +196,11 @@ def bends(network: nn.Sequential, window: float) -> Iterator[dict[str, object]]:
     less a straight one.
 
     Yields:
-        layers ("1-1" or "1-2"), angle (radians, by which the boundary of the deeper unit bends; for two of the first layer
-        the larger of the two), true_angle, angle_error.
+        layers ("1-1" or "1-2"), angle (radians, by which the boundary of the deeper unit bends; for two of the first
+        layer the larger of the two), true_angle, angle_error.
     """
     oracle = asked(network, window)
-    first, second, last = (part for part in network if isinstance(part, nn.Linear))
+    first, second, _ = (part for part in network if isinstance(part, nn.Linear))
     for place, straight, true in crossings(first, second, window):
         kinks = around(oracle, place)
         if len(kinks) != 4:
@@ -253,7 +279,7 @@ def around(oracle: Oracle, place: Array) -> Array:
     """Return the kinks (n, 2) on a small square around a place."""
     corners = place + CIRCLE * np.array([[-1.0, -0.9], [1.0, -1.1], [1.1, 1.0], [-0.9, 1.0], [-1.0, -0.9]])
     found = []
-    for start, end in zip(corners, corners[1:], strict=False):
+    for start, end in pairwise(corners):
         kinks = kinks_on_segment(oracle, start, end)
         found.append(start + kinks.t[:, None] * (end - start))
     return np.concatenate(found)

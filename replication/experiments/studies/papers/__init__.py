@@ -6,7 +6,7 @@ the check names.
 
 from __future__ import annotations
 
-from replication.experiments.studies.papers import ours, paper_a, paper_b, paper_c, paper_d
+from replication.experiments.studies.papers import ours, paper_a, paper_b, paper_c, paper_d, paper_e1
 
 PAPERS = {  # the papers by letter, and what is ours
     "A": "Wang, An, Liu, Li: Fixed-point algorithms for inverse of residual rectifier neural networks (2021)",
@@ -14,6 +14,7 @@ PAPERS = {  # the papers by letter, and what is ours
     "C": "Chang, Meng, Haber, Ruthotto, Begert, Holtham: Reversible architectures for arbitrarily deep residual neural "
     "networks (2018)",
     "D": "Puthawala, Kothari, Lassas, Dokmanić, de Hoop: Globally injective ReLU networks (2022)",
+    "E1": "Rolnick, Kording: Reverse-engineering deep ReLU networks (2020)",
     "ours": "Any residual map: no paper has it",
     "speed": "How fast the inverses are",
 }
@@ -39,5 +40,6 @@ CLAIMS = (
     *paper_b.CLAIMS,
     *paper_c.CLAIMS,
     *paper_d.CLAIMS,
+    *paper_e1.CLAIMS,
     *ours.CLAIMS,
 )
