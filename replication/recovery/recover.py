@@ -15,7 +15,7 @@ from replication.recovery.second_layer import SecondLayer
 from replication.recovery.shallow import Planes, Shallow, fitted
 
 FITTED = 1e-8  # largest error, relative to the range of the outputs, of a network that is the function
-REPAIRS = 10  # segments towards points where the network is wrong
+REPAIRS = 6  # searches along segments from points where the network is wrong
 
 
 def recover_network(
@@ -108,16 +108,27 @@ def searched(oracle: Oracle, found: Found, generator: np.random.Generator) -> Re
 
 
 def searched_deeper(oracle: Oracle, found: Found, generator: np.random.Generator) -> Recovery:
-    """Look for the second layer, where there are bends that are none of the first layer's."""
+    """Look for the second layer, where there are bends that are none of the first layer's, until it is the function."""
     second = SecondLayer(oracle, first_planes(oracle, found), generator)
     second.search(found)
     y, values = sample(oracle, generator, len(found.planes))
+    for _ in range(REPAIRS):
+        error, network, known = best_fit(second, y, values)
+        wrong = y[largest(network, y, values) > FITTED]
+        if error <= FITTED or not second.upright:
+            break
+        ends = wrong[generator.integers(len(wrong), size=2)]
+        second.search_along([(ends[0], -ends[0]), (ends[0], ends[1])])
+    return deep_recovery(second, network, known, error, error <= FITTED)
+
+
+def best_fit(second: SecondLayer, y: Array, values: Array) -> tuple[float, Deep, bool]:
+    """Return error, network, and whether its signs are known: of all units found, or of the whole ones alone."""
     trials: list[tuple[float, Deep, bool]] = []
     for boundaries in (second.boundaries, second.whole):
         network, known = assembled(second, boundaries, y[::2], values[::2]).signs()
         trials.append((float(largest(network, y[1::2], values[1::2]).max()), network, known))
-    error, network, known = min(trials, key=lambda trial: trial[0])
-    return deep_recovery(second, network, known, error, error <= FITTED)
+    return min(trials, key=lambda trial: trial[0])
 
 
 def first_planes(oracle: Oracle, found: Found) -> Planes:

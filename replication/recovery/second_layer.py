@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,11 +60,14 @@ class SecondLayer:
             self.search_targeted()
 
     def search_targeted(self) -> None:
-        """Look where single units of the first layer are on, finish what got stuck, drop what contradicts."""
+        """Look where single units of the first layer are on, one after the other; units upright."""
+        self.search_along(list(axes(self.planes, self.oracle.radius)) if can_be_set(self.planes) else [])
+
+    def search_along(self, segments: Sequence[tuple[Array, Array]]) -> None:
+        """Look along segments, finish boundaries that got stuck, and drop what contradicts; units upright."""
+        for segment in segments:
+            self.take_up(self.unexplained(*segment))
         settable = can_be_set(self.planes)
-        if settable:
-            for segment in axes(self.planes, self.oracle.radius):
-                self.take_up(self.unexplained(*segment))
         for boundary in self.boundaries:
             if settable:
                 cross_the_rest(self.oracle, boundary)

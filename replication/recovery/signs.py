@@ -24,7 +24,8 @@ def flips(matrix: Array, right: Array) -> tuple[NDArray[np.bool_] | None, float]
         1 (NaN where it is not determined).
     """
     if matrix.shape[1] == 0:
-        return np.zeros(0, dtype=bool), float(np.abs(right).max(initial=0))
+        rest = float(np.abs(right).max(initial=0))
+        return (np.zeros(0, dtype=bool) if rest < BINARY else None), rest
     scale = np.linalg.norm(matrix, axis=0)
     if matrix.shape[0] < matrix.shape[1] or not scale.all():
         return None, float("nan")

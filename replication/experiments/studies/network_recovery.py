@@ -129,7 +129,7 @@ def comparison(network: nn.Sequential, recovery: Recovery) -> dict[str, object]:
 
 
 def weight_errors(layers: Sequence[nn.Linear], recovery: Recovery) -> tuple[list[float], float, bool]:
-    """Return the largest error of each hidden layer's units, the share of the first's found, and if its signs are right.
+    """Return the largest error of each layer's units, the share of the first's found, and if its signs are right.
 
     Units are matched up to order and, where the recovery does not claim their signs, up to sign; each layer's weights
     are scaled as the one before was.
