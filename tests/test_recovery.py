@@ -255,7 +255,9 @@ def test_a_plane_that_cannot_be_crossed_is_counted() -> None:
 
 
 def test_the_study_makes_a_row_for_each_network_and_crossing() -> None:
-    result = recoveries([{"widths": [3, 3, 1], "count": 2}], [2, 3, 2, 1], [1], lines=5, window=4.0, workers=1, seed=0)
+    result = recoveries(
+        [{"widths": [3, 3, 1], "count": 2}], [], [2, 3, 2, 1], [1], lines=5, window=4.0, workers=1, seed=0
+    )
     networks = result.table[result.table["kind"] == "network"]
     assert list(networks["widths"]) == ["3-3-1"] * 2
     assert networks["whole"].all()

@@ -27,7 +27,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         record: how it was made.
     """
     study = record["configuration"]["study"]
-    networks = result.table[result.table["kind"] == "network"]
+    networks = result.table[result.table["kind"] != "crossing"]
     with style():
         figure, (plane, queries, errors) = plt.subplots(1, 3, figsize=(11.4, 4.1))
         draw_plane(plane, result, study["plane"], study["window"])
@@ -36,9 +36,9 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         whole = int(networks["whole"].astype(bool).sum())
         caption(
             figure,
-            f"Random ReLU networks recovered from their outputs alone: {whole} of {len(networks)} are the black box's "
+            f"ReLU networks, random and trained, recovered from their outputs alone: {whole} of {len(networks)} are the black box's "
             "function; errors are the largest of a network, none is left out "
-            "(normal weights of variance 2/inputs, standard normal biases; reconstructed: A18, A19)",
+            "(random: normal weights of variance 2/inputs, standard normal biases; trained on 8×8 digits; A18, A19)",
         )
     return figure
 
@@ -85,6 +85,10 @@ def draw_queries(axis: Axes, networks: pd.DataFrame) -> None:
         whole = part[part["whole"].astype(bool)]
         axis.plot(part["parameters"], part["queries"], marker, mfc="none", color=colour, ms=5, label=name)
         axis.plot(whole["parameters"], whole["queries"], marker, color=colour, ms=5)
+    trained = networks[networks["kind"] == "trained"]
+    axis.plot(
+        trained["parameters"], trained["queries"], "o", mfc="none", color="#000000", ms=10, label="trained on digits"
+    )
     size = np.array([networks["parameters"].min(), networks["parameters"].max()])
     for times in (15, 45):
         axis.plot(size, times * size, ":", color="#777777", lw=1)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.progress import track
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from replication.experiments.results import Result
@@ -20,7 +21,11 @@ from replication.recovery import Recovery, RecoveryStatus, recover_network
 from replication.recovery.lines import kinks_on_segment
 from replication.recovery.oracle import Array, Oracle
 
+Task = tuple[str, tuple[int, ...], int]  # "network" or "trained", widths, seed
+
 TEST_POINTS = 2000
+STEPS = 300  # of training
+RADIUS = 30.0  # around the mean image, in which boundaries of trained networks are sought
 SAME = 1e-5  # of two normals: which unit a recovered one is
 CIRCLE = 1e-3  # half the side of the square around a crossing on which its four kinks are sought
 APART = 5.0  # in such sides: crossings nearer than that to another boundary are left out
@@ -28,6 +33,7 @@ APART = 5.0  # in such sides: crossings nearer than that to another boundary are
 
 def recoveries(
     networks: Sequence[Mapping[str, Any]],
+    trained: Sequence[Mapping[str, Any]],
     plane: Sequence[int],
     plane_seeds: Sequence[int],
     lines: int,
@@ -41,6 +47,7 @@ def recoveries(
 
     Args:
         networks: for each kind `widths` of all layers, inputs and outputs included, and the `count` of networks.
+        trained: the same for networks trained on scikit-learn's digits, 8×8 numbers from 0 to 1.
         plane: widths of networks on two inputs, whose boundaries' bends are measured.
         plane_seeds: of these.
         lines: of each direction, across the window, on which the boundaries of the first of them are sought.
@@ -54,7 +61,12 @@ def recoveries(
         that they belong to, and `weights` of that network, flattened.
     """
     rows: list[dict[str, object]] = []
-    tasks = [(tuple(kind["widths"]), seed + case) for kind in networks for case in range(kind["count"])]
+    tasks = [
+        (name, tuple(kind["widths"]), seed + case)
+        for name, kinds in (("trained", trained), ("network", networks))
+        for kind in kinds
+        for case in range(kind["count"])
+    ]
     rows += track(in_processes(tasks, workers), "networks", total=len(tasks))
     for case in plane_seeds:
         found = bends(random_network(plane, case), window)
@@ -64,8 +76,8 @@ def recoveries(
     return Result(pd.DataFrame(rows), {"seen": seen_kinks(first, lines, window), "weights": flat})
 
 
-def in_processes(tasks: Sequence[tuple[tuple[int, ...], int]], workers: int) -> Iterator[dict[str, object]]:
-    """Yield the rows of networks, given by widths and seed, in their order."""
+def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[dict[str, object]]:
+    """Yield the rows of networks in their order."""
     if workers == 1:
         yield from map(compared, tasks)
         return
@@ -73,13 +85,30 @@ def in_processes(tasks: Sequence[tuple[tuple[int, ...], int]], workers: int) -> 
         yield from pool.map(compared, tasks)
 
 
-def compared(task: tuple[tuple[int, ...], int]) -> dict[str, object]:
-    """Return the row of a random network of these widths and this seed."""
+def compared(task: Task) -> dict[str, object]:
+    """Return the row of a network, random or trained, of these widths and this seed."""
     torch.set_num_threads(1)
-    widths, seed = task
+    name, widths, seed = task
+    if name == "network":
+        network = random_network(widths, seed)
+        recovery = recover_network(network, widths[0], seed=seed)
+    else:
+        network, centre = trained_network(widths, seed)
+        recovery = recover_network(network, widths[0], centre=centre, radius=RADIUS, seed=seed)
+    return {"kind": name, "seed": seed} | comparison(network, recovery)
+
+
+def trained_network(widths: Sequence[int], seed: int) -> tuple[nn.Sequential, Tensor]:
+    """Return a network trained on all of scikit-learn's digits, and the mean of the images (64,)."""
+    data = load_digits()
+    x, labels = torch.tensor(data.data / 16), torch.tensor(data.target)
     network = random_network(widths, seed)
-    recovery = recover_network(network, widths[0], seed=seed)
-    return {"kind": "network", "seed": seed} | comparison(network, recovery)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), labels).backward()
+        optimizer.step()
+    return network, x.mean(dim=0)
 
 
 def random_network(widths: Sequence[int], seed: int) -> nn.Sequential:
