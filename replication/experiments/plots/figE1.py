@@ -37,8 +37,8 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         caption(
             figure,
             f"ReLU networks, random and trained, recovered from their outputs alone: {whole} of {len(networks)} are "
-            "the black box's function; errors are the largest of a network, none is left out (random: normal weights of "
-            "variance 2/inputs, standard normal biases; trained on 8×8 digits; A18, A19)",
+            "the black box's function; errors are the largest of a network, none is left out (random: normal weights "
+            "of variance 2/inputs, standard normal biases; trained on 8×8 digits; A18, A19)",
         )
     return figure
 
