@@ -70,6 +70,9 @@ def edit(folder: Path, name: str, column: str, value: object, rows: str = "index
         ("ours-sound", "fig9", "percent", 0.0, "quantity == 'p_matrix' and gamma < 0.6"),
         ("ours-stable", "fig9", "percent", 50.0, "quantity == 'diagonal_stability' and gamma < 0.6"),
         ("ours-newton", "fig9", "percent", 50.0, "quantity == 'newton_gmres' and gamma < 0.6"),
+        ("E1-recovered", "figE1", "weight_error", 0.1, "hidden_layers == 1 and seed == 3"),
+        ("E1-bends", "figE1", "angle_error", 0.1, "layers == '1-2' and seed == 2"),
+        ("E1-queries", "figE1", "queries", 10**6, "widths == '40-80-1'"),
         ("D-digits", "figD3", "output_distance", 0.5, "layer == 'gaussian' and image == 'other'"),
     ],
 )

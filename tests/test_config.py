@@ -137,6 +137,7 @@ def test_families_of_table1_are_those_of_the_unit_group() -> None:
         ("figC2", "study.series=[{batch: 1, stages: [[1, 0, 1]]}]", "study.series.stages must be a whole number"),
         ("figD2", "study.expansivity=[abc]", "study.expansivity must be a finite number above 0, not 'abc'"),
         ("figD4", "study.sizes=3", "study.sizes must be a list that is not empty"),
+        ("figE1", "study.lines=0", "study.lines must be a whole number of at least 1, not 0"),
         ("bench_sweep", "bench.sizes=[0]", "bench.sizes must be a whole number of at least 1, not 0"),
         ("train", "training.optimizer.lr=-1", "training.optimizer.lr must be a finite number above 0, not -1"),
     ],

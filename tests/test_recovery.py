@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from builders import said_by_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -252,6 +253,12 @@ def test_a_plane_that_cannot_be_crossed_is_counted() -> None:
         layers[1].weight.copy_(torch.tensor([[1.0, -1.0]]))
         layers[1].bias.copy_(torch.tensor([1.0]))
     assert uncrossable(layers) == 1  # on plane 1 only the positive weight is left beside the positive bias
+
+
+def test_the_example_recovers_what_it_trained() -> None:
+    said = said_by_example("recover_network")
+    assert "the whole network was recovered" in said
+    assert "(64, 16, 10)" in said
 
 
 def test_the_study_makes_a_row_for_each_network_and_crossing() -> None:
