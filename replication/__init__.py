@@ -15,6 +15,7 @@ from replication.networks import (
 from replication.path_basis import basis_path_norm, basis_paths, path_norm
 from replication.penalties import monotone_defect, monotone_penalty
 from replication.reading import as_network, as_unit, certify, invert
+from replication.recovery import Recovery, recover_network
 from replication.relu_layers.spanning import directed_spanning_test
 from replication.relu_layers.stability import stability
 from replication.signal_propagation import SampleVariance, correlation_map, sample_variance
@@ -92,6 +93,7 @@ __all__ = [
     "NewtonSubstitution",
     "PairedReLU",
     "Pivoting",
+    "Recovery",
     "RectifierLinear",
     "RectifierNetwork",
     "ResidualUnit",
@@ -120,6 +122,7 @@ __all__ = [
     "monotone_penalty",
     "path_norm",
     "preset",
+    "recover_network",
     "sample_variance",
     "save",
     "stability",

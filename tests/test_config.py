@@ -139,6 +139,7 @@ def test_families_of_table1_are_those_of_the_unit_group() -> None:
         ("figE2", "study.flow.m=0", "study.flow.m must be a whole number of at least 1, not 0"),
         ("figE3", "study.samples=x", "study.samples must be a whole number of at least 1, not 'x'"),
         ("figD4", "study.sizes=3", "study.sizes must be a list that is not empty"),
+        ("figE1", "study.lines=0", "study.lines must be a whole number of at least 1, not 0"),
         ("bench_sweep", "bench.sizes=[0]", "bench.sizes must be a whole number of at least 1, not 0"),
         ("train", "training.optimizer.lr=-1", "training.optimizer.lr must be a finite number above 0, not -1"),
     ],

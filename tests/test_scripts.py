@@ -113,6 +113,17 @@ def test_the_figures_of_the_companions_write_their_results(tmp_path: Path) -> No
         assert {path.suffix for path in (tmp_path / "figures").glob(f"{script}.*")} == {".csv", ".json", ".pdf", ".png"}
 
 
+def test_the_figure_of_recovered_networks_writes_its_results(tmp_path: Path) -> None:
+    small = [
+        "study.networks=[{widths:[3,3,1],count:2}]", "study.trained=[{widths:[64,2,10],count:1}]", "study.workers=1",
+        "study.plane_seeds=[1]", "study.lines=3",
+    ]  # fmt: skip
+    done = run("figE1", *small, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = {path.suffix for path in (tmp_path / "figures").glob("figE1.*")}
+    assert written == {".csv", ".json", ".npz", ".pdf", ".png"}
+
+
 def test_the_figures_of_reversible_networks_write_their_results(tmp_path: Path) -> None:
     small = {
         "figC1": ["study.depths=[4,20]"],

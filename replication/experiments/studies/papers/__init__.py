@@ -12,6 +12,7 @@ from replication.experiments.studies.papers import (
     paper_b,
     paper_c,
     paper_d,
+    paper_e1,
     paper_e2,
     paper_e3,
     paper_e4,
@@ -24,6 +25,7 @@ PAPERS = {  # the papers by letter, and what is ours
     "C": "Chang, Meng, Haber, Ruthotto, Begert, Holtham: Reversible architectures for arbitrarily deep residual neural "
     "networks (2018)",
     "D": "Puthawala, Kothari, Lassas, Dokmanić, de Hoop: Globally injective ReLU networks (2022)",
+    "E1": "Rolnick, Kording: Reverse-engineering deep ReLU networks (2020)",
     "E2": "Williams and others: Gradient dynamics of shallow univariate ReLU networks (2019)",
     "E3": "Luther, Seung: Sample variance decay in randomly initialized ReLU networks (2019)",
     "E4": "Zheng and others: Capacity control of ReLU neural networks by basis-path norm (2019)",
@@ -53,6 +55,7 @@ CLAIMS = (
     *paper_b.CLAIMS,
     *paper_c.CLAIMS,
     *paper_d.CLAIMS,
+    *paper_e1.CLAIMS,
     *paper_e2.CLAIMS,
     *paper_e3.CLAIMS,
     *paper_e4.CLAIMS,
