@@ -40,12 +40,13 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             draw_correlations(axis, table, start)
         draw_penalties(axes[1, 2], table)
         chosen = study["correlation"]
-        wrong = table.loc[table["axis"] == "mislabelled", "case"].dropna().astype(int).max()
+        networks = table[(table["part"] == "network") & (table["axis"] == "mislabelled")]
+        wrong = networks["case"].astype(int).max()
         share = wrong / max(chosen["mislabelled"])  # of the images asked for that there were
         caption(
             figure,
-            f"Networks without biases, {chosen['layers']} hidden layers, on {int(share * chosen['labelled'])} images and "
-            f"up to {wrong} more with wrong labels ({record['dataset']}); right, below: "
+            f"Networks without biases, {chosen['layers']} hidden layers, on {int(share * chosen['labelled'])} images "
+            f"and up to {wrong} more with wrong labels ({record['dataset']}); right, below: "
             f"{int(share * study['regularisation']['mislabelled'])} wrong labels, the best of as many tunings each; "
             "experiment reconstructed: A22",
         )
