@@ -22,6 +22,8 @@ from replication.experiments.studies.path_generalisation import (
     begun,
     best_tunings,
     correlations,
+    fewer,
+    images_of,
     paths_and_norms,
     rank_correlation,
 )
@@ -200,6 +202,14 @@ def test_the_study_has_every_part_on_the_digits(table: pd.DataFrame) -> None:
     wide = networks.pivot(index=["start", "axis", "case", "seed"], columns="quantity", values="value")
     assert (wide["gap"] == wide["test_error"] - wide["train_error"]).all()
     assert set(table[table["part"] == "regularised"]["case"]) == {"SGD", *PENALTIES}
+
+
+def test_where_images_are_few_all_numbers_shrink_alike() -> None:
+    settings = {"labelled": 1000, "mislabelled": [0, 125, 500], "steps": 7}
+    assert images_of(settings) == 1500
+    assert images_of({"labelled": 1000, "mislabelled": 250, "validation": 1000}) == 2250
+    assert fewer(settings, 0.5) == {"labelled": 500, "mislabelled": [0, 62, 250], "steps": 7}
+    assert fewer(settings, 1.0) == settings
 
 
 def test_the_study_repeats_itself(table: pd.DataFrame) -> None:

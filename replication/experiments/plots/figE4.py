@@ -40,11 +40,14 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             draw_correlations(axis, table, start)
         draw_penalties(axes[1, 2], table)
         chosen = study["correlation"]
+        networks = table[(table["part"] == "network") & (table["axis"] == "mislabelled")]
+        wrong = networks["case"].astype(int).max()
+        share = wrong / max(chosen["mislabelled"])  # of the images asked for that there were
         caption(
             figure,
-            f"Networks without biases, {chosen['layers']} hidden layers, on {chosen['labelled']} images and up to "
-            f"{max(chosen['mislabelled'])} more with wrong labels ({record['dataset']}); right, below: "
-            f"{study['regularisation']['mislabelled']} wrong labels, each method's best of as many tunings; "
+            f"Networks without biases, {chosen['layers']} hidden layers, on {int(share * chosen['labelled'])} images "
+            f"and up to {wrong} more with wrong labels ({record['dataset']}); right, below: "
+            f"{int(share * study['regularisation']['mislabelled'])} wrong labels, the best of as many tunings each; "
             "experiment reconstructed: A22",
         )
     return figure

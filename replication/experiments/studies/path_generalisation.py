@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -43,8 +43,8 @@ def paths_and_norms(
     architectures: Sequence[Sequence[int]],
     widths: Sequence[int],
     changes: int,
-    correlation: Mapping[str, object],
-    regularisation: Mapping[str, object],
+    correlation: Mapping[str, Any],
+    regularisation: Mapping[str, Any],
     seed: int,
 ) -> pd.DataFrame:
     """Count basis paths, see what leaves their norm alone, hold it against generalisation, and train with it.
@@ -52,7 +52,7 @@ def paths_and_norms(
     Source: Zheng and others, Capacity control of ReLU neural networks by basis-path norm (2019); assumption A22.
 
     Args:
-        data: of which networks learn a small part.
+        data: of which networks learn a small part; where there are too few, all numbers of images shrink by one factor.
         architectures: widths of small networks whose paths are enumerated.
         widths: of the network whose hidden units are rescaled and permuted.
         changes: how often.
@@ -64,14 +64,27 @@ def paths_and_norms(
         A row for each number: part, start, axis, case, seed, quantity, value, low, high (95 % by bootstrap).
     """
     images = Images.of(data)
-    settings = dict(correlation)
-    resamples = int(settings.pop("resamples"))  # type: ignore[call-overload]
+    share = min(1.0, len(images.train) / max(images_of(correlation), images_of(regularisation)))
+    settings, regularisation = fewer(correlation, share), fewer(regularisation, share)
+    resamples = int(settings.pop("resamples"))
     rows = [*counts(architectures, seed), *invariance(widths, changes, seed)]
-    networks = list(trained_networks(images, seed=seed, **settings))  # type: ignore[arg-type]
+    networks = list(trained_networks(images, seed=seed, **settings))
     rows += networks
     rows += correlations(pd.DataFrame(networks, columns=COLUMNS), resamples, seed)
-    rows += regularised(images, seed=seed, **regularisation)  # type: ignore[arg-type]
+    rows += regularised(images, seed=seed, **regularisation)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def images_of(settings: Mapping[str, Any]) -> int:
+    """Return how many training images an experiment needs."""
+    return int(settings["labelled"] + np.max(settings["mislabelled"]) + settings.get("validation", 0))
+
+
+def fewer(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """Return the settings of an experiment with a share of its images."""
+    given = {name: settings[name] for name in ("labelled", "mislabelled", "validation") if name in settings}
+    smaller = {name: np.floor(share * np.asarray(number)).astype(int).tolist() for name, number in given.items()}
+    return {**settings, **smaller}
 
 
 class Images:
