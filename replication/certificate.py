@@ -35,7 +35,8 @@ class Certificate:
 
     Attributes:
         verdict: invertible, not invertible or unknown.
-        condition: what decides: "lipschitz", "monotone", "h_matrix", "triangular", "p_matrix", "collision", or None; of
+        condition: what decides: "lipschitz", "monotone", "h_matrix", "triangular", "p_matrix", "diagonal_stability",
+            "affine", "collision", or None; of
             a network's layers also "formula"; of ReLU layers, which are invertible on their range, "opposite_rows",
             "directed_spanning_set", "milp" or "collision".
         reason: one sentence with the numbers, in ASCII, so that it can be printed everywhere.
