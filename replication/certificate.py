@@ -41,7 +41,7 @@ class Certificate:
             "directed_spanning_set", "milp" or "collision".
         reason: one sentence with the numbers, in ASCII, so that it can be printed everywhere.
         witness: two inputs (*shape) with the same output where the unit is not invertible, else None: ‖f(x₁) − f(x₂)‖ ≤
-            √ε·‖x₁ − x₂‖ with the ε of the unit's dtype, in exact arithmetic and as evaluated in that dtype.
+            √ε·‖x₁ − x₂‖ with the ε of the unit's dtype, as evaluated in it; of dense units in exact arithmetic too.
 
     >>> from replication import ResidualUnit
     >>> unit = ResidualUnit(torch.eye(1), torch.zeros(1), -3 * torch.eye(1), torch.zeros(1))  # x − 3·relu(x)
