@@ -35,12 +35,13 @@ class Certificate:
 
     Attributes:
         verdict: invertible, not invertible or unknown.
-        condition: what decides: "lipschitz", "monotone", "h_matrix", "triangular", "p_matrix", "collision", or None; of
+        condition: what decides: "lipschitz", "monotone", "h_matrix", "triangular", "p_matrix", "diagonal_stability",
+            "affine", "collision", or None; of
             a network's layers also "formula"; of ReLU layers, which are invertible on their range, "opposite_rows",
             "directed_spanning_set", "milp" or "collision".
         reason: one sentence with the numbers, in ASCII, so that it can be printed everywhere.
         witness: two inputs (*shape) with the same output where the unit is not invertible, else None: ‖f(x₁) − f(x₂)‖ ≤
-            √ε·‖x₁ − x₂‖ with the ε of the unit's dtype, in exact arithmetic and as evaluated in that dtype.
+            √ε·‖x₁ − x₂‖ with the ε of the unit's dtype, as evaluated in it; of dense units in exact arithmetic too.
 
     >>> from replication import ResidualUnit
     >>> unit = ResidualUnit(torch.eye(1), torch.zeros(1), -3 * torch.eye(1), torch.zeros(1))  # x − 3·relu(x)

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from oracles import exact_minors
 from torch import Tensor
 
-from replication import StandardConvUnit, Verdict
+from replication import StandardConvUnit, Verdict, as_unit
 from replication.certification.convolutions import ConvolutionProduct
 from replication.certification.diagonal_stability import diagonally_stable
+from replication.certification.images import sparse_matrix, within_reach
+from replication.certification.sparse import stability
 from replication.conditions import NEGATIVE, POSITIVE
+from replication.networks.preactivation import PreactivationBlock, scale
 from replication.operators import Convolution, Product, adjoint_kernel
+from replication.reading.general import read
 from replication.rows import row_norm
 
 PADDINGS = [("zeros", "zeros", 3), ("circular", "circular", 3), ("zeros", "zeros", 5), ("top-left", "bottom-right", 2)]
@@ -160,3 +164,46 @@ def test_four_blocks_of_real_size_are_certified_in_seconds() -> None:
     start = time.process_time()
     assert [unit.certificate().condition for unit in units] == ["diagonal_stability"] * 4
     assert time.process_time() - start < 20  # several times what an idle core takes
+
+
+def pre_activation(c: int, size: tuple[int, int], seed: int, own: bool) -> PreactivationBlock:
+    """A block of two ReLU layers, near one that is monotone for all weights, or not."""
+    torch.manual_seed(seed)
+    block = PreactivationBlock(c, size).double().eval()
+    with torch.no_grad():
+        for norm in (block.norm1, block.norm2):
+            norm.running_var.uniform_(0.5, 2)
+            norm.running_mean.normal_()
+        block.conv2.weight.mul_(3)
+        if own:
+            first, second = (scale(norm)[:, None, None, None] for norm in (block.norm1, block.norm2))
+            block.conv1.weight.copy_(1.3 * adjoint_kernel(first * block.conv2.weight) / second)
+    return block
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_entries_of_blocks_with_two_layers_are_those_of_their_matrices(own: bool) -> None:
+    block, x = pre_activation(3, (4, 5), 0, own), torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    f = read(block, x)
+    M, m = sparse_matrix(f), f.matrices()
+    assert M is not None
+    values, doubt = np.zeros((2, f.n, f.n))
+    values[M.entries.rows, M.entries.columns], doubt[M.entries.rows, M.entries.columns] = M.entries.values, M.doubt
+    exact = torch.eye(f.n) + (m.C @ m.E - m.B) * f.beta
+    sites = within_reach(lambda z: z, torch.zeros(1, 6, 4, 5, dtype=torch.float64))
+    assert (sites.owners >= 0).sum() == 20  # each sees itself alone
+    # the order of sites may be any: what does not depend on it is compared
+    torch.testing.assert_close(torch.linalg.slogdet(torch.from_numpy(values)), torch.linalg.slogdet(exact))
+    assert np.allclose(np.sort(values.ravel()), np.sort(exact.numpy().ravel()), rtol=0, atol=doubt.max())
+    assert (stability(M).sign == POSITIVE) == own
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_blocks_with_two_layers_are_certified_at_real_size(own: bool) -> None:
+    block = pre_activation(16, (14, 14), 1, own)
+    unit = as_unit(block, torch.randn(2, 16, 14, 14, dtype=torch.float64))
+    start = time.process_time()
+    certificate = unit.certificate(folds=False)
+    assert time.process_time() - start < 20
+    assert certificate.verdict is (Verdict.INVERTIBLE if own else Verdict.UNKNOWN)
+    assert certificate.condition == ("monotone" if own else None)

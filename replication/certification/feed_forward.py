@@ -14,11 +14,13 @@ from replication.certification.collisions import FOLD_LIMIT
 from replication.certification.decisions import Decision, decide
 from replication.certification.diagonal_stability import diagonally_stable
 from replication.certification.enclosures import Enclosure
+from replication.certification.images import decide_images
 from replication.certification.slopes import ErrorBound, LiftedMap, error_bound
 from replication.conditions import all_finite
 from replication.folds import find_fold
 from replication.maps.feed_forward import LARGEST_ORDER, FeedForwardMap
 
+SPARSE_ORDER = 1024  # preactivations past which the entries of images are looked at first
 ROUNDING = 2.0**-44  # of a matrix's entries, relative to its largest: what composing affine functions may have rounded
 
 
@@ -51,12 +53,10 @@ class LiftedMatrices:
 
     def decision(self) -> Decision:
         """Decide whether M is a P-matrix, so that the map is a bijection."""
-        if not self.small:
-            return Decision(
-                None,
-                f"It has {self.map.d} inputs and {self.map.n} preactivations, and conditions are decided up to "
-                f"{LARGEST_ORDER}.",
-            )
+        if self.map.n > SPARSE_ORDER:
+            of_images = decide_images(self.map)
+            if of_images.condition is not None or not self.small:
+                return of_images
         M = self.slope_matrix
         if M is None or not (all_finite(M.value) and all_finite(M.error)):
             return Decision(None, "The shortcut is not proved to be invertible at the least slopes of the activations.")
