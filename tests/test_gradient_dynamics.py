@@ -1,6 +1,8 @@
-"""Paper E2's study: flows against each other and finite differences, limits in closed form, least variation by programs."""
+"""Paper E2's study: flows against each other, limits in closed form, least variation by linear programs."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -54,7 +56,9 @@ def test_a_network_on_a_grid_is_zero_and_a_reduced_one_the_same_function() -> No
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_both_flows_go_the_same_way_and_keep_what_is_conserved(seed: int) -> None:
     network, x = drawn(12, seed), np.linspace(-1, 1, 4)
-    small = 0.9 * np.tanh(network.c) * np.hypot(network.a, network.b)  # δ < 0, so that no (a, b) reaches 0, without angle
+    small = (
+        0.9 * np.tanh(network.c) * np.hypot(network.a, network.b)
+    )  # δ < 0, so that no (a, b) reaches 0, without angle
     network = Shallow(network.a, network.b, small, network.alpha)
     y, grid, times = np.array([1.0, -1.0, 1.0, 1.0]), np.linspace(-1.5, 1.5, 99), np.array([0.5, 1.0])
     full, reduced = (flow(network, x, y, times, 1e-3)[-1] for flow in (full_flow, reduced_flow))
@@ -108,7 +112,10 @@ def test_fixed_knots_have_the_limit_of_the_exact_kernel(reach: float) -> None:
 def test_normal_weights_have_the_kernel_of_uniform_directions() -> None:
     grid = SQUARE.grid(101)
     a, b = np.random.default_rng(0).standard_normal((2, 100_000))
-    drawn_values, ours = fixed_knots(a, b, SQUARE, grid), fixed_knots(*initial_law("normal weights", 4000, 1), SQUARE, grid)
+    drawn_values, ours = (
+        fixed_knots(a, b, SQUARE, grid),
+        fixed_knots(*initial_law("normal weights", 4000, 1), SQUARE, grid),
+    )
     assert np.abs(drawn_values - ours).max() < 0.05
 
 
@@ -125,9 +132,9 @@ def least_variation_program(samples: Samples, parts: int = 6) -> tuple[float, li
     By linear programs over piecewise linear functions with bends at the samples and between them.
     """
     x, y = samples.x, samples.y
-    bends = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in zip(x[:-1], x[1:], strict=True)])[1:]
+    bends = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in pairwise(x)])[1:]
 
-    def values(points: np.ndarray) -> np.ndarray:  # by value and slope at the first sample, and both signs of the bends
+    def values(points: np.ndarray) -> np.ndarray:  # of value and slope at the start, and bends
         ramps = np.maximum(np.subtract.outer(points, bends), 0)
         return np.column_stack([np.ones(len(points)), points - x[0], ramps, -ramps])
 
