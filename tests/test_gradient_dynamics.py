@@ -1,8 +1,8 @@
-"""Paper E2: flows against each other and finite differences, limits in closed form, least variation by programs."""
+"""Paper E2's study: flows against each other, limits in closed form, least variation by linear programs."""
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -132,9 +132,9 @@ def least_variation_program(samples: Samples, parts: int = 6) -> tuple[float, li
     By linear programs over piecewise linear functions with bends at the samples and between them.
     """
     x, y = samples.x, samples.y
-    bends = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in itertools.pairwise(x)])[1:]
+    bends = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in pairwise(x)])[1:]
 
-    def values(points: np.ndarray) -> np.ndarray:  # by value and slope at the first sample, and both signs of the bends
+    def values(points: np.ndarray) -> np.ndarray:  # of value and slope at the start, and bends
         ramps = np.maximum(np.subtract.outer(points, bends), 0)
         return np.column_stack([np.ones(len(points)), points - x[0], ramps, -ramps])
 

@@ -22,7 +22,7 @@ class Shallow:
         a, b, c: the weights, each (m,).
         alpha: the scale α.
 
-    >>> float(Shallow(np.array([2.0]), np.array([1.0]), np.array([3.0]), 10.0)(np.array([1.5])))
+    >>> float(Shallow(np.array([2.0]), np.array([1.0]), np.array([3.0]), 10.0)(np.array([1.5]))[0])
     0.6
     """
 
