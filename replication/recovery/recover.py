@@ -94,13 +94,13 @@ def radius_of(radius: object, inputs: int) -> float:
 def searched(oracle: Oracle, found: Found, generator: np.random.Generator) -> Recovery:
     """Look for the first layer and, where it is not all, for the second."""
     search_first_layer(oracle, found, generator)
-    for _ in range(REPAIRS):
+    for turn in range(REPAIRS):
         y, values = sample(oracle, generator, 0)
         shallow = fitted(oracle, first_planes(oracle, found), y[::2], values[::2])
         wrong = largest(shallow, y, values) > FITTED
         if not wrong.any():
             return shallow_recovery(oracle, shallow, float(largest(shallow, y[1::2], values[1::2]).max()))
-        if found.bends and found.planes:
+        if found.bends and found.planes and turn >= REPAIRS // 2:
             return searched_deeper(oracle, found, generator)
         look_along(oracle, found, y[wrong][0], -y[wrong][0], generator)
     reason = f"{len(found.planes)} units of a first layer were found, but no network of them is the function"

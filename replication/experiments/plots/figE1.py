@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from replication.experiments.plots.style import caption, style
 from replication.experiments.results import Result
@@ -96,6 +97,7 @@ def draw_queries(axis: Axes, networks: pd.DataFrame) -> None:
                       fontsize=7.5, color="#555555", rotation=38, rotation_mode="anchor")  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("weights and biases")
     axis.set_ylabel("queries")
     axis.legend(fontsize=7.5, loc="lower right")
