@@ -67,7 +67,7 @@ def title(table: pd.DataFrame, record: Mapping[str, Any]) -> str:
     words = (
         f"{record['dataset']}: blocks of trained residual networks; {len(folding)} of {len(table)} are proved to fold\n"
         "(differences: norm over the channels of each pixel of the block, both on one scale; where block 1 does not "
-        "fold, the inputs that the network beside it confuses)"
+        "fold, the numbers that the network beside it confuses, as images by its own mixing of channels)"
     )
     if len(back):
         first = back.iloc[0]
