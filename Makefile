@@ -64,7 +64,7 @@ docs-serve: | $(VENV)/.installed-docs ## show the documentation while it is edit
 TESTS := $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 test: | $(VENV)/.installed-dev ## set up and run the tests, less those of whole scripts and trainings: 4 min
 	@$(TESTS) -m "not slow"
-test-all: | $(VENV)/.installed-dev ## run all tests: 8 min; ONLY=data: those that need REPLICATION_DATA alone
+test-all: | $(VENV)/.installed-dev ## run all tests: 9 min; ONLY=data: those that need REPLICATION_DATA alone
 	@$(TESTS) $(if $(ONLY),-m $(ONLY))
 coverage: | $(VENV)/.installed-dev ## run all tests and show the lines that they do not reach: 12 min
 	@$(TESTS) --cov --cov-report=term-missing:skip-covered

@@ -115,6 +115,7 @@ def seen(content: str, width: int, folder: Path) -> dict[str, int]:
     return numbers
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize("width", [DESK, PHONE])
 def test_a_browser_shows_every_picture_and_never_scrolls_sideways(content: str, width: int, tmp_path: Path) -> None:
@@ -126,6 +127,7 @@ def test_a_browser_shows_every_picture_and_never_scrolls_sideways(content: str, 
     assert numbers["height"] > 300 * len(NAMES)
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_the_browser_would_notice_a_broken_picture_and_a_wide_page(content: str, tmp_path: Path) -> None:
     broken = content.replace("data:image/png;base64,", "data:image/png;base64,x", 1)
@@ -135,6 +137,7 @@ def test_the_browser_would_notice_a_broken_picture_and_a_wide_page(content: str,
     assert numbers["width"] > PHONE
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_screenshots_are_light_or_dark_as_the_reader_likes(content: str, tmp_path: Path) -> None:
     brightness = []

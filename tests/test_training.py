@@ -39,6 +39,7 @@ def config() -> DictConfig:
     return composed("train", *FAST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", options("unit"))
 def test_every_family_trains_and_loads(unit: str, tmp_path: Path) -> None:
     config = composed("train", *FAST, f"unit={unit}")
@@ -87,6 +88,7 @@ def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatc
 REVERSIBLE = ("experiment=hamiltonian74_cifar10", *FAST[:-1], "network.name=midpoint-26", *FEW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(*FAST, *FEW), REVERSIBLE], ids=["rectifier", "reversible"])
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
