@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from builders import CONF, composed, options
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -57,8 +58,9 @@ def test_every_experiment_composes_and_instantiates(option: str) -> None:
     command = (CONF / "experiment" / f"{option}.yaml").read_text().splitlines()[1]
     assert command.endswith(f"python scripts/train.py experiment={option}")
     if module.penalty is not None:
-        for parameter in network.parameters():  # a penalty may begin where small weights end
-            parameter.data *= 10
+        with torch.no_grad():  # penalties with a target are zero at first
+            for kernel in (parameter for parameter in network.parameters() if parameter.ndim == 4):
+                kernel *= 9
         assert float(module.penalty(network).detach()) > 0
 
 
@@ -138,10 +140,7 @@ def test_families_of_table1_are_those_of_the_unit_group() -> None:
         ("figC2", "study.series=[{batch: 0, stages: [[1, 1, 1]]}]", "study.series.batch must be a whole number"),
         ("figC2", "study.series=[{batch: 1, stages: [[1, 0, 1]]}]", "study.series.stages must be a whole number"),
         ("figD2", "study.expansivity=[abc]", "study.expansivity must be a finite number above 0, not 'abc'"),
-        ("figE2", "study.flow.m=0", "study.flow.m must be a whole number of at least 1, not 0"),
-        ("figE3", "study.samples=x", "study.samples must be a whole number of at least 1, not 'x'"),
         ("figD4", "study.sizes=3", "study.sizes must be a list that is not empty"),
-        ("figE1", "study.lines=0", "study.lines must be a whole number of at least 1, not 0"),
         ("bench_sweep", "bench.sizes=[0]", "bench.sizes must be a whole number of at least 1, not 0"),
         ("train", "training.optimizer.lr=-1", "training.optimizer.lr must be a finite number above 0, not -1"),
     ],
