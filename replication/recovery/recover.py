@@ -10,12 +10,12 @@ from replication.recovery.deep import Deep, assembled
 from replication.recovery.oracle import Array, Function, Oracle, OutOfQueriesError, RefusedError, in_ball
 from replication.recovery.report import deep_recovery, shallow_recovery, stopped
 from replication.recovery.result import Recovery, RecoveryStatus
-from replication.recovery.search import Found, look_along, search_first_layer
+from replication.recovery.search import Found, look_along, random_segment, search_first_layer
 from replication.recovery.second_layer import SecondLayer
 from replication.recovery.shallow import Planes, Shallow, fitted
 
 FITTED = 1e-8  # largest error, relative to the range of the outputs, of a network that is the function
-REPAIRS = 6  # searches along segments from points where the network is wrong
+REPAIRS = 6  # searches along more segments while the network is wrong
 
 
 def recover_network(
@@ -102,7 +102,7 @@ def searched(oracle: Oracle, found: Found, generator: np.random.Generator) -> Re
             return shallow_recovery(oracle, shallow, float(largest(shallow, y[1::2], values[1::2]).max()))
         if found.bends and found.planes and turn >= REPAIRS // 2:
             return searched_deeper(oracle, found, generator)
-        look_along(oracle, found, y[wrong][0], -y[wrong][0], generator)
+        look_along(oracle, found, *random_segment(oracle, generator, 1.0), generator)
     reason = f"{len(found.planes)} units of a first layer were found, but no network of them is the function"
     return stopped(oracle, found, RecoveryStatus.PARTLY, reason)
 
