@@ -222,7 +222,9 @@ def short_table(table: pd.DataFrame) -> str:
 
 
 def summary_table(table: pd.DataFrame, papers: Mapping[str, str]) -> str:
-    """Return in Markdown how many of each paper's claims have which verdict, and those that are tested and fail.
+    """Return in Markdown how many of each paper's claims have which verdict, and which are tested and fail.
+
+    The numbers that decide are in the other tables.
 
     Args:
         table: as `judge_all` returns it.
@@ -237,7 +239,7 @@ def summary_table(table: pd.DataFrame, papers: Mapping[str, str]) -> str:
     short = table[table["verdict"].isin([Verdict.PARTLY.value, Verdict.NOT.value])]
     for _, rows in short.groupby("claim", sort=False):
         first = rows.iloc[0]
-        lines.append(f"*{first['verdict'].capitalize()}* ({first['paper']}): {first['text']} But {why(rows)}.\n")
+        lines.append(f"- *{first['verdict']}* ({first['paper']}): {first['text']}")
     return "\n".join(lines).rstrip() + "\n"
 
 
