@@ -15,6 +15,7 @@ from replication.recovery.second_layer import SecondLayer
 from replication.recovery.shallow import Planes, Shallow, fitted
 
 FITTED = 1e-8  # largest error, relative to the range of the outputs, of a network that is the function
+CHECKS = 4000  # more points for two hidden layers, whose units may hardly ever be on
 REPAIRS = 6  # searches along more segments while the network is wrong
 
 
@@ -138,7 +139,8 @@ def first_planes(oracle: Oracle, found: Found) -> Planes:
 
 def sample(oracle: Oracle, generator: np.random.Generator, units: int) -> tuple[Array, Array]:
     """Return points near and far (rows, d), enough to fit so many units' weights and to check them, and the outputs."""
-    y = in_ball(generator, 4 * (oracle.inputs + units + 10), oracle.inputs, oracle.radius)
+    count = 4 * (oracle.inputs + units + 10) + (CHECKS if units else 0)
+    y = in_ball(generator, count, oracle.inputs, oracle.radius)
     y[::4] *= 0.1
     y[1::4] *= 0.1
     return y, oracle(y)
