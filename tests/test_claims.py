@@ -205,7 +205,7 @@ def test_the_committed_verdicts_are_those_of_the_committed_tables() -> None:
     assert readme == between_marks(readme, "verdicts", summary_table(table, PAPERS)), "run: make claims"
 
 
-def test_a_claim_that_fails_is_named_wherever_verdicts_are_shown_and_its_number_on_the_papers_page(folder: Path) -> None:
+def test_a_claim_that_fails_is_named_in_all_tables_and_its_number_on_the_papers_page(folder: Path) -> None:
     edit(folder, "fig4", "relative_error", 1e-3, "method == 'proposed'")
     table = judge_all(CLAIMS, folder)
     text = next(claim.text for claim in CLAIMS if claim.name == "A-fig4")
