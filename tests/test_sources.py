@@ -54,7 +54,7 @@ def test_files_belong_to_the_figures_that_use_them_and_to_no_other(files: dict[s
     experiments = "replication/experiments"
     users = {
         f"{experiments}/plots/fig2.py": {"fig2"},
-        f"{experiments}/plots/digits.py": {"fig4", "figB3", "figB4", "figD3"},
+        f"{experiments}/plots/digits.py": {"fig10", "fig4", "figB3", "figB4", "figD3"},
         f"{experiments}/studies/collision.py": {"fig7"},
         f"{experiments}/studies/step_process.py": {"figC2"},  # run as a process of its own
         f"{experiments}/studies/expansivity.py": {"figD1", "figD2"},
