@@ -91,10 +91,8 @@ def draw_queries(axis: Axes, networks: pd.DataFrame) -> None:
         trained["parameters"], trained["queries"], "o", mfc="none", color="#000000", ms=10, label="trained on digits"
     )
     size = np.array([networks["parameters"].min(), networks["parameters"].max()])
-    for times in (15, 45):
-        axis.plot(size, times * size, ":", color="#777777", lw=1)
-        axis.annotate(f"{times} a parameter", (size[0], times * size[0]), xytext=(2, 6), textcoords="offset points",
-                      fontsize=7.5, color="#555555", rotation=38, rotation_mode="anchor")  # fmt: skip
+    axis.plot(size, 45 * size, "--", color="#777777", lw=1, label="45 a parameter")
+    axis.plot(size, 15 * size, ":", color="#777777", lw=1, label="15 a parameter")
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.xaxis.set_minor_formatter(NullFormatter())
