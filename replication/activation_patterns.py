@@ -16,9 +16,9 @@ class ActivationPatternProduct:
     """The affine piece of a network at each of some inputs.
 
     Attributes:
-        matrix: D_L·W_L ⋯ D₁·W₁ (rows, outputs, inputs), the Jacobian of the network.
-        offset: Σₖ (D_L·W_L ⋯ D_{k+1}·W_{k+1})·Dₖ·bₖ (rows, outputs).
-        patterns: the diagonals of D₁, D₂, … (rows, width), one for each ReLU: True where it is active.
+        matrix: D_L·W_L ⋯ D₁·W₁ (batch, outputs, inputs), the Jacobian of the network.
+        offset: Σₖ (D_L·W_L ⋯ D_{k+1}·W_{k+1})·Dₖ·bₖ (batch, outputs).
+        patterns: the diagonals of D₁, D₂, … (batch, width), one for each ReLU: True where it is active.
     """
 
     matrix: Tensor
@@ -26,7 +26,7 @@ class ActivationPatternProduct:
     patterns: tuple[Tensor, ...]
 
     def value(self, x: Tensor) -> Tensor:
-        """Return matrix·x + offset (rows, outputs) for inputs (rows, inputs), one for each piece."""
+        """Return matrix·x + offset (batch, outputs) for inputs (batch, inputs), one for each piece."""
         found: Tensor = torch.einsum("roi,ri->ro", self.matrix, x) + self.offset
         return found
 
@@ -42,7 +42,7 @@ def activation_pattern_product(network: nn.Module, x: Tensor) -> ActivationPatte
 
     Args:
         network: an nn.Sequential of nn.Linear and nn.ReLU in turn, the last ReLU or none.
-        x: inputs (rows, inputs), of the dtype of the network.
+        x: inputs (batch, inputs), of the dtype of the network.
 
     Raises:
         TypeError: if the network is of another kind, or x is no tensor of its dtype.
@@ -57,7 +57,7 @@ def activation_pattern_product(network: nn.Module, x: Tensor) -> ActivationPatte
     layers = Multilayer.of(network)
     check_rows(x, layers.weights[0])
     if x.shape[1:] != layers.widths[:1]:
-        raise ValueError(f"the network takes inputs (rows, {layers.widths[0]}), not of shape {tuple(x.shape)}")
+        raise ValueError(f"the network takes inputs (batch, {layers.widths[0]}), not of shape {tuple(x.shape)}")
     matrix: Tensor = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
     offset, z, patterns = torch.zeros_like(x), x, []
     for place, (W, b) in enumerate(zip(layers.weights, layers.biases, strict=True), 1):

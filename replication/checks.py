@@ -95,7 +95,7 @@ def checked_layer(W: object, b: object) -> tuple[Tensor, Tensor]:
 
 
 def check_images(x: object, channels: int) -> None:
-    """Refuse what is not a tensor of images (rows, channels, height, width).
+    """Refuse what is not a tensor of images (batch, channels, height, width).
 
     Raises:
         TypeError: if it is no tensor.
@@ -104,7 +104,7 @@ def check_images(x: object, channels: int) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"the input must be a torch.Tensor, not {type(x).__name__}")
     if x.ndim != 4 or x.shape[1] != channels:
-        raise ValueError(f"the layer takes images (rows, {channels}, height, width), not of shape {tuple(x.shape)}")
+        raise ValueError(f"the layer takes images (batch, {channels}, height, width), not of shape {tuple(x.shape)}")
 
 
 def check_counts(least: int, **counts: object) -> None:

@@ -27,12 +27,12 @@ def conjugate_gradients(
 
     Args:
         product: x ↦ Kx, on all rows.
-        right: b (rows, *shape).
-        tolerance: bound of ‖b − Kx‖/‖b‖, a number or one a row (rows,).
+        right: b (batch, *shape).
+        tolerance: bound of ‖b − Kx‖/‖b‖, a number or one a row (batch,).
         max_iterations: bound of the number of products.
 
     Returns:
-        x, like b, and the products that each row took (rows,).
+        x, like b, and the products that each row took (batch,).
     """
     scale = column(residual_scale(right), right)  # so that no square over- or underflows
     x, residual = torch.zeros_like(right), right / scale

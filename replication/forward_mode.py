@@ -21,7 +21,7 @@ def along(function: Callable[..., Any], at: tuple[Tensor, ...], directions: tupl
 
 
 def jacobian_product(function: Map, x: Tensor, v: Tensor) -> Tensor:
-    """Return f′(x)v, row by row, for x and v (rows, *shape)."""
+    """Return f′(x)v, row by row, for x and v (batch, *shape)."""
     load_forward_mode()
     with forward_ad.dual_level():  # as torch.func.jvp does, which costs more
         image = forward_ad.unpack_dual(function(forward_ad.make_dual(x, v)))

@@ -21,13 +21,13 @@ def gmres(
 
     Args:
         product: (v, rows) ↦ Jv for these rows, v being of as many.
-        right: b (rows, *shape).
-        tolerance: bound of ‖b − Jx‖/‖b‖ (rows,).
+        right: b (batch, *shape).
+        tolerance: bound of ‖b − Jx‖/‖b‖ (batch,).
         restart: products of a cycle, at most.
         cycles: at most.
 
     Returns:
-        x, like b, and the products that each row took (rows,).
+        x, like b, and the products that each row took (batch,).
     """
     value, remaining = torch.zeros_like(right), right.clone()
     taken = torch.zeros(len(right), dtype=torch.long, device=right.device)
@@ -56,7 +56,7 @@ def krylov_cycle(
     columns of rows that are done H is the identity and its right-hand side 0, so that their x stays.
 
     Returns:
-        x, like b, the products that each row took (rows,), and ‖b − Jx‖ (rows,).
+        x, like b, the products that each row took (batch,), and ‖b − Jx‖ (batch,).
     """
     left = row_norm(right)
     steps = min(steps, right[0].numel())
@@ -85,7 +85,7 @@ def krylov_cycle(
 
 
 def orthogonalized(v: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the coefficients of v (rows, n) in an orthonormal basis (rows, k, n), and what is left of it."""
+    """Return the coefficients of v (batch, n) in an orthonormal basis (batch, k, n), and what is left of it."""
     first = basis @ v[..., None]
     once = v - (basis.mT @ first)[..., 0]
     second = basis @ once[..., None]
@@ -93,7 +93,7 @@ def orthogonalized(v: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rotated(entries: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Apply the rotations of neighbours one after the other to a column (rows, k + 1) of a Hessenberg matrix."""
+    """Apply the rotations of neighbours one after the other to a column (batch, k + 1) of a Hessenberg matrix."""
     columns = list(entries.unbind(1))
     for i in range(len(columns) - 1):
         upper, lower = columns[i], columns[i + 1]

@@ -55,10 +55,10 @@ class BasisPaths:
         """Return of which basis paths each path is the product, and by which it is divided.
 
         Args:
-            paths: the units that each takes, inputs first (rows, L + 1).
+            paths: the units that each takes, inputs first (batch, L + 1).
 
         Returns:
-            Places in the basis (rows, L) and (rows, L − 1).
+            Places in the basis (batch, L) and (batch, L − 1).
 
         Raises:
             TypeError, ValueError: if these are no paths of the network.
@@ -69,10 +69,10 @@ class BasisPaths:
         return torch.stack(above, 1), torch.stack(below, 1) if below else paths.new_zeros(len(paths), 0)
 
     def rebuild(self, paths: Tensor) -> Tensor:
-        """Return the values of any paths from those of the basis alone (rows,).
+        """Return the values of any paths from those of the basis alone (batch,).
 
         Args:
-            paths: the units that each takes, inputs first (rows, L + 1).
+            paths: the units that each takes, inputs first (batch, L + 1).
 
         Raises:
             TypeError, ValueError: if these are no paths of the network; ValueError too if a path divided by is 0.
@@ -94,7 +94,7 @@ class BasisPaths:
             raise TypeError("paths must be a torch.Tensor of int64, the units that each takes")
         widths = torch.tensor([self.through[0].shape[1], *map(len, self.through)], device=paths.device)
         if paths.ndim != 2 or paths.shape[1] != len(widths) or not ((paths >= 0) & (paths < widths)).all():
-            raise ValueError(f"paths must have the shape (rows, {len(widths)}), with units below {widths.tolist()}")
+            raise ValueError(f"paths must have the shape (batch, {len(widths)}), with units below {widths.tolist()}")
 
 
 def basis_paths(network: nn.Module) -> BasisPaths:

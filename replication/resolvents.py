@@ -24,7 +24,7 @@ class Resolvent(Protocol):
         """What is added to K's diagonal."""
 
     def __call__(self, v: Tensor) -> Tensor:
-        """Solve (shift·I + K)u = v for rows v (rows, *shape)."""
+        """Solve (shift·I + K)u = v for rows v (batch, *shape)."""
 
     def select(self, rows: Tensor) -> Resolvent:
         """Keep the maps of these rows; a map that all rows share is kept as it is."""

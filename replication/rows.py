@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def row_norm(v: Tensor) -> Tensor:
-    """Return the Euclidean norm of every row of v (rows, *shape), also where squares would over- or underflow."""
+    """Return the Euclidean norm of every row of v (batch, *shape), also where squares would over- or underflow."""
     norm: Tensor = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
     type_range = torch.finfo(v.dtype)
     extreme = (norm < 1e4 * type_range.tiny**0.5) | torch.isinf(norm)
@@ -41,11 +41,11 @@ def smallest_number(like: Tensor) -> Tensor:
 
 
 def dot(v: Tensor, w: Tensor) -> Tensor:
-    """Return the inner product of every row (rows,)."""
+    """Return the inner product of every row (batch,)."""
     products: Tensor = torch.linalg.vecdot(v.flatten(1), w.flatten(1))
     return products
 
 
 def column(numbers: Tensor, like: Tensor) -> Tensor:
-    """Shape one number a row (rows,) so that it multiplies rows like `like`."""
+    """Shape one number a row (batch,) so that it multiplies rows like `like`."""
     return numbers.reshape(-1, *[1] * (like.ndim - 1))

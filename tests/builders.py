@@ -136,7 +136,7 @@ def arrays_of(unit: ResidualUnit) -> tuple[np.ndarray, ...]:
 
 
 def images_of(unit: ResidualUnit, rows: int, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """Inputs (rows, d) and the unit's outputs."""
+    """Inputs (batch, d) and the unit's outputs."""
     x = torch.randn(rows, unit.W1.shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     x = x.to(unit.W1.dtype)
     return x, unit(x).detach()
@@ -358,7 +358,7 @@ def small_network(unit: Callable[..., nn.Module] = MonotoneConvUnit) -> Rectifie
 
 
 def length(v: Tensor) -> Tensor:
-    """The norm of every row (rows,) in float64, of rows of any size."""
+    """The norm of every row (batch,) in float64, of rows of any size."""
     rows = v.double().flatten(1)
     largest = rows.abs().amax(1) if rows.numel() else rows.new_zeros(len(rows))
     scale = torch.where(largest > 0, largest, 1.0)

@@ -114,7 +114,7 @@ def test_other_networks_are_refused(net: nn.Module, sentence: str) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"layer 2, of weights \(1, 3\), is empty or does not fit"):
         activation_pattern_product(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(1, 2))
-    with pytest.raises(ValueError, match=r"inputs \(rows, 2\), not of shape \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"inputs \(batch, 2\), not of shape \(1, 3\)"):
         activation_pattern_product(nn.Sequential(nn.Linear(2, 2)), torch.zeros(1, 3))
     huge = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
     for parameter in huge.parameters():

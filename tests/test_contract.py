@@ -52,7 +52,7 @@ def inputs(layer: nn.Module, rows: int, dtype: torch.dtype, shape: tuple[int, ..
 
 
 def sizes(layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """About all that is added up on the way from x to y (rows,)."""
+    """About all that is added up on the way from x to y (batch,)."""
     biases = sum(float(parameter.detach().double().norm()) for parameter in layer.parameters() if parameter.ndim < 3)
     return length(x) + length(y) + biases
 

@@ -39,7 +39,7 @@ def made(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tens
 
 
 def jacobian(module: nn.Module, x: Tensor) -> Tensor:
-    """The Jacobian of every row (rows, d, d), by the module's own derivatives."""
+    """The Jacobian of every row (batch, d, d), by the module's own derivatives."""
     module, d = unwrapped(module), x[0].numel()
     module.requires_grad_(False)  # some forms overwrite what the gradients of weights need
 
@@ -290,7 +290,7 @@ def test_bad_input_is_refused() -> None:
         read(nn.Linear(3, 3), torch.ones(2, 3, dtype=torch.int64))
     with pytest.raises(ValueError, match="not finite"):
         read(nn.Linear(3, 3), torch.full((2, 3), torch.nan))
-    with pytest.raises(ValueError, match=r"\(rows, \*shape\)"):
+    with pytest.raises(ValueError, match=r"\(batch, \*shape\)"):
         read(nn.ReLU(), torch.ones(3))
 
 

@@ -71,7 +71,7 @@ def block(kind: str, norm: float, seed: int) -> tuple[Residual, tuple[int, ...]]
 
 
 def plain_iteration(f: Callable[[Tensor], Tensor], y: Tensor, tolerance: float) -> Tensor:
-    """Evaluations that x ← y − g(x) takes (rows,)."""
+    """Evaluations that x ← y − g(x) takes (batch,)."""
     x, taken = y, torch.zeros(len(y))
     for _ in range(10_000):
         residual = f(x) - y

@@ -200,7 +200,7 @@ def test_networks_of_another_kind_are_refused(call: object) -> None:
 @pytest.mark.parametrize(
     ("paths", "error", "sentence"),
     [
-        (torch.tensor([[0, 0]]), ValueError, r"must have the shape \(rows, 3\)"),
+        (torch.tensor([[0, 0]]), ValueError, r"must have the shape \(batch, 3\)"),
         (torch.tensor([[0, 0, 2]]), ValueError, r"units below \[2, 2, 2\]"),
         (torch.tensor([[0, -1, 0]]), ValueError, r"units below \[2, 2, 2\]"),
         (torch.tensor([[0.0, 0.0, 0.0]]), TypeError, "of int64"),

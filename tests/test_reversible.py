@@ -291,5 +291,5 @@ def test_another_dtype_or_other_channels_are_one_sentence() -> None:
         HamiltonianBlock(4)(*torch.zeros(2, 1, 2, 8, 8, dtype=torch.float64))
     with pytest.raises(TypeError, match=r"the input is torch\.float64 and the unit torch\.float32"):
         preset("midpoint-26")(torch.zeros(1, 3, 8, 8, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"the layer takes images \(rows, 3, height, width\)"):
+    with pytest.raises(ValueError, match=r"the layer takes images \(batch, 3, height, width\)"):
         preset("midpoint-26")(torch.zeros(1, 1, 8, 8))

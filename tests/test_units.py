@@ -339,7 +339,7 @@ UNIT = ResidualUnit(torch.randn(5, 4), torch.randn(5), torch.randn(4, 5), torch.
     ("y", "error", "sentence"),
     [
         (torch.zeros(2, 3), ValueError, "rows of 4 numbers"),
-        (torch.zeros(4), ValueError, r"takes inputs \(rows, d\)"),
+        (torch.zeros(4), ValueError, r"takes inputs \(batch, d\)"),
         (torch.zeros(2, 4).double(), TypeError, "float64 and the unit torch.float32"),
         ([[0.0] * 4], TypeError, "must be a torch.Tensor, not list"),
     ],

@@ -34,7 +34,7 @@ def inverse_lipschitz(rectifier_map: RectifierMap) -> Tensor:
     - for convolutions, 1 + ‖W₂Λ^(−½)‖·‖Λ^½W₁‖/t if ΛM + MᵀΛ ⪰ 2tΛ for a diagonal Λ > 0 and t > 0.
 
     Returns:
-        A scalar, or one constant a row (rows,) for a batch of units.
+        A scalar, or one constant a row (batch,) for a batch of units.
     """
     if rectifier_map.gram:
         return rectifier_map.b1.new_ones(())
@@ -113,21 +113,21 @@ def as_it_is(rectifier_map: RectifierMap) -> RectifierMap:
 
 
 def rounding_of_residual(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound the rounding error of f(x) − y (rows,), by the number of terms in each sum times their largest size."""
+    """Bound the rounding error of f(x) − y (batch,), by the number of terms in each sum times their largest size."""
     terms = equation.map.W1.terms + equation.map.W2.terms + 4
     rounding = ROUNDING * terms * torch.finfo(x.dtype).eps * size_of_terms(equation, x)
     return rounding + lost_to_range(equation, x)
 
 
 def size_of_terms(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound all that is added up in f(x) − y (rows,), and so every partial sum."""
+    """Bound all that is added up in f(x) − y (batch,), and so every partial sum."""
     W1, W2, b1, b2 = equation.map.W1, equation.map.W2, equation.map.b1, equation.map.b2
     size1 = W1.absolute_bound() * row_norm(x) + size_of(b1, W1.codomain)
     return row_norm(x) + size_of(b2, W2.codomain) + row_norm(equation.y) + W2.absolute_bound() * size1
 
 
 def lost_to_range(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound what underflow takes from f(x) − y (rows,); infinite where a sum in it may overflow."""
+    """Bound what underflow takes from f(x) − y (batch,); infinite where a sum in it may overflow."""
     W1, W2 = equation.map.W1, equation.map.W2
     h, d = math.prod(W1.codomain), math.prod(W1.domain)
     products = W2.absolute_bound() * (math.sqrt(h) * W1.terms) + math.sqrt(d) * (W2.terms + 4)
@@ -136,5 +136,5 @@ def lost_to_range(equation: RectifierEquation, x: Tensor) -> Tensor:
 
 
 def size_of(bias: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return ‖bias‖ once it is broadcast to `shape`: (1,), or (rows,) for a bias a row."""
+    """Return ‖bias‖ once it is broadcast to `shape`: (1,), or (batch,) for a bias a row."""
     return row_norm(bias if bias.ndim > len(shape) else bias.expand(shape).unsqueeze(0))

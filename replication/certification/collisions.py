@@ -165,7 +165,7 @@ def sampled_pair(rectifier_map: DenseMap) -> tuple[Tensor, Tensor] | None:
 
 
 def piece_signs(rectifier_map: DenseMap, x: Tensor) -> Tensor:
-    """Return the signs of det ∂f/∂x (rows,) at x (rows, d), 0 where the piece or the sign is not certain."""
+    """Return the signs of det ∂f/∂x (batch,) at x (batch, d), 0 where the piece or the sign is not certain."""
     W1, W2, b1, x = (v.double() for v in (rectifier_map.W1.weight, rectifier_map.W2.weight, rectifier_map.b1, x))
     h, d = W1.shape
     s = x @ W1.mT + b1

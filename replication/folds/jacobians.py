@@ -60,7 +60,7 @@ class Sites:
         return place.ravel(), rows.ravel(), (columns + 0 * out).ravel()
 
     def tangents(self, like: Tensor) -> Iterator[Tensor]:
-        """Yield, in chunks (rows, *shape), ones at the sites of every colour, a channel at a time."""
+        """Yield, in chunks (batch, *shape), ones at the sites of every colour, a channel at a time."""
         chosen = torch.as_tensor(self.colours == np.arange(len(self.owners))[:, None]).to(like)
         step = max(1, CHUNK // (self.channels * math.prod(self.shape)))
         for some in chosen.split(step):
@@ -152,7 +152,7 @@ class Jacobians:
     factorization as a band; others are dense.
 
     Args:
-        f: maps rows (rows, *shape), each by itself, to rows like them; in float64.
+        f: maps rows (batch, *shape), each by itself, to rows like them; in float64.
         x: one input (1, *shape).
     """
 
@@ -194,7 +194,7 @@ class Jacobians:
         return Entries(x.numel(), rows, columns, torch.cat(products).numpy().reshape(-1)[place])
 
     def products(self, x: Tensor, tangents: Tensor) -> Tensor:
-        """Return f′(x) times each of some tangents (rows, *shape), from one evaluation of f where f allows it."""
+        """Return f′(x) times each of some tangents (batch, *shape), from one evaluation of f where f allows it."""
         if self.together:
             try:
                 products: Tensor = torch.func.vmap(lambda v: along(self.f, (x.clone(),), (v[None],))[0])(tangents)

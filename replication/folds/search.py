@@ -62,8 +62,8 @@ def find_fold(f: Map, inputs: Tensor, random_inputs: int = 6, seed: int = 0) -> 
     Source: design of the package (no paper has it); the local degree of an injective map is the same everywhere.
 
     Args:
-        f: maps rows (rows, *shape), each by itself, to rows like them; in float64, modules in eval mode.
-        inputs: where to look (rows, *shape), in this order, until two signs are seen.
+        f: maps rows (batch, *shape), each by itself, to rows like them; in float64, modules in eval mode.
+        inputs: where to look (batch, *shape), in this order, until two signs are seen.
         random_inputs: normal inputs of the mean and deviation of the given ones, times 1, 3, 10, to look at after them.
         seed: of these.
 

@@ -50,7 +50,7 @@ class DeepMap:
         return (s1, s2), x + self.W3.affine(s2.relu(), self.b3)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return f(x), like x (rows, *shape)."""
+        """Return f(x), like x (batch, *shape)."""
         return self.whole(x)[1]
 
     def feed_forward(self) -> FeedForwardMap:
@@ -62,7 +62,7 @@ class DeepMap:
         return FeedForwardMap(self, self, activations, self.W1.domain, like.dtype, like.device, eps)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """Return Df(x) (rows, d, d) = I + W₃D₂W₂D₁W₁ in the order of flattened inputs, with the graph of the weights.
+        """Return Df(x) (batch, d, d) = I + W₃D₂W₂D₁W₁ in the order of flattened inputs, with the graph of the weights.
 
         Raises:
             ValueError: if d > MATRIX_LIMIT.
@@ -77,19 +77,19 @@ class DeepMap:
         return jacobian
 
     def lifted(self, z: Tensor) -> Tensor:
-        """Return Az for z (rows, n), A = [[0, W₁W₃], [−W₂, 0]]: f(x) = y is s + A·relu(s) = c in the preactivations."""
+        """Return Az for z (batch, n), A = [[0, W₁W₃], [−W₂, 0]]: f(x) = y is s + A·relu(s) = c in preactivations."""
         first, second = self.W1.codomain, self.W3.domain
         z1, z2 = z.split([math.prod(first), math.prod(second)], 1)
         parts = self.W1(self.W3(z2.unflatten(1, second))), -self.W2(z1.unflatten(1, first))
         return torch.cat([part.flatten(1) for part in parts], 1)
 
     def right_side(self, y: Tensor) -> Tensor:
-        """Return c = (W₁(y − b₃) + b₁, b₂) (rows, n) for outputs y (rows, *shape)."""
+        """Return c = (W₁(y − b₃) + b₁, b₂) (batch, n) for outputs y (batch, *shape)."""
         parts = self.W1.affine(y - self.b3, self.b1), self.b2.expand(len(y), *self.W3.domain)
         return torch.cat([part.flatten(1) for part in parts], 1)
 
     def recover(self, s: Tensor, y: Tensor) -> Tensor:
-        """Return x = y − b₃ − W₃·relu(s₂) (rows, *shape) for preactivations s (rows, n)."""
+        """Return x = y − b₃ − W₃·relu(s₂) (batch, *shape) for preactivations s (batch, n)."""
         return y - self.W3.affine(s[:, -math.prod(self.W3.domain) :].relu().unflatten(1, self.W3.domain), self.b3)
 
     def inverse_lipschitz(self) -> Tensor:
@@ -97,7 +97,7 @@ class DeepMap:
         return 1 + Product(self.W1, self.W3).norm_bound() / 2
 
     def rounding(self, x: Tensor, y: Tensor) -> Tensor:
-        """Bound the rounding error of f(x) − y (rows,), by the number of terms in each sum times their largest size."""
+        """Bound the rounding error of f(x) − y (batch,), by the number of terms in each sum times the largest size."""
         first, third = self.W1.absolute_bound(), self.W3.absolute_bound()
         b1, b2, b3 = (
             row_norm(bias.expand(shape)[None])

@@ -2,7 +2,7 @@
 
     s = Cx + Bφ(s) + b,    f(x) = Px + Eφ(s) + e        B strictly block lower triangular
 
-s (rows, n) collects the preactivations of all activations φ, in the order in which they are computed. With this,
+s (batch, n) collects the preactivations of all activations φ, in the order in which they are computed. With this,
 
     f(x) = y  ⇔  s + Aφ(s) = c,    A = CP⁻¹E − B,    c = CP⁻¹(y − e) + b,    x = P⁻¹(y − e − Eφ(s))
     det Df(x) = det P · det(I + AD),    D the diagonal matrix of the slopes at s
@@ -45,7 +45,7 @@ class ActivationLayer:
     """An activation between two affine maps, for numbers of a certain shape.
 
     Attributes:
-        activation: the element-wise function, of preactivations (rows, *shape).
+        activation: the element-wise function, of preactivations (batch, *shape).
         shape: of the preactivations of one row.
         place: where it is called, in words.
     """
@@ -80,7 +80,7 @@ class ActivationLayer:
 
 @dataclass(frozen=True)
 class LinearPart:
-    """One of the linear operators C, B, P, E as products with batches; rows are vectors, (rows, *shape) or (rows, n).
+    """One of the linear operators C, B, P, E as products with batches; rows are vectors, (batch, *shape) or (batch, n).
 
     Attributes:
         map: whose part it is.
@@ -109,7 +109,7 @@ class FeedForwardMap:
     All of it is computed in `dtype`, whatever precision the module has; `__call__` is the module itself.
 
     Attributes:
-        module: computes f(x) for x (rows, *shape).
+        module: computes f(x) for x (batch, *shape).
         graph: the same with its activations replaced by free inputs.
         activations: in the order in which they are computed.
         shape: of one input.
@@ -128,7 +128,7 @@ class FeedForwardMap:
     outer: ActivationLayer | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return what the module makes of x (rows, *shape), in its own precision."""
+        """Return what the module makes of x (batch, *shape), in its own precision."""
         y: Tensor = self.module(x)
         return y
 
@@ -196,12 +196,12 @@ class FeedForwardMap:
         )
 
     def joined(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Return numbers of all activations (rows, *their shapes) as (rows, n)."""
+        """Return numbers of all activations (batch, *their shapes) as (batch, n)."""
         rows = [block.flatten(1).to(self.dtype) if block.ndim > 1 else block[:, None] for block in blocks]
         return torch.cat(rows, 1) if rows else torch.zeros(1, 0, dtype=self.dtype, device=self.device)
 
     def split(self, v: Tensor) -> list[Tensor]:
-        """Return numbers (rows, n) as one tensor (rows, *its shape) for each activation."""
+        """Return numbers (batch, n) as one tensor (batch, *its shape) for each activation."""
         pairs = zip(v.split(self.sizes, 1), self.activations, strict=True)
         return [part.unflatten(1, a.shape) if a.shape else part[:, 0] for part, a in pairs]
 
@@ -214,7 +214,7 @@ class FeedForwardMap:
         return torch.zeros(len(like), self.n, dtype=self.dtype, device=self.device)
 
     def affine(self, x: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Cx + Bφ + b (rows, n) and Px + Eφ + e (rows, *shape) for any x (rows, *shape) and φ (rows, n)."""
+        """Return Cx + Bφ + b (batch, n) and Px + Eφ + e (batch, *shape) for any x (batch, *shape) and φ (batch, n)."""
         s, y = self.graph.affine(x.to(self.dtype), self.split(phi))
         return self.with_rows(s, x), y.to(self.dtype)
 
@@ -223,41 +223,41 @@ class FeedForwardMap:
         return self.joined(s) if s else self.no_phi(x)
 
     def product(self, x: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Cx + Bφ (rows, n) and Px + Eφ (rows, *shape)."""
+        """Return Cx + Bφ (batch, n) and Px + Eφ (batch, *shape)."""
         at = self.no_x(x), self.no_phi(x)
         s, y = along(self.affine, at, (x.to(self.dtype), phi.to(self.dtype)))
         return s, y
 
     def adjoint(self, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Cᵀs + Pᵀy (rows, *shape) and Bᵀs + Eᵀy (rows, n)."""
+        """Return Cᵀs + Pᵀy (batch, *shape) and Bᵀs + Eᵀy (batch, n)."""
         pulled_back = torch.func.vjp(self.affine, self.no_x(y), self.no_phi(y))[1]
         x, phi = pulled_back((s.to(self.dtype), y.to(self.dtype)))
         return x, phi
 
     def phi(self, s: Tensor) -> Tensor:
-        """Return the activations (rows, n) of preactivations s (rows, n)."""
+        """Return the activations (batch, n) of preactivations s (batch, n)."""
         blocks = [a.activation(part) for a, part in zip(self.activations, self.split(s), strict=True)]
         return self.with_rows(blocks, s)
 
     @torch.no_grad()
     def preactivations(self, x: Tensor) -> Tensor:
-        """Return s (rows, n) at inputs x (rows, *shape)."""
+        """Return s (batch, n) at inputs x (batch, *shape)."""
         return self.with_rows(self.graph.whole(self.checked(x))[0], x)
 
     @torch.no_grad()
     def slopes(self, x: Tensor) -> Tensor:
-        """Return the derivatives of the activations (rows, n) at inputs x; those of torch where there is a bend."""
+        """Return the derivatives of the activations (batch, n) at inputs x; those of torch where there is a bend."""
         s = self.preactivations(x)
         slopes: Tensor = along(self.phi, (s,), (torch.ones_like(s),))
         return slopes
 
     def jacobian_product(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return Df(x)v for rows x and v (rows, *shape)."""
+        """Return Df(x)v for rows x and v (batch, *shape)."""
         product: Tensor = along(self.output, (self.checked(x),), (self.checked(v),))
         return product
 
     def jacobian_adjoint(self, x: Tensor, w: Tensor) -> Tensor:
-        """Return Df(x)ᵀw for rows x and w (rows, *shape)."""
+        """Return Df(x)ᵀw for rows x and w (batch, *shape)."""
         product: Tensor = torch.func.vjp(self.output, self.checked(x))[1](self.checked(w))[0]
         return product
 
@@ -269,16 +269,16 @@ class FeedForwardMap:
         """Return inputs in `dtype`.
 
         Raises:
-            ValueError: if their shape is not (rows, *shape).
+            ValueError: if their shape is not (batch, *shape).
         """
         if not isinstance(x, Tensor) or x.shape[1:] != self.shape:
             found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"inputs of this map have the shape (rows, *{self.shape}), not {found}")
+            raise ValueError(f"inputs of this map have the shape (batch, *{self.shape}), not {found}")
         return x.to(self.dtype)
 
     @torch.no_grad()
     def jacobian(self, x: Tensor) -> Tensor:
-        """Return Df(x) (rows, d, d) in the order of flattened inputs."""
+        """Return Df(x) (batch, d, d) in the order of flattened inputs."""
         identity = torch.eye(self.d, dtype=self.dtype, device=self.device)
         columns = []
         for part in identity.split(max(1, CHUNK // max(1, len(x) * (self.d + self.n)))):
@@ -288,7 +288,7 @@ class FeedForwardMap:
         return torch.cat(columns, 1).mT
 
     def log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        """Return log|det Df(x)| (rows,), −∞ where it is singular."""
+        """Return log|det Df(x)| (batch,), −∞ where it is singular."""
         logarithm: Tensor = torch.linalg.slogdet(self.jacobian(x)).logabsdet
         return logarithm
 
@@ -319,7 +319,7 @@ class FeedForwardMap:
         return Matrices(C, B, P, E, b[0], e.flatten(), torch.zeros_like(b[0]))
 
     def equation(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return A (n, n) and c (rows, n) with f(x) = y ⇔ s + Aφ(s) = c, for y (rows, *shape).
+        """Return A (n, n) and c (batch, n) with f(x) = y ⇔ s + Aφ(s) = c, for y (batch, *shape).
 
         Raises:
             ValueError: if the map is large or its shortcut singular.
@@ -327,7 +327,7 @@ class FeedForwardMap:
         return self.matrices().equation(y.flatten(1).to(self.dtype))
 
     def recover(self, s: Tensor, y: Tensor) -> Tensor:
-        """Return x = P⁻¹(y − e − Eφ(s)) (rows, *shape) for solutions s (rows, n).
+        """Return x = P⁻¹(y − e − Eφ(s)) (batch, *shape) for solutions s (batch, n).
 
         Raises:
             ValueError: if the map is large or its shortcut singular; large ones with P = I are recovered too.

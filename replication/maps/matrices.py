@@ -58,7 +58,7 @@ class Matrices:
         return LU, pivots
 
     def equation(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return A (n, n) and c (rows, n) of s + Aψ(s) = c for outputs y (rows, d).
+        """Return A (n, n) and c (batch, n) of s + Aψ(s) = c for outputs y (batch, d).
 
         Raises:
             ValueError: if P is singular.
@@ -68,7 +68,7 @@ class Matrices:
         return A, c
 
     def recover(self, psi: Tensor, y: Tensor) -> Tensor:
-        """Return x = P⁻¹(y − e − Eψ) (rows, d) for ψ(s) (rows, n) at a solution s of the equation.
+        """Return x = P⁻¹(y − e − Eψ) (batch, d) for ψ(s) (batch, n) at a solution s of the equation.
 
         Raises:
             ValueError: if P is singular.

@@ -68,7 +68,7 @@ class CausalFlow(LayerwiseNetwork):
         return cast("Sequence[CausalConvUnit]", super().units)
 
     def log_prob(self, images: Tensor) -> Tensor:
-        """Return log p(x) (rows,), in nats, for images (rows, *image_shape); differentiable."""
+        """Return log p(x) (batch,), in nats, for images (batch, *image_shape); differentiable."""
         log_det, value = images.new_zeros(len(images)), images
         with cached():
             for layer in map(self.layer, range(len(self.hidden_layers))):
@@ -79,7 +79,7 @@ class CausalFlow(LayerwiseNetwork):
 
     @torch.no_grad()
     def sample(self, rows: int, generator: torch.Generator) -> NetworkSolution:
-        """Draw images: a solution whose value is (rows, *image_shape), with a status for every row.
+        """Draw images: a solution whose value is (batch, *image_shape), with a status for every row.
 
         Args:
             rows: number of images.

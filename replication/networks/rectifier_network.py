@@ -83,6 +83,6 @@ class RectifierNetwork(LayerwiseNetwork):
         return cast("Sequence[ConvRectifierUnit]", super().units)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (rows, classes) of images (rows, *image_shape)."""
+        """Return the logits (batch, classes) of images (batch, *image_shape)."""
         logits: Tensor = self.classifier(self.features(images).mean(dim=(2, 3)))
         return logits

@@ -10,7 +10,7 @@ from replication.rows import row_norm
 
 
 class Dense(Weighted):
-    """A matrix (h, d) that all rows share, or one matrix a row (rows, h, d)."""
+    """A matrix (h, d) that all rows share, or one matrix a row (batch, h, d)."""
 
     def __init__(self, matrix: Tensor) -> None:
         self.weight = matrix

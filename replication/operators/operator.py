@@ -38,7 +38,7 @@ class Operator(ABC):
 
     @abstractmethod
     def __call__(self, v: Tensor) -> Tensor:
-        """Map v (rows, *domain) to (rows, *codomain)."""
+        """Map v (batch, *domain) to (batch, *codomain)."""
 
     @abstractmethod
     def adjoint(self) -> Operator:

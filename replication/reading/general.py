@@ -27,7 +27,7 @@ def read(module: nn.Module, x: Tensor) -> FeedForwardMap:
     Args:
         module: keeps the shape of its input, acts on every row by itself, and computes with affine maps (in
             evaluation mode normalisation by running statistics is one), activations with bounded slopes, and sums.
-        x: inputs (rows, *shape), which fix the shape and are used for the check.
+        x: inputs (batch, *shape), which fix the shape and are used for the check.
 
     Returns:
         The map, which works in float64 where the module can be evaluated so, else in the precision of x.
@@ -44,7 +44,7 @@ def read(module: nn.Module, x: Tensor) -> FeedForwardMap:
     guest = Guest(module)
     check_numbers(x=x)
     if x.ndim < 2 or 0 in x.shape[1:]:
-        raise ValueError(f"a module is read on inputs (rows, *shape), not {tuple(x.shape)}")
+        raise ValueError(f"a module is read on inputs (batch, *shape), not {tuple(x.shape)}")
     x = x if len(x) else x.new_zeros(1, *x.shape[1:])
     found = evaluated(guest, x)
     try:
@@ -142,7 +142,7 @@ def reached(tensor: Tensor) -> bool:
 
 
 def activation_layer(block: Block, layout: Layout) -> ActivationLayer:
-    """Return the activation of a block, for preactivations (rows, *shape).
+    """Return the activation of a block, for preactivations (batch, *shape).
 
     Raises:
         UnreadableError: if rows have activations of their own.

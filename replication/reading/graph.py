@@ -31,7 +31,7 @@ NEAREST = 8  # ancestors of which an activation is tried to be a function
 
 
 def trace(run: Callable[[TorchFunctionMode, Tensor], Any], module: nn.Module, x: Tensor) -> Trace:
-    """Trace the forward pass of a module on x (rows, *shape).
+    """Trace the forward pass of a module on x (batch, *shape).
 
     Args:
         run: evaluates the module under a mode.

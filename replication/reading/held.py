@@ -32,7 +32,7 @@ def hold_against(read: FeedForwardMap, guest: Guest, x: Tensor, found: Tensor) -
     Args:
         read: the map.
         guest: the module.
-        x, found: inputs (rows, *shape), and what it makes of them.
+        x, found: inputs (batch, *shape), and what it makes of them.
 
     Raises:
         UnreadableError: if they differ by more than rounding.
@@ -58,7 +58,7 @@ def random_rows(x: Tensor, scales: Tensor, seed: int = 0) -> Tensor:
 
 
 def beyond_bends(read: FeedForwardMap, x: Tensor) -> Tensor:
-    """Return points at which some preactivations have the sign that they have at none of x (rows, *shape)."""
+    """Return points at which some preactivations have the sign that they have at none of x (batch, *shape)."""
     s, _ = whole(read, x)
     one_sided = torch.nonzero((s > 0).all(0) | (s < 0).all(0)).flatten()
     if not len(one_sided):
@@ -79,7 +79,7 @@ def beyond_bends(read: FeedForwardMap, x: Tensor) -> Tensor:
 
 
 def whole(read: FeedForwardMap, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the preactivations (rows, n) and the output (rows, *shape) of the module at x."""
+    """Return the preactivations (batch, n) and the output (batch, *shape) of the module at x."""
     s, y = read.graph.whole(x)
     return read.with_rows(s, x), y.to(read.dtype)
 

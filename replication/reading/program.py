@@ -143,7 +143,7 @@ class Layout:
     shape: tuple[int, ...]
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """Return a tensor as (rows, *shape)."""
+        """Return a tensor as (batch, *shape)."""
         if self.per_row == 1:
             return tensor.movedim(self.dim, 0)
         sizes = (self.per_row, -1) if self.inner else (-1, self.per_row)
@@ -151,7 +151,7 @@ class Layout:
         return apart.movedim(self.dim + self.inner, 0)
 
     def laid(self, rows: Tensor) -> Tensor:
-        """Return (rows, *shape) in the places that they have."""
+        """Return (batch, *shape) in the places that they have."""
         if self.per_row == 1:
             return rows.movedim(0, self.dim)
         return rows.movedim(0, self.dim + self.inner).flatten(self.dim, self.dim + 1)
@@ -238,7 +238,7 @@ class Graph:
         self.program, self.names, self.blocks, self.layouts = program, names, blocks, layouts
 
     def affine(self, x: Tensor, free: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return the preactivations (rows, *their shape) and the output (rows, *shape) for free values of φ."""
+        """Return the preactivations (batch, *their shape) and the output (batch, *shape) for free values of φ."""
         laid = [layout.laid(rows) for layout, rows in zip(self.layouts, free, strict=True)]
         return self.run(x, laid)
 

@@ -20,11 +20,11 @@ class AndersonState:
 
     Attributes:
         x: like y.
-        changes: of x in the last steps (rows, memory, numbers); zero where nothing is remembered.
+        changes: of x in the last steps (batch, memory, numbers); zero where nothing is remembered.
         residual_changes: of f(x) − y in the same steps.
-        last: the last x, and its residual (rows, 2, numbers); NaN before the first step.
-        slot: where the next change goes (rows,).
-        tau: the damping (rows, 1).
+        last: the last x, and its residual (batch, 2, numbers); NaN before the first step.
+        slot: where the next change goes (batch,).
+        tau: the damping (batch, 1).
     """
 
     x: Tensor
@@ -119,7 +119,7 @@ class Anderson(GeneralMethod, FixedPoint):
         )
 
     def relaxation(self, equation: RectifierEquation) -> Tensor:
-        """Return τ for this equation, a scalar or (rows,)."""
+        """Return τ for this equation, a scalar or (batch,)."""
         if self.damping is None and getattr(equation.map, "gram", False):
             return 2 / (2 + equation.map.norm_bound)
         return torch.tensor(1.0 if self.damping is None else self.damping, dtype=torch.float64)

@@ -20,9 +20,9 @@ class ChebyshevState:
     Attributes:
         x: like y.
         change: like y.
-        weight: ρ (rows,).
-        ceiling: ‖f(x) − y‖ when the row last started (rows,).
-        centre, radius: of the interval [1, 1 + ‖A‖] that holds the eigenvalues of every Jacobian (rows,).
+        weight: ρ (batch,).
+        ceiling: ‖f(x) − y‖ when the row last started (batch,).
+        centre, radius: of the interval [1, 1 + ‖A‖] that holds the eigenvalues of every Jacobian (batch,).
     """
 
     x: Tensor

@@ -38,7 +38,7 @@ class FixedPoint(Method):
 
     @abstractmethod
     def init(self, equation: RectifierEquation) -> Any:
-        """Return the state before the first step: a dataclass of tensors (rows, …) and resolvents."""
+        """Return the state before the first step: a dataclass of tensors (batch, …) and resolvents."""
 
     @abstractmethod
     def point(self, equation: RectifierEquation, state: Any) -> Tensor:
@@ -49,7 +49,7 @@ class FixedPoint(Method):
         """Return the next state, given the current point x and its residual f(x) − y."""
 
     def work(self, state: Any) -> Tensor | int:
-        """Return what the last step took beyond the residual, in evaluations of the unit: a number, or (rows,)."""
+        """Return what the last step took beyond the residual, in evaluations of the unit: a number, or (batch,)."""
         return 0
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
@@ -68,7 +68,7 @@ def select(state: Any, rows: Tensor) -> Any:
 
 
 def judge(holds: dict[Status, Tensor]) -> Tensor:
-    """Return the code of every row's last status that holds (rows,), or RUNNING."""
+    """Return the code of every row's last status that holds (batch,), or RUNNING."""
     outcome = torch.full_like(next(iter(holds.values())), RUNNING, dtype=torch.long)
     for status, rows in holds.items():
         outcome[rows] = CODE[status]

@@ -24,7 +24,7 @@ class JacobiState:
     """The rectified preactivation.
 
     Attributes:
-        z: relu(s) (rows, hidden, height, width).
+        z: relu(s) (batch, hidden, height, width).
         c: what z was found from, like z; NaN before the first step.
     """
 

@@ -17,7 +17,7 @@ class ModulusState:
     """The modulus variable t, with relu(s) = |t| + t and relu(−s) = ω(|t| − t), and what each step needs.
 
     Attributes:
-        t: (rows, *hidden).
+        t: (batch, *hidden).
         base: ((1 + ω)I + A)⁻¹c, like t.
         resolvent: ((1 + ω)I + A)⁻¹.
     """

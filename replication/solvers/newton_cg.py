@@ -24,8 +24,8 @@ class NewtonCGState:
 
     Attributes:
         x: like y.
-        size: ‖f(x) − y‖ at the last point (rows,), infinite before the first step.
-        products: with the Jacobian, in the last step (rows,).
+        size: ‖f(x) − y‖ at the last point (batch,), infinite before the first step.
+        products: with the Jacobian, in the last step (batch,).
     """
 
     x: Tensor
@@ -95,15 +95,15 @@ class NewtonCG(GramMethod, FixedPoint):
 
 
 def line_search(residual: Tensor, p: Tensor, s: Tensor, u: Tensor) -> Tensor:
-    """Return α > 0 (rows,) with |h(α)| ≤ h(0)/4, where −h is the derivative of φ − ⟨y, ·⟩ along x − αp.
+    """Return α > 0 (batch,) with |h(α)| ≤ h(0)/4, where −h is the derivative of φ − ⟨y, ·⟩ along x − αp.
 
     h(α) = ⟨p, f(x) − y⟩ − α⟨p, p⟩ + ⟨u, relu(s − αu) − relu(s)⟩ falls and is piecewise linear; Newton's method from
     α = 1, within a bracket.
 
     Args:
         residual: f(x) − y, like p.
-        p: the direction (rows, *shape).
-        s: the preactivation at x (rows, *hidden).
+        p: the direction (batch, *shape).
+        s: the preactivation at x (batch, *hidden).
         u: W₁p, like s.
     """
     start, slope, rectified = dot(p, residual), dot(p, p), torch.relu(s)

@@ -30,7 +30,7 @@ class Equation(Protocol):
 
     @property
     def y(self) -> Tensor:
-        """Outputs (rows, *shape)."""
+        """Outputs (batch, *shape)."""
 
     def residual(self, x: Tensor) -> Tensor:
         """Return f(x) − y."""
@@ -44,7 +44,7 @@ class MapEquation:
     """f(x) = y for a function or module that maps every row by itself.
 
     Attributes:
-        function: f, from (rows, *shape) to (rows, *shape).
+        function: f, from (batch, *shape) to (batch, *shape).
         y: outputs (batch, *shape).
         evaluation: f for residuals, where it is not to be differentiated; by default the function.
 
@@ -96,13 +96,13 @@ class NewtonGMRESState:
         x: the point on trial: base + α·direction, or farther on a walk.
         base: the last point that was accepted, like x.
         residual: f(base) − y.
-        size: its norm (rows,), infinite before the first step.
+        size: its norm (batch,), infinite before the first step.
         direction: like x.
-        alpha: share of the direction that is on trial (rows,).
-        newton: whether the direction is Newton's (rows,), else −residual.
-        walk: whole steps that may still be taken without a smaller residual (rows,).
-        forcing: share of the residual that the last linear system was solved to (rows,).
-        products: with the Jacobian, in the last step (rows,).
+        alpha: share of the direction that is on trial (batch,).
+        newton: whether the direction is Newton's (batch,), else −residual.
+        walk: whole steps that may still be taken without a smaller residual (batch,).
+        forcing: share of the residual that the last linear system was solved to (batch,).
+        products: with the Jacobian, in the last step (batch,).
     """
 
     x: Tensor
@@ -210,7 +210,7 @@ class NewtonGMRES(GeneralMethod, FixedPoint):
         return state.products
 
     def forcing_terms(self, last: Tensor, size: Tensor, last_size: Tensor, y: Tensor) -> Tensor:
-        """Return the share of the residual that each row's next linear system is solved to (rows,)."""
+        """Return the share of the residual that each row's next linear system is solved to (batch,)."""
         forcing = 0.9 * (size / last_size).square()
         memory = 0.9 * last.square()  # so that one lucky step does not ask for too much
         forcing = torch.where((memory > 0.1) & (size < last_size), torch.maximum(forcing, memory), forcing)
@@ -238,7 +238,7 @@ def shortened(state: NewtonGMRESState) -> NewtonGMRESState:
 def newton_direction(
     equation: Equation, x: Tensor, residual: Tensor, forcing: Tensor, solver: NewtonGMRES
 ) -> tuple[Tensor, Tensor]:
-    """Return p with f′(x)p ≈ −residual, like x, or −residual where none is found, and the products taken (rows,)."""
+    """Return p with f′(x)p ≈ −residual, like x, or −residual where none is found, and the products taken (batch,)."""
 
     def product(v: Tensor, rows: Tensor) -> Tensor:
         return jacobian_product(equation.select(rows).map, x[rows], v)
@@ -255,8 +255,8 @@ def invert_map(function: Map, y: Tensor, tolerance: float, **options: Any) -> So
     Nothing is known of f, so there is no error bound, and x may be one of several preimages.
 
     Args:
-        function: f, which maps rows (rows, *shape) to rows like them, each by itself; modules in eval mode.
-        y: outputs (rows, *shape).
+        function: f, which maps rows (batch, *shape) to rows like them, each by itself; modules in eval mode.
+        y: outputs (batch, *shape).
         tolerance: bound of ‖f(x) − y‖ / ‖y‖.
         options: of `NewtonGMRES`.
 

@@ -20,8 +20,8 @@ class Rectified:
 
     Attributes:
         W: (m, n).
-        b: (rows, m).
-        y: (rows, m).
+        b: (batch, m).
+        y: (batch, m).
     """
 
     W: Tensor
@@ -29,11 +29,11 @@ class Rectified:
     y: Tensor
 
     def terms(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the misfits eⱼ and the weights ωⱼ (rows, m) of ½Σωⱼeⱼ², those without a slope with weight 0."""
+        """Return the misfits eⱼ and the weights ωⱼ (batch, m) of ½Σωⱼeⱼ², those without a slope with weight 0."""
         return s.relu() - self.y, (s > 0).to(s.dtype)
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ½‖relu(s) − y‖² (rows,)."""
+        """Return ½‖relu(s) − y‖² (batch,)."""
         return ((x @ self.W.mT + self.b).relu() - self.y).square().sum(1) / 2
 
     def select(self, rows: Tensor) -> Rectified:
@@ -47,8 +47,8 @@ class OneSided(Rectified):
     """½Σ_{positive} ωⱼ(sⱼ − yⱼ)² + ½Σ_{others} ωⱼ·relu(sⱼ − yⱼ)²: convex.
 
     Attributes:
-        positive: which outputs count as positive (rows, m).
-        weights: ωⱼ (rows, m).
+        positive: which outputs count as positive (batch, m).
+        weights: ωⱼ (batch, m).
     """
 
     positive: Tensor
@@ -64,7 +64,7 @@ class OneSided(Rectified):
         return (weights * misfit.square()).sum(1) / 2
 
     def start(self) -> Tensor:
-        """Return the solution of the positive outputs alone (rows, n)."""
+        """Return the solution of the positive outputs alone (batch, n)."""
         return newton_step(self.W, self.weights * self.positive, self.b - self.y)[0]
 
 
@@ -87,16 +87,16 @@ class OneSidedLeastSquares:
         check_counts(1, max_iterations=self.max_iterations)
 
     def solve(self, W: Tensor, b: Tensor, y: Tensor, accuracy: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x (rows, n) and the linear systems solved for each (rows,).
+        """Return x (batch, n) and the linear systems solved for each (batch,).
 
         All is scaled to numbers near 1, by powers of two, so that squares neither over- nor underflow.
 
         Args:
             W: (m, n).
             b: (m,).
-            y: (rows, m), negative numbers counting as zero.
-            accuracy: ‖relu(Wx + b) − y‖ that counts as exact (rows,).
-            threshold: θ (rows,).
+            y: (batch, m), negative numbers counting as zero.
+            accuracy: ‖relu(Wx + b) − y‖ that counts as exact (batch,).
+            threshold: θ (batch,).
         """
         of_W = power_of_two(W.abs().max())
         of_rows = power_of_two(torch.maximum(y.amax(1), b.abs().max()))
@@ -122,7 +122,7 @@ class OneSidedLeastSquares:
         return x, systems
 
     def descend(self, convex: OneSided, accuracy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x after the convex descent and the polish, and the linear systems solved (rows,)."""
+        """Return x after the convex descent and the polish, and the linear systems solved (batch,)."""
         goal = Rectified(convex.W, convex.b, convex.y)
         x = convex.start()
         systems = torch.ones(len(x), dtype=torch.long, device=x.device)
@@ -134,7 +134,7 @@ class OneSidedLeastSquares:
         return x, systems
 
     def newton(self, energy: Rectified, x: Tensor, accuracy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a minimum of the energy by damped Newton steps from x (rows, n), and the steps taken (rows,)."""
+        """Return a minimum of the energy by damped Newton steps from x (batch, n), and the steps taken (batch,)."""
         steps = torch.zeros(len(x), dtype=torch.long, device=x.device)
         rows = torch.arange(len(x), device=x.device)
         for _ in range(self.max_iterations):
@@ -152,12 +152,12 @@ class OneSidedLeastSquares:
 
 
 def newton_step(W: Tensor, weights: Tensor, misfit: Tensor) -> tuple[Tensor, Tensor]:
-    """Return −H⁺g (rows, n) and the decrement gᵀH⁺g (rows,), with g = WᵀDe and H = WᵀDW, D = diag(ω).
+    """Return −H⁺g (batch, n) and the decrement gᵀH⁺g (batch,), with g = WᵀDe and H = WᵀDW, D = diag(ω).
 
     Args:
         W: (m, n).
-        weights: ω (rows, m).
-        misfit: e (rows, m).
+        weights: ω (batch, m).
+        misfit: e (batch, m).
     """
     gradient = (weights * misfit) @ W
     values, Q = torch.linalg.eigh((weights[:, :, None] * W).mT @ W)

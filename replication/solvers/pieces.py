@@ -72,7 +72,7 @@ class PieceWalk(Method):
         """
 
     def walk(self, A: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return s like c (rows, n), how rows ended and their steps, as `walk`."""
+        """Return s like c (batch, n), how rows ended and their steps, as `walk`."""
         return walk(A, c, self.patience, self.max_iterations)
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
@@ -105,12 +105,12 @@ def corrected(
 
     Args:
         equation: f(x) = y.
-        value: x (rows, *shape), changed in place.
+        value: x (batch, *shape), changed in place.
         correction: J⁻¹ of that piece, applied to residuals like x.
         tolerance: of the relative residual.
 
     Returns:
-        The points of smallest residual, their relative residuals (rows,) and the number of corrections (rows,).
+        The points of smallest residual, their relative residuals (batch,) and the number of corrections (batch,).
     """
     residual, scale = equation.residual(value), residual_scale(equation.y)
     relative = row_norm(residual) / scale
@@ -130,7 +130,7 @@ def corrected(
 
 
 def codes_of(ends: Tensor, relative: Tensor, tolerance: float) -> Tensor:
-    """Return the status codes (rows,) of rows from how their walks ended and from their relative residuals."""
+    """Return the status codes (batch,) of rows from how their walks ended and from their relative residuals."""
     codes = torch.empty_like(ends)
     for end, status in STATUS_OF_END.items():
         codes[ends == end] = CODE[status]
@@ -145,14 +145,14 @@ def walk(
     """Solve s + A·relu(s) = c by walking over pieces.
 
     Args:
-        A: (n, n) for all rows, or one matrix a row (rows, n, n).
-        c: (rows, n).
+        A: (n, n) for all rows, or one matrix a row (batch, n, n).
+        c: (batch, n).
         patience: as PieceWalk.patience.
         max_steps: bound of the number of linear systems solved and pivots made.
-        start: the first piece of every row (rows, n), bool; by default S = ∅, or the block step from it.
+        start: the first piece of every row (batch, n), bool; by default S = ∅, or the block step from it.
 
     Returns:
-        s like c, how each row ended (rows,), and the number of systems and pivots (rows,). Rows whose c is not finite
+        s like c, how each row ended (batch,), and the number of systems and pivots (batch,). Rows whose c is not finite
         end as singular pieces do, with s not a number.
     """
     right = as_array(c)
@@ -181,9 +181,9 @@ def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
     """Return z with z_S = M[S,S]⁻¹c_S and z = 0 elsewhere, for given pieces; NaN where the piece is singular.
 
     Args:
-        A: (n, n) for all rows, or one matrix a row (rows, n, n).
-        c: (rows, n).
-        active: the pieces S (rows, n), bool.
+        A: (n, n) for all rows, or one matrix a row (batch, n, n).
+        c: (batch, n).
+        active: the pieces S (batch, n), bool.
     """
     right, members = as_array(c), active.cpu().numpy()
     n = right.shape[1]

@@ -36,7 +36,7 @@ class CausalConvUnit(StandardConvUnit):
         image_size: (height, width); needed for norms only.
         corner: where the zeros are: "top-left", "top-right", "bottom-left" or "bottom-right".
 
-    Inputs have the shape (rows, c, height, width).
+    Inputs have the shape (batch, c, height, width).
 
     Raises:
         ValueError: if a size is not positive or the corner unknown.
@@ -88,7 +88,7 @@ class CausalConvUnit(StandardConvUnit):
         This many relative errors of y are one of x, to first order: ε times it is about the accuracy to expect.
 
         Args:
-            x: images (rows, c, height, width).
+            x: images (batch, c, height, width).
             iterations: steps of the power iteration, each of two sweeps.
 
         Returns:

@@ -157,7 +157,7 @@ class Flip(ClosedFormLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 3:
-            raise ValueError(f"half a turn takes images (rows, …, height, width), not of shape {tuple(x.shape)}")
+            raise ValueError(f"half a turn takes images (batch, …, height, width), not of shape {tuple(x.shape)}")
         return x.flip(-2, -1)
 
     def undo(self, y: Tensor) -> Tensor:

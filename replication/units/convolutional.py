@@ -103,7 +103,7 @@ class ConvRectifierUnit(OnImages, RectifierUnit):
         image_size: (height, width); needed for norms, and so for a cap and for the certificate.
         padding: "zeros" or "circular", k//2 on every side, or a corner (`CausalConvUnit`).
 
-    Inputs have the shape (rows, c, height, width).
+    Inputs have the shape (batch, c, height, width).
     """
 
     title: str

@@ -66,7 +66,7 @@ class DeepRectifierUnit(Unit):
         """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return f(x), like x (rows, *shape).
+        """Return f(x), like x (batch, *shape).
 
         Raises:
             TypeError: if x is not a tensor of the unit's dtype.
@@ -211,7 +211,7 @@ class DeepUnit(DeepRectifierUnit):
         b3: (d,).
         norm_cap: upper bound of ‖W₁‖·‖W₃‖, or None for none.
 
-    Inputs have the shape (rows, d).
+    Inputs have the shape (batch, d).
 
     Raises:
         ValueError: if the shapes do not fit each other or a value is not finite.
@@ -271,7 +271,7 @@ class DeepConvUnit(OnImages, DeepRectifierUnit):
         padding: "zeros" or "circular", k//2 on every side, or a corner (`CausalConvUnit`).
         norm_cap: upper bound of ‖W₁‖·‖W₃‖, or None for none.
 
-    Inputs have the shape (rows, c, height, width).
+    Inputs have the shape (batch, c, height, width).
 
     >>> unit = DeepConvUnit(2, 3, image_size=(4, 4))
     >>> unit.certificate().condition

@@ -73,7 +73,7 @@ class InjectiveReLU(Unit):
         Args:
             B: (k, n).
             d: (k,), or None for ones.
-            extra: (rows, n), or None.
+            extra: (batch, n), or None.
 
         >>> InjectiveReLU.minimal(torch.tensor([[1.0]]), torch.tensor([2.0])).W.tolist()
         [[1.0], [-2.0]]

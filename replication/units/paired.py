@@ -89,7 +89,7 @@ class PairedReLU(InjectiveReLU):
 
 
 def orthonormal_columns(module: nn.Module, name: str, rows: int, columns: int) -> None:
-    """Make module.name a parameter (rows, columns) with orthonormal columns, kept so in training.
+    """Make module.name a parameter (batch, columns) with orthonormal columns, kept so in training.
 
     >>> module = nn.Module()
     >>> orthonormal_columns(module, "U", 4, 2)

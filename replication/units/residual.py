@@ -25,7 +25,7 @@ class ResidualUnit(RectifierUnit):
         W2: (d, h) or (units, d, h).
         b2: (d,) or (units, d).
 
-    Inputs have the shape (rows, d). Those of a batch of units have (units, d), a row for each unit, or
+    Inputs have the shape (batch, d). Those of a batch of units have (units, d), a row for each unit, or
     (units, rows, d).
 
     Raises:
@@ -67,7 +67,7 @@ class ResidualUnit(RectifierUnit):
 
     def rows(self, x: Tensor) -> tuple[Tensor, RectifierMap]:
         if not self.batched:
-            check_ndim(x, 2, "(rows, d)")
+            check_ndim(x, 2, "(batch, d)")
             return super().rows(x)
         if x.ndim not in (2, 3) or len(x) != len(self.W1):
             raise ValueError(
