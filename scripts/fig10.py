@@ -1,11 +1,11 @@
 """Make fig10: python scripts/fig10.py [study.per_class=10]."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from replication.experiments.entry import command, make_figure, trained_with_record, variant
@@ -19,9 +19,11 @@ def main(config: DictConfig) -> None:
     data = instantiate(config.data)
 
     def networks() -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
-        for name, changes in config.runs.items():
+        runs = cast(dict[str, Any], OmegaConf.to_container(config.runs, resolve=True))
+        alone = variant(config, {"runs": {}})  # each run has a unit of its own, which no other may refer to
+        for name, changes in runs.items():
             print(f"fig10: {name}", flush=True)
-            yield str(name), *trained_with_record(variant(config, changes), data)
+            yield name, *trained_with_record(variant(alone, changes), data)
 
     make_figure(
         "fig10",

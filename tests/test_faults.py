@@ -31,7 +31,8 @@ from replication.experiments import training
 from replication.experiments.files import only_writer, write_atomically, write_together
 from replication.experiments.records import is_made, provenance, read_record
 from replication.experiments.results import Result, write_result
-from replication.experiments.training import is_trained, load_network, load_record, train
+from replication.experiments.training import load_network, train
+from replication.experiments.weights import is_trained, load_record
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
 SMALL = ("sweep.cases=5", "sweep.gamma.values=3", "sweep.d=4", "ensemble=gaussian")

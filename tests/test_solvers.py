@@ -27,6 +27,8 @@ from replication.experiments.studies.network_benchmark import contractive_unit
 from replication.maps import DenseMap, RectifierEquation
 from replication.operators import Convolution, Dense, norm_estimate
 from replication.solvers import get_solver
+from replication.solvers.auto import WIDE
+from replication.solvers.quick_first import QuickFirst
 
 SOLVERS = ["banach", "modulus", "anderson"]
 
@@ -347,3 +349,30 @@ def test_auto_takes_the_method_that_suits_the_unit() -> None:
 def test_bad_anderson_options_are_refused() -> None:
     with pytest.raises(ValueError, match="memory must be at least 1"):
         Anderson(memory=0)
+
+
+@pytest.mark.parametrize(("norm", "method"), [(0.7, "anderson"), (3.0, "exact")])
+def test_wide_units_of_small_norm_are_iterated_and_others_are_not(norm: float, method: str) -> None:
+    unit = unit_of_norm(WIDE, WIDE, norm, seed=1)
+    x, y = images_of(unit, 3)
+    solution = unit.inverse(y)
+    assert solution.solver == method
+    assert solution.converged.all()
+    assert solution.residual.max() < 1e-12
+    if norm < 1:
+        assert ((solution.value - x).norm(dim=1) <= solution.error_bound).all()
+        assert torch.allclose(solution.value, x, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("steps", [0, 12, 100])
+def test_rows_that_the_iteration_leaves_are_solved_by_the_other_method(steps: int) -> None:
+    unit = unit_of_norm(20, 20, 0.8, seed=2)
+    _, y = images_of(unit, 40)
+    y[0] = unit.b2 - 50  # where all is off or on, an iteration ends sooner
+    quick = QuickFirst(Anderson(max_iterations=steps))
+    mixed, exact = unit.inverse(y, quick), unit.inverse(y, "exact")
+    assert mixed.converged.all()
+    assert torch.allclose(mixed.value, exact.value, rtol=1e-11, atol=1e-11)
+    assert mixed.solver == {0: "exact", 100: "anderson"}.get(steps, mixed.solver)
+    alone = unit.inverse(y, Anderson(max_iterations=steps), tolerance=1e-13)
+    assert torch.equal(mixed.value[alone.converged], alone.value[alone.converged])

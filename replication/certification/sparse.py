@@ -57,7 +57,9 @@ class SparseMatrix:
         e, c = self.entries, self.per_site
         middle = self.order // c // 2
         near = e.rows // c == middle
-        strength = np.bincount(e.columns[near] // c, e.values[near] ** 2, self.order // c)
+        sizes = np.abs(e.values[near])
+        sizes /= sizes.max(initial=np.finfo(np.float64).tiny)  # which may be squared
+        strength = np.bincount(e.columns[near] // c, sizes**2, self.order // c)
         strength[middle] = np.inf
         count = max(1, min(CENTRED_ORDER // c, int((strength > 0).sum())))
         sites = np.argsort(-strength, kind="stable")[:count]
@@ -139,8 +141,10 @@ def stability(M: SparseMatrix, proof: object = None) -> Stability:
     """
     proved = M.is_definite if proof is None else proof
     assert callable(proved)
+    if not (np.isfinite(M.entries.values).all() and np.isfinite(M.doubt).all()):  # they overflowed
+        return Stability(UNDECIDED)
     patch, doubt = (torch.from_numpy(part) for part in M.patch())
-    lowest = float(torch.linalg.eigvalsh((patch + patch.mT) / 2)[0])
+    lowest = float(torch.linalg.eigvalsh(patch / 2 + patch.mT / 2)[0])
     ones = np.ones(M.per_site)
     if lowest > 0 and proved(ones, 0.0):
         return Stability(POSITIVE, ones, lowest)

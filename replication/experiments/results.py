@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,7 @@ def write_contents(folder: Path, name: str, contents: Mapping[str, bytes], recor
 def pictures(figure: Figure) -> dict[str, bytes]:
     """Return a figure as PNG and as PDF, in the look of this package, and close it."""
     found = {}
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # which tells of every table of a font
     with style():
         for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
             buffer = io.BytesIO()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+import torch
+
 from replication.maps import CausalMap, DenseMap, RectifierEquation, RectifierMap
 from replication.solvers.anderson import Anderson
 from replication.solvers.chebyshev import Chebyshev
@@ -12,10 +14,13 @@ from replication.solvers.exact import Exact
 from replication.solvers.method import Method
 from replication.solvers.newton_cg import NewtonCG
 from replication.solvers.newton_gmres import NewtonGMRES
+from replication.solvers.quick_first import QuickFirst
 from replication.solvers.solution import Solution
 from replication.solvers.substitution import Substitution
 
 SMALL = 256  # hidden numbers up to which a convolution is inverted exactly, by its matrix
+WIDE = 512  # hidden numbers from which a step of an iteration costs far less than a factorization
+SOFT, SOFT_GRAM = 1.2, 4.0  # ‖A‖, roughly, up to which the iteration converges in a few dozen steps, as measured
 LARGE_NORM = 200.0  # ‖A‖ from which Newton's method with conjugate gradients takes fewer products, as measured
 
 
@@ -24,7 +29,7 @@ class Auto(Method):
     """Choose by what is known of the unit; the solution's `solver` says which method was taken.
 
     - `exact` for dense units, and for convolutions with at most SMALL hidden numbers: it needs no condition but
-      invertibility.
+      invertibility. From WIDE hidden numbers on, where ‖A‖ is small, `anderson` first, and `exact` for what it leaves.
     - `substitution` for causal units: it needs no condition but invertibility either.
     - `chebyshev` for larger Gram units: it needs the least work. `newton_cg` where ‖A‖ may exceed LARGE_NORM.
     - `anderson` for other convolutions: with its plain steps it converges for contractions; for units without a
@@ -63,7 +68,25 @@ def _(rectifier_map: RectifierMap) -> Method:
 
 @choose.register
 def _(rectifier_map: DenseMap) -> Method:
-    return Exact()
+    if rectifier_map.order < WIDE or rectifier_map.W1.batched or rectifier_map.W2.batched:
+        return Exact()
+    return QuickFirst() if rough_norm(rectifier_map) < (SOFT_GRAM if rectifier_map.gram else SOFT) else Exact()
+
+
+@torch.no_grad()
+def rough_norm(rectifier_map: DenseMap, steps: int = 6) -> float:
+    """Return ‖A‖ from below, to about a tenth, by a few steps of power iteration."""
+    adjoint = rectifier_map.adjoint()
+    v = torch.ones_like(rectifier_map.b1).unsqueeze(0)
+    v[:, ::2] = -1
+    norm = 0.0
+    for _ in range(steps):
+        w = rectifier_map.W1(rectifier_map.W2(v / torch.linalg.vector_norm(v)))
+        norm = float(torch.linalg.vector_norm(w))
+        if not 0 < norm < float("inf"):
+            return norm
+        v = adjoint.W1(adjoint.W2(w))
+    return norm
 
 
 @choose.register
