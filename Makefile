@@ -33,7 +33,6 @@ claims: | $(VENV)/.installed ## judge the papers' claims by the tables: figures/
 
 train: | $(VENV)/.installed ## train the MNIST network (monotone, seed 0) from scratch; interrupted, it goes on: {train}
 	@$(RUN) scripts/train.py data=mnist
-
 train-all: | $(VENV)/.installed ## train all of conf/trainings.yaml, which table1, fig8, fig10, figB3, figB4, figC3, tableC show: {trainings}
 	@sed -n 's/^  - //p' conf/trainings.yaml | while read -r run; do $(RUN) scripts/train.py $$run || exit 1; done
 	@for figure in $$(sed -n 's/^of_figures: \[\(.*\)\]/\1/p' conf/trainings.yaml | tr -d ,); do \
@@ -72,10 +71,8 @@ lint: | $(VENV)/.installed-dev ## check style and types: 20 s
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 setup: $(VENV)/.installed-dev ## only set up the virtual environment, with the versions of constraints.txt: minutes, by the network
-
 lock: | $(VENV)/.installed-dev ## write the versions that are installed into constraints.txt; then make all figures anew
 	@$(RUN) scripts/lock.py
-
 audit: | $(VENV)/.installed-dev ## look up known vulnerabilities of the versions in constraints.txt (needs the network)
 	$(RUN) -m pip install --disable-pip-version-check pip-audit
 	$(RUN) -m pip_audit --strict --no-deps --disable-pip -r constraints.txt
