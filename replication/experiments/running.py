@@ -68,7 +68,7 @@ def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
 
 def time_left(remaining: float, usual: float, took: float) -> str:
     """Return an estimate in words: the usual seconds of what remains, by the pace of what is done."""
-    seconds = remaining * (took / usual if usual else 1.0)
+    seconds = max(0.0, remaining) * (took / usual if usual else 1.0)
     return f"about {seconds / 3600:.1f} h left" if seconds > 5400 else f"about {seconds / 60:.0f} min left"
 
 
