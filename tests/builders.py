@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import torch
 from conftest import ROOT
 from torch import Tensor, nn
@@ -444,3 +445,12 @@ def recorded(name: str, *overrides: str) -> dict[str, object]:
 def options(group: str) -> list[str]:
     """The names of the choices in a group of conf/."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def checks_passed(name: str, table: pd.DataFrame) -> int:
+    """How many checks of a claim hold for a table, which all of them measure."""
+    from replication.experiments.studies.papers import CLAIMS
+
+    (claim,) = [one for one in CLAIMS if one.name == name]
+    deviations = [check.rule.deviation(float(check.measure(table)), check.expected) for check in claim.checks]
+    return sum(off <= check.tolerance for off, check in zip(deviations, claim.checks, strict=True))

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from builders import checks_passed
 from conftest import ROOT
 from torch import nn
 
@@ -139,15 +140,9 @@ def test_the_sample_start_gives_every_hidden_neuron_mean_zero_and_variance_one()
     ],
 )
 def test_a_changed_table_fails_a_check_that_held(claim: str, rows: str, column: str, value: float) -> None:
-    (found,) = [one for one in paper_e3.CLAIMS if one.name == claim]
     changed = TABLE.copy()
     changed.loc[changed.eval(rows), column] = value
-
-    def passing(table: pd.DataFrame) -> int:
-        deviations = [check.rule.deviation(float(check.measure(table)), check.expected) for check in found.checks]
-        return sum(off <= check.tolerance for off, check in zip(deviations, found.checks, strict=True))
-
-    assert passing(changed) < passing(TABLE)
+    assert checks_passed(claim, changed) < checks_passed(claim, TABLE)
 
 
 def test_diverged_trainings_are_no_best_rate() -> None:
