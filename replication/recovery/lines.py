@@ -16,7 +16,8 @@ Ask = Callable[[Array], Array]  # places on a segment, of any shape, to values w
 HALVINGS = 34
 MOST = 1000  # pieces looked at together: more kinks than that are none of a network of moderate size
 APART = 1e-7  # kinks that are known are left out with this much of the segment around them
-BESIDE = 0.02  # of the spacing of five points: how near to a kink its two sides are looked at
+BESIDE = 0.02  # of the spacing of five points: both sides of a kink are looked at no farther from it than this,
+SEEN = 64.0  # and where the tangents are this many tolerances apart: two kinks farther off than that are told from one
 FIFTHS = np.arange(5) / 4
 
 
@@ -103,10 +104,11 @@ def single_kinks(oracle: Oracle, ask: Ask, a: Array, width: Array, values: Array
     place = -(gap * jump).sum(axis=1) / np.where(size > 0, size, 1)
     single = bent[:, 1] & ~(bent[:, 0] & bent[:, 2]) & (size > 0) & (place > 1) & (place < 3)
     t = a + width / 4 * place
-    single &= np.abs(jump).max(axis=1) * BESIDE > 8 * oracle.tolerance
+    apart = np.abs(jump).max(axis=1)
+    single &= apart * BESIDE > 8 * oracle.tolerance
     if single.any():
-        meet = place[single]
-        around = meet[:, None] + np.array([-BESIDE, 0.0, BESIDE])
+        beside = np.minimum(SEEN * oracle.tolerance / apart[single], BESIDE)
+        around = place[single, None] + beside[:, None] * np.array([-1.0, 0.0, 1.0])
         on_left = values[single, None, 1] + (around[:, :2, None] - 1) * left[single, None]
         on_right = values[single, None, 3] + (around[:, 2:, None] - 3) * right[single, None]
         off = ask(a[single, None] + width[single, None] / 4 * around) - np.concatenate([on_left, on_right], axis=1)
