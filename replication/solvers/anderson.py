@@ -20,16 +20,18 @@ class AndersonState:
 
     Attributes:
         x: like y.
-        changes: of x in the last steps (batch, memory, numbers); zero where nothing is remembered.
-        residual_changes: of f(x) − y in the same steps.
+        residual_changes: ΔR, of f(x) − y in the last steps (batch, memory, numbers); zero where nothing is remembered.
+        mixed_changes: ΔX − τΔR, of x in the same steps.
+        gram: ΔRΔRᵀ (batch, memory, memory).
         last: the last x, and its residual (batch, 2, numbers); NaN before the first step.
         slot: where the next change goes (batch,).
         tau: the damping (batch, 1).
     """
 
     x: Tensor
-    changes: Tensor
     residual_changes: Tensor
+    mixed_changes: Tensor
+    gram: Tensor
     last: Tensor
     slot: Tensor
     tau: Tensor
@@ -87,7 +89,8 @@ class Anderson(GeneralMethod, FixedPoint):
         none = x.new_zeros(rows, self.memory, numbers)
         last = x.new_full((rows, 2, numbers), torch.nan)
         slot = torch.zeros(rows, dtype=torch.long, device=x.device)
-        return AndersonState(x, none, none.clone(), last, slot, self.relaxation(equation).to(x).expand(rows)[:, None])
+        tau = self.relaxation(equation).to(x).expand(rows)[:, None]
+        return AndersonState(x, none, none.clone(), x.new_zeros(rows, self.memory, self.memory), last, slot, tau)
 
     def point(self, equation: RectifierEquation, state: AndersonState) -> Tensor:
         return state.x
@@ -97,22 +100,26 @@ class Anderson(GeneralMethod, FixedPoint):
         tau = state.tau
         anew = ~(row_norm(r) <= self.growth * row_norm(state.last[:, 1]))  # true before the first step, too
         rows = torch.arange(len(r), device=r.device)
-        state.changes[rows, state.slot] = flat - state.last[:, 0]
-        state.residual_changes[rows, state.slot] = r - state.last[:, 1]
-        state.changes[anew], state.residual_changes[anew] = 0, 0
+        change = r - state.last[:, 1]
+        state.residual_changes[rows, state.slot] = change
+        state.mixed_changes[rows, state.slot] = flat - state.last[:, 0] - tau * change
+        for remembered in (state.residual_changes, state.mixed_changes, state.gram):
+            remembered[anew] = 0
 
-        gram = state.residual_changes @ state.residual_changes.mT
-        trace = torch.diagonal(gram, dim1=1, dim2=2).sum(1)[:, None, None]
+        products = state.residual_changes @ torch.stack((state.residual_changes[rows, state.slot], r), 2)
+        state.gram[rows, state.slot], state.gram[rows, :, state.slot] = products[..., 0], products[..., 0]
+        trace = torch.diagonal(state.gram, dim1=1, dim2=2).sum(1)[:, None, None]
         eye = torch.eye(self.memory, dtype=r.dtype, device=r.device)
         ridge = max(self.ridge, torch.finfo(r.dtype).eps)
-        regular = gram + (ridge * trace + torch.finfo(r.dtype).tiny) * eye
-        gamma = torch.linalg.solve_ex(regular, state.residual_changes @ r.unsqueeze(-1))[0]
-        moved = ((state.changes - tau[..., None] * state.residual_changes).mT @ gamma).squeeze(-1)
+        regular = state.gram + (ridge * trace + torch.finfo(r.dtype).tiny) * eye
+        gamma = torch.linalg.solve_ex(regular, products[..., 1])[0]
+        moved = (gamma.unsqueeze(1) @ state.mixed_changes).squeeze(1)
         new = flat - tau * r - torch.where(torch.isfinite(moved).all(1, keepdim=True), moved, 0)
         return AndersonState(
             new.reshape(x.shape),
-            state.changes,
             state.residual_changes,
+            state.mixed_changes,
+            state.gram,
             torch.stack((flat, r), 1),
             (state.slot + 1) % self.memory,
             tau,

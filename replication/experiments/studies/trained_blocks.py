@@ -17,11 +17,11 @@ from replication.experiments.data.images import ImageData
 from replication.experiments.results import Result
 from replication.experiments.studies.recovery import relative_error
 from replication.folds import Jacobians, Pair, find_fold
-from replication.networks import NetworkSolution, RectifierNetwork
+from replication.networks import RectifierNetwork
 from replication.networks.preactivation import PreactivationBlock, PreactivationNetwork
 from replication.operators import Convolution, Product
 from replication.penalties import monotone_defect
-from replication.reading import invert
+from replication.reading import as_network
 from replication.rows import row_norm
 from replication.solvers import Solver
 from replication.units import ClosedFormLayer, ConvRectifierUnit
@@ -160,10 +160,11 @@ def undone(layers: Sequence[nn.Module], images: Tensor, solver: Solver, toleranc
     """
     errors: list[Tensor] = []
     evaluations: list[Tensor] = []
+    network = as_network(nn.Sequential(*layers), images[:1])
     for some in images.split(TOGETHER):
         forward = states(layers, some)
         inputs = [x for layer, x in zip(layers, forward, strict=False) if is_block(layer)]
-        solution = cast("NetworkSolution", invert(nn.Sequential(*layers), forward[-1], solver, tolerance))
+        solution = network.inverse(forward[-1], solver, tolerance)
         records = [record.solution for record in reversed(solution.layers) if not record.closed_form]
         errors.append(torch.stack([relative_error(record.value, x) for record, x in zip(records, inputs, strict=True)]))
         evaluations.append(torch.stack([record.evaluations for record in records]))
