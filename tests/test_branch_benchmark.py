@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from replication.experiments.data.branches import BranchKind
+from replication.experiments.data.branches import BranchEquation, BranchKind
 from replication.experiments.data.ensembles import normal
+from replication.experiments.studies import branch_benchmark as module
 from replication.experiments.studies.branch_benchmark import branch_benchmark, jacobians
+from replication.experiments.studies.residual_flow_peer import ResidualFlowPeer
 from replication.solvers import Banach, NewtonGMRES
 
 
@@ -41,3 +43,28 @@ def test_beyond_norm_one_the_existing_loop_brings_less_back() -> None:
     )  # fmt: skip
     assert table["recovered_percent"].item() < 100
     assert table["error_max"].item() > 1e-9
+
+
+def test_the_peer_is_the_loop_and_counts_what_each_row_needs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    f = BranchKind("relu").draw(5, 8, generator).scaled(torch.tensor([0.8]))
+    x = normal(5, 8, generator=generator)
+    solution = ResidualFlowPeer().solve(BranchEquation(f, f(x)), 1e-12)
+    torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-10)
+    for row, count in enumerate(solution.evaluations):
+        own, y = f.select(torch.tensor([row])), f(x)[row : row + 1]
+        value = y
+        for _ in range(int(count)):
+            value = y - (own(value) - value)
+        torch.testing.assert_close(value, solution.value[row : row + 1], rtol=0, atol=0)
+    assert len(set(solution.evaluations.tolist())) > 1
+
+
+def test_without_the_peer_the_others_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="normflows is not installed and left out"):
+        table = branch_benchmark(
+            {"relu": BranchKind("relu")}, {"existing": Banach(), "normflows": ResidualFlowPeer()},
+            n=4, gamma=0.5, cases=2, chain=1, chain_tolerance=1e-12, error=1e-9, tolerances=[1e-12], seed=0,
+        )  # fmt: skip
+    assert list(table["method"]) == ["existing"]

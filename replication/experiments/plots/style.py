@@ -68,6 +68,7 @@ SOLVERS = {  # by class: label and colour; a colour stands for two methods where
     "Chebyshev": ("Chebyshev semi-iteration", "#009E73"),
     "Anderson": ("Anderson acceleration", "#CC79A7"),
     "NewtonCG": ("Newton, conjugate gradients", "#E69F00"),
+    "ResidualFlowPeer": ("normflows' residual block", "#E69F00"),
     "NewtonGMRES": ("Newton with GMRES", "#CC79A7"),
     "Substitution": ("substitution, pixel by pixel", COLOURS["substitution"]),
     "Jacobi": ("block Jacobi, whole image", "#CC79A7"),
