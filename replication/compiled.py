@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "nsz", "arcp", "reassoc"},
     "_nrt": False,
 }
+AS_WRITTEN = OPTIONS | {"fastmath": False}
 
 
 FOLDER = Path(__file__).parent
@@ -39,20 +40,30 @@ LOOPS = sorted([*FOLDER.glob("compiled.py"), *FOLDER.glob("kernels/*.py")])
 STAMP = [(file.stat().st_mtime, file.stat().st_size) for file in LOOPS]
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], options: dict[str, Any] = OPTIONS) -> Callable[..., Any]:
     """Compile a loop when it is first called, and keep the result on the disk, where something can be written there."""
     try:
-        dispatcher = njit(cache=True, **OPTIONS)(function)
+        dispatcher = njit(cache=True, **options)(function)
     except RuntimeError:  # neither beside the package nor in the user's cache, and NUMBA_CACHE_DIR is not set
-        return cast("Callable[..., Any]", njit(**OPTIONS)(function))
+        return cast("Callable[..., Any]", njit(**options)(function))
     kept = dispatcher._cache._cache_file
     kept._source_stamp = kept._source_stamp, STAMP
     return cast("Callable[..., Any]", dispatcher)
 
 
-def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+def inlined(function: Callable[..., Any], options: dict[str, Any] = OPTIONS) -> Callable[..., Any]:
     """Compile a part of a loop into what calls it, where the call would cost more than the part."""
-    return cast("Callable[..., Any]", njit(forceinline=True, **OPTIONS)(function))
+    return cast("Callable[..., Any]", njit(forceinline=True, **options)(function))
+
+
+def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop whose operations round one by one, in their order, and which may meet what is not finite."""
+    return compiled(function, AS_WRITTEN)
+
+
+def inlined_as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of such a loop into what calls it."""
+    return inlined(function, AS_WRITTEN)
 
 
 class Announcement(event.Listener):

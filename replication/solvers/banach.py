@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from replication.kernels.fixed_points import banach_rows
 from replication.maps import RectifierEquation
 from replication.solvers.iteration import FixedPoint
 from replication.solvers.method import GeneralMethod
+from replication.solvers.small_units import are_small, iterate_small
+from replication.solvers.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,9 @@ class Banach(GeneralMethod, FixedPoint):
 
     def step(self, equation: RectifierEquation, state: BanachState, x: Tensor, residual: Tensor) -> BanachState:
         return BanachState(x - residual)  # y − g(x) = x − (f(x) − y)
+
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Iterate every row until it converges or is known to fail (`iterate`); small units row by row, compiled."""
+        if not are_small(equation):
+            return super().solve(equation, tolerance)
+        return iterate_small(equation, self, tolerance, lambda own, *arguments: banach_rows(*arguments))

@@ -16,6 +16,7 @@ from replication.solvers.method import Method
 from replication.solvers.solution import CODE, Solution, Status, name_of
 
 RUNNING = -1
+DIVERGENCE_FACTOR = 1e6  # growth of a residual that counts as divergence; far above that of non-normal contractions
 
 
 class FixedPoint(Method):
@@ -80,7 +81,7 @@ def iterate(
     equation: RectifierEquation,
     solver: FixedPoint,
     tolerance: float,
-    divergence_factor: float = 1e6,
+    divergence_factor: float = DIVERGENCE_FACTOR,
 ) -> Solution:
     """Run a fixed-point method on every row until the row converges or is known to fail.
 
@@ -94,8 +95,7 @@ def iterate(
         equation: rows to solve.
         solver: the method.
         tolerance: bound of ‖f(x) − y‖ / ‖y‖.
-        divergence_factor: growth of the residual that counts as divergence; far above the transient growth of
-            non-normal contractions.
+        divergence_factor: growth of the residual that counts as divergence.
 
     Returns:
         The solution, rows in the order of `equation.y`.

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from replication.compiled import as_array
+from replication.kernels.fixed_points import Ends, Limits, Room, Units, modulus_rows
 from replication.maps import RectifierEquation
-from replication.resolvents import Resolvent
+from replication.resolvents import DenseResolvent, Resolvent
 from replication.solvers.iteration import FixedPoint
+from replication.solvers.small_units import are_small, iterate_small
+from replication.solvers.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -88,3 +94,21 @@ class Modulus(FixedPoint):
         # ((1 + ω)I + A)⁻¹(ωI − M) = 2ω((1 + ω)I + A)⁻¹ − I
         t = state.base + 2 * omega * state.resolvent(size) - size
         return ModulusState(t, state.base, state.resolvent)
+
+    @torch.no_grad()
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Iterate every row until it converges or is known to fail (`iterate`); small units row by row, compiled."""
+        if not are_small(equation):
+            return super().solve(equation, tolerance)
+        state = self.init(equation)
+        assert isinstance(state.resolvent, DenseResolvent)  # as it is for matrices
+        start = [as_array(tensor) for tensor in (state.resolvent.inverse.weight, state.base, state.t)]
+        omega = state.resolvent.shift - 1
+
+        def loop(
+            own: slice, units: Units, y: np.ndarray, scale: np.ndarray, limits: Limits, ends: Ends, room: Room
+        ) -> None:
+            inverse, base, t = (array[own] for array in start)
+            modulus_rows(units, inverse, base, t, omega, y, scale, limits, ends, room)
+
+        return iterate_small(equation, self, tolerance, loop)

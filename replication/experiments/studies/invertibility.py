@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,7 @@ def recovered(
     return error <= recovery, solution.iterations
 
 
+@cache  # since SciPy's test, which it comes from, takes as long as ten cases
 def wilson(count: int, cases: int) -> tuple[float, float]:
     """Return the Wilson 95 % interval of a share, in percent."""
     interval = binomtest(count, cases).proportion_ci(0.95, method="wilson")

@@ -6,10 +6,10 @@ import io
 import itertools
 import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event, Thread
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor
 from replication.experiments.data.ensembles import Ensemble
 from replication.experiments.studies.invertibility import sweep
 
-INTERVAL = 0.5  # seconds between two looks at the memory, each of which takes some hundredths
+INTERVAL = 0.5  # seconds between two looks at the memory
 START_METHOD = "forkserver"  # its processes share what it has loaded
 
 
@@ -75,6 +75,7 @@ def sweep_benchmark(
     ]
     if max(sizes) > len(settings):
         raise ValueError(f"a run of {max(sizes)} settings was asked for, and there are {len(settings)} combinations")
+    run_job(replace(settings[0][0], gamma=gamma[:1]), options | {"cases": 1})  # which compiles what is to be compiled
     runs = itertools.product(sizes, processes)
     rows = [
         {"processes": workers, "settings": size} | timed_run([*itertools.chain(*settings[:size])], workers, options)
@@ -115,12 +116,19 @@ def run_job(job: Job, options: dict[str, Any]) -> pd.DataFrame:
 
 @contextmanager
 def peak_memory() -> Iterator[list[int]]:
-    """Watch the memory of this process and its children: a list whose last number is the largest total in bytes."""
+    """Watch the memory of this process and its children: a list whose last number is the largest total in bytes.
+
+    Shared pages are told apart, which takes some hundredths of a second, only when more is in use than ever before.
+    """
     peak, ended = [0], Event()
 
     def watch() -> None:
+        most = 0
         while not ended.wait(INTERVAL):
-            peak.append(max(peak.pop(), total_memory()))
+            used = memory_in_use()
+            if used > most:
+                most = used
+                peak.append(max(peak.pop(), total_memory()))
 
     watcher = Thread(target=watch, daemon=True)
     watcher.start()
@@ -131,14 +139,27 @@ def peak_memory() -> Iterator[list[int]]:
         watcher.join()
 
 
+def memory_in_use() -> int:
+    """Return the memory of this process and all it started in bytes, pages that several share counted for each."""
+    return total(lambda process: process.memory_info().rss)
+
+
 def total_memory() -> int:
     """Return the memory of this process and all it started in bytes, pages that several share counted once."""
-    own = psutil.Process()
-    total = 0
+
+    def own_share(process: psutil.Process) -> int:
+        memory = process.memory_full_info()
+        return int(
+            getattr(memory, "pss", memory.uss)
+        )  # without pss, elsewhere than on Linux, shared pages are left out
+
+    return total(own_share)
+
+
+def total(of_process: Callable[[psutil.Process], int]) -> int:
+    """Add a number up over this process and all it started."""
+    own, numbers = psutil.Process(), 0
     for process in (own, *own.children(recursive=True)):
-        try:
-            memory = process.memory_full_info()
-        except psutil.Error:  # it has just ended
-            continue
-        total += getattr(memory, "pss", memory.uss)  # without pss, elsewhere than on Linux, shared pages are left out
-    return total
+        with suppress(psutil.Error):  # it has just ended
+            numbers += of_process(process)
+    return numbers

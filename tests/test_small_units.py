@@ -1,0 +1,63 @@
+"""Many small units at once: the compiled loops take the steps of the one loop of all fixed-point methods."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replication import Banach, Modulus, ResidualUnit
+from replication.maps import RectifierEquation
+from replication.solvers.iteration import FixedPoint, iterate
+from replication.solvers.small_units import are_small
+from replication.solvers.solution import Solution
+
+WHOLE = [1, 4, 8, 12]  # dimensions whose norms are added up alike, so that not even ties are broken otherwise
+METHODS = [Banach(300, 40), Modulus(max_iterations=300, patience=40), Modulus(2.5, 7, 40), Banach(0, 0)]
+
+
+def equation(units: int, h: int, d: int, norm: float, seed: int) -> RectifierEquation:
+    """Random units of all norms up to one and outputs of them."""
+    generator = torch.Generator().manual_seed(seed)
+    W1, b1, W2, b2, x = (
+        torch.randn(units, *shape, generator=generator, dtype=torch.float64)
+        for shape in ((h, d), (h,), (d, h), (d,), (d,))
+    )
+    sizes = torch.linspace(0, norm, units, dtype=torch.float64) / torch.linalg.matrix_norm(W1 @ W2, ord=2)
+    unit = ResidualUnit(sizes[:, None, None] * W1, b1, W2, b2)
+    return RectifierEquation(unit.rectifier_map((d,)), unit(x).detach())
+
+
+def assert_same(found: Solution, expected: Solution) -> None:
+    """Points agree bit by bit; norms may round otherwise in their last bit."""
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(found.iterations, expected.iterations)
+    assert torch.equal(found.evaluations, expected.evaluations)
+    torch.testing.assert_close(found.residual, expected.residual, rtol=1e-14, atol=0, equal_nan=True)
+    torch.testing.assert_close(found.value, expected.value, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@given(st.integers(1, 9), st.sampled_from(WHOLE), st.floats(0, 50), st.integers(0, 10_000))
+def test_compiled_loops_end_as_the_general_one(method: FixedPoint, h: int, d: int, norm: float, seed: int) -> None:
+    of_units = equation(12, h, d, norm, seed)
+    assert are_small(of_units)
+    assert_same(method.solve(of_units, 1e-9), iterate(of_units, method, 1e-9))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("scale", [0.0, 1e-200, 1e150, 1e300, torch.inf, torch.nan])
+def test_compiled_loops_take_numbers_of_every_size(method: FixedPoint, scale: float) -> None:
+    of_units = equation(6, 4, 8, 3.0, 0)
+    extreme = RectifierEquation(of_units.map.linear(), of_units.y * scale)
+    assert_same(method.solve(extreme, 1e-9), iterate(extreme, method, 1e-9))
+
+
+def test_larger_and_shared_matrices_and_single_precision_are_left_to_torch() -> None:
+    small, large = equation(2, 4, 4, 1.0, 0), equation(2, 20, 20, 1.0, 0)
+    weights = small.map.W1.weight, small.map.b1, small.map.W2.weight, small.map.b2
+    shared = ResidualUnit(*(tensor[0] for tensor in weights)).rectifier_map((4,))
+    single = ResidualUnit(*(tensor.float() for tensor in weights)).rectifier_map((4,))
+    others = RectifierEquation(shared, small.y), RectifierEquation(single, small.y.float())
+    assert [are_small(each) for each in (small, large, *others)] == [True, False, False, False]
