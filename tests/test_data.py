@@ -185,6 +185,8 @@ def test_mnist_is_what_torchvision_reads(mnist_folder: Path) -> None:
         ({"batch_size": "many"}, r"data\.batch_size must be an integer, not 'many'"),
         ({"epochs": 0}, r"data\.epochs must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
+        ({"held_out": -1}, r"data\.held_out must be at least 0, not -1"),
+        ({"held_out": 797}, "of 797 training images at most 796 can be held back"),
         ({"share": "half"}, r"data\.share must be a number, not 'half'"),
         ({"batch_size": 798}, "has 797 training images, fewer than a batch of 798; choose a smaller batch_size"),
         ({"batch_size": 399, "share": 0.5}, "has 398 training images, fewer than a batch of 399"),
@@ -199,3 +201,24 @@ def test_the_largest_batch_is_all_of_the_data() -> None:
     data = Digits(batch_size=797, epochs=1, seed=0)
     data.setup()
     assert len(list(data.train_dataloader())) == 1
+
+
+def test_held_out_images_are_the_last_and_stand_for_the_test_images() -> None:
+    whole, apart = digits(), Digits(batch_size=10, epochs=1, seed=0, held_out=100)
+    for data in (whole, apart):
+        data.setup()
+    assert (len(apart.train), len(apart.test)) == (697, 100)
+    for place, all_of_them in enumerate(whole.train.tensors):
+        joined = torch.cat([part.tensors[place] for part in (apart.train, apart.test)])
+        assert torch.equal(joined, all_of_them)
+    assert apart.name == "digits-held100"
+    assert apart.title.endswith("(the last 100 training images in place of the test images)")
+
+
+def test_the_share_is_of_the_images_that_are_not_held_out() -> None:
+    options = {"batch_size": 10, "epochs": 1, "seed": 0, "held_out": 97}
+    data, last = Digits(**options, share=0.5), Digits(**options)
+    data.setup()
+    assert abs(len(data.train) - 350) <= 5  # rounded in every class
+    last.setup()
+    assert torch.equal(data.test.tensors[0], last.test.tensors[0])

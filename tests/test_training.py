@@ -12,8 +12,10 @@ from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
+from torch.utils.data import TensorDataset
 
 from replication.experiments import training
+from replication.experiments.data.images import Digits
 from replication.experiments.keeping import Trainings
 from replication.experiments.records import USED
 from replication.experiments.studies.recovery import relative_error
@@ -67,6 +69,30 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     assert same(first, second)
     other = composed("train", *FAST, *FEW, "seed=1")
     assert not same(first, weights_of(train(other, tmp_path, tmp_path)))
+
+
+def test_choices_are_made_on_held_out_images_and_the_test_images_are_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed("train", *FAST, "+data.held_out=100")
+    load = Digits.load
+
+    def without_test(self: Digits) -> tuple[TensorDataset, object]:
+        return load(self)[0], None  # any look at the test images fails
+
+    monkeypatch.setattr(Digits, "load", without_test)
+    path = train(config, tmp_path, tmp_path)
+    assert path == tmp_path / "digits-held100-monotone-0.safetensors"  # never in place of committed weights
+    record = load_record(path)
+    assert "test_accuracy" not in record
+    assert record["training_images"] == 697
+    assert "in place of the test images" in record["dataset"]
+    data = instantiate(config.data)
+    network = load_network(config, data, tmp_path, tmp_path)
+    data.setup()
+    images, labels = data.test.tensors
+    accuracy = float((network(images).argmax(1) == labels).double().mean())
+    assert record["held_out_accuracy"] == pytest.approx(accuracy, abs=1e-3)
 
 
 def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class Classifier(pl.LightningModule):
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
         self.label_smoothing, self.penalty = label_smoothing, penalty
         self.started, self.seconds_before = time.perf_counter(), 0.0
-        self.test_accuracy = MulticlassAccuracy(int(network.classes), average="micro")  # type: ignore[arg-type]
+        self.accuracy = MulticlassAccuracy(int(network.classes), average="micro")  # type: ignore[arg-type]
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
         images, labels = batch
@@ -77,8 +77,8 @@ class Classifier(pl.LightningModule):
 
     def test_step(self, batch: list[Tensor], batch_index: int) -> None:
         images, labels = batch
-        self.test_accuracy(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
-        self.log("test_accuracy", self.test_accuracy)
+        self.accuracy(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
+        self.log("accuracy", self.accuracy)
 
     @property
     def seconds(self) -> float:
@@ -166,18 +166,19 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
         resumed = f", resumed from {resume}" if resume else ""
         print(f"training {name}: {trainer.max_epochs} epochs{resumed}", flush=True)
     fit(trainer, module, data, resume)
-    accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["test_accuracy"])
+    accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["accuracy"])
     if not trainer.is_global_zero:
         sys.exit()  # the first process writes the weights, once
 
     assert data.train is not None
+    images = "held-out" if data.held_out else "test"
     record = provenance(
         config,
         module.seconds,
         data.title,
         data.checksum(),
         commit=code,
-        test_accuracy=accuracy,
+        **{f"{images.replace('-', '_')}_accuracy": accuracy},
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
@@ -187,7 +188,7 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
     )
     write_weights(network, path, record)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    print(f"{name}: test accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
+    print(f"{name}: {images} accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
     return path
 
 
