@@ -116,7 +116,7 @@ def largest_symbol(matrices: Tensor, iterations: int) -> int:
 
 
 def gram_matrices(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smaller Gram matrices of complex matrices (n, out, in), and the logarithm of their common factor, 0."""
+    """Return the smaller Gram matrices of complex matrices (n, out, in), and the logarithm of their factor, 0."""
     if matrices.shape[1] < matrices.shape[2]:
         matrices = matrices.mH
     gram = matrices.mH @ matrices
