@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from replication.experiments.data import downloads
 from replication.experiments.data import images as module
-from replication.experiments.data.augmentation import RandomAffine
+from replication.experiments.data.augmentation import RandomAffine, RandomDeformation
 from replication.experiments.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform
 from replication.experiments.data.images import DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
 
@@ -117,6 +117,33 @@ def test_augmentation_moves_by_the_given_amounts() -> None:
     assert 2.5 < float(rows.abs().max()) <= 3.1
     still = RandomAffine(rotation=0, scaling=0, shift=0)(images, torch.Generator())
     torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
+
+
+def test_a_field_moves_pixels_by_its_displacement_and_smoothly() -> None:
+    images = torch.zeros(500, 1, 21, 21)
+    deformation = RandomDeformation(rotation=0, scaling=0, shift=0, displacement=1.5, points=5, cutout=0)
+    still = RandomAffine(rotation=0, scaling=0, shift=0).grid(images, torch.Generator())
+    moved = deformation.grid(images, torch.Generator().manual_seed(0))
+    field = (moved - still) * 21 / 2  # in pixels
+    corner = field[:, 0, 0]  # a point of the coarse grid
+    torch.testing.assert_close(corner.std(0), torch.full((2,), 1.5), rtol=0.1, atol=0)
+    assert float(field.diff(dim=1).abs().max()) < 3.5  # of values up to 7 apart, five pixels from each other
+    again = deformation(images + 1, torch.Generator().manual_seed(3))
+    assert torch.equal(again, deformation(images + 1, torch.Generator().manual_seed(3)))
+
+
+def test_a_square_is_blanked_at_a_place_of_its_own() -> None:
+    images = torch.ones(300, 2, 9, 12)
+    cut = RandomDeformation(0, 0, 0, displacement=0, points=2, cutout=4).blanked(
+        images, torch.Generator().manual_seed(0)
+    )
+    blank = (cut == 0).sum((2, 3))
+    assert int(blank.max()) == 16
+    assert int(blank.min()) >= 4  # at a corner
+    assert torch.equal(cut[:, 0], cut[:, 1])
+    assert len({tuple(one.flatten().tolist()) for one in cut[:, 0]}) > 50
+    whole = RandomDeformation(0, 0, 0, displacement=0, points=2, cutout=0).blanked(images, torch.Generator())
+    assert torch.equal(whole, images)
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES, ids=lambda e: type(e).__name__)

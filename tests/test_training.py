@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 
 from replication.experiments import training
+from replication.experiments.averaging import averaged
 from replication.experiments.data.images import Digits
 from replication.experiments.keeping import Trainings
 from replication.experiments.records import USED
@@ -95,6 +96,44 @@ def test_choices_are_made_on_held_out_images_and_the_test_images_are_not_looked_
     assert record["held_out_accuracy"] == pytest.approx(accuracy, abs=1e-3)
 
 
+def test_averaged_weights_are_what_is_measured_and_written_and_keep_their_caps(tmp_path: Path) -> None:
+    config = composed("train", *SPECIAL, "unit.make.norm_cap=0.1", "training.averaging=0.5")
+    network = load_network(config, instantiate(config.data), tmp_path, tmp_path)
+    assert all(float(unit.rectifier_map(unit.input_shape).norm_bound) <= 0.1 * (1 + 1e-5) for unit in network.units)
+    assert all(unit.certificate().verdict.value == "invertible" for unit in network.units)
+    last = train(composed("train", *SPECIAL, "training.averaging=0"), tmp_path / "last", tmp_path / "last")
+    whole = train(composed("train", *SPECIAL), tmp_path / "whole", tmp_path / "whole")
+    assert not same(weights_of(last), weights_of(whole))
+    assert weights_of(last).keys() == weights_of(whole).keys()
+
+
+def test_the_average_is_that_of_its_formula() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1))
+    average, expected = averaged(network, 0.5), None
+    for number in range(12):
+        with torch.no_grad():
+            network[0].weight.fill_(number)
+            network[1].running_mean.fill_(2 * number)
+            network[1].num_batches_tracked.fill_(number)
+        average.update_parameters(network)
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = number if expected is None else decay * expected + (1 - decay) * number
+    assert average.module[0].weight.tolist() == [[pytest.approx(expected)] * 2]
+    assert average.module[1].running_mean.tolist() == [pytest.approx(2 * expected)]
+    assert int(average.module[1].num_batches_tracked) == 11
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+    assert network[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [("training.precision=half", "precision must be"), ("training.averaging=1.0", "averaging must be at least 0")],
+)
+def test_impossible_settings_of_a_training_are_refused(setting: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=sentence):
+        train(composed("train", *SPECIAL, setting), tmp_path, tmp_path)
+
+
 def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start a training that a user interrupts in its second epoch."""
     step = training.Classifier.training_step
@@ -111,11 +150,18 @@ def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(folder.glob("*.safetensors"))
 
 
+SPECIAL = (
+    *FAST,
+    *FEW,
+    "training=averaged",
+    "data.augmentation._target_=replication.experiments.data.augmentation.RandomDeformation",
+    "+data.augmentation={displacement: 0.3, points: 3, cutout: 2}",
+)
 REVERSIBLE = ("experiment=hamiltonian74_cifar10", *FAST[:-1], "network.name=midpoint-26", *FEW)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [(*FAST, *FEW), REVERSIBLE], ids=["rectifier", "reversible"])
+@pytest.mark.parametrize("overrides", [(*FAST, *FEW), REVERSIBLE, SPECIAL], ids=["rectifier", "reversible", "averaged"])
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

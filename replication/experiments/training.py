@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy
 
+from replication.experiments.averaging import averaged
 from replication.experiments.checkpoints import AtomicCheckpoints, check_checkpoint, checkpoint_to_resume
 from replication.experiments.data.images import ImageData
 from replication.experiments.files import only_writer
@@ -137,13 +137,6 @@ def by_pixels(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, SpaceToDepth):
             layer.register_forward_hook(lambda _, __, y: y.contiguous(memory_format=torch.channels_last))
-
-
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Return a running average of a network's free parameters and statistics."""
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    average.requires_grad_(False)
-    return average
 
 
 def cut_by_ten(
