@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,14 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 
+from replication import MonotoneConvUnit, RectifierNetwork
 from replication.experiments import training
 from replication.experiments.averaging import averaged
 from replication.experiments.data.images import Digits
 from replication.experiments.keeping import Trainings
 from replication.experiments.records import USED
 from replication.experiments.studies.recovery import relative_error
-from replication.experiments.training import load_network, train, trained_record
+from replication.experiments.training import by_pixels, load_network, train, trained_record
 from replication.experiments.weights import load_record, refuse_other_weights, run_name, weights_path
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
@@ -105,6 +108,18 @@ def test_averaged_weights_are_what_is_measured_and_written_and_keep_their_caps(t
     whole = train(composed("train", *SPECIAL), tmp_path / "whole", tmp_path / "whole")
     assert not same(weights_of(last), weights_of(whole))
     assert weights_of(last).keys() == weights_of(whole).keys()
+
+
+def test_channels_that_lie_together_change_nothing_but_rounding() -> None:
+    plain = RectifierNetwork(
+        (1, 8, 8), 10, partial(MonotoneConvUnit, norm_cap=3.0), hidden=(4,), units_per_stage=2
+    ).eval()
+    network = deepcopy(plain)
+    by_pixels(network)
+    images, seen = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    network.hidden_layers[-1].register_forward_hook(lambda _, __, y: seen.append(y))
+    torch.testing.assert_close(network(images), plain(images))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_average_is_that_of_its_formula() -> None:
