@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """Return a network of the running averages of another's free parameters and statistics.
@@ -21,7 +23,7 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def average(averages: list[Tensor], values: list[Tensor], number: Tensor | int) -> None:
+    def average(averages: Tensors, values: Tensors, number: Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(number)) / (10 + int(number)))
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, share)
