@@ -110,16 +110,17 @@ def largest_symbol(matrices: Tensor, iterations: int) -> int:
         trace = gram.diagonal(dim1=1, dim2=2).real.sum(1).clamp_min(torch.finfo(high.dtype).tiny)
         low = 2 * high - (log_scale + trace.log()) / 2 ** (squarings + 1)
         out = high < torch.minimum(low, high).max() - SLACK
-        gram, log_scale = squared(gram[~out], log_scale)
-        places = places[~out]
+        if out.any():
+            gram, places = gram[~out], places[~out]
+        gram, log_scale = squared(gram, log_scale)
     return int(places[gram_log_norm(gram, log_scale, iterations).argmax()])
 
 
 def gram_matrices(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smaller Gram matrices of complex matrices (n, out, in), and the logarithm of their factor, 0."""
-    if matrices.shape[1] < matrices.shape[2]:
-        matrices = matrices.mH
-    gram = matrices.mH @ matrices
+    matrices = matrices.contiguous()  # as products are fastest
+    wide = matrices.shape[1] < matrices.shape[2]
+    gram = matrices @ matrices.mH if wide else matrices.mH @ matrices
     return gram, gram.real.new_zeros(())
 
 
@@ -127,13 +128,14 @@ def squared(gram: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
     """Square matrices (n, k, k) that stand for exp(log_scale) times as large ones, and keep them of the size of 1."""
     tiny = torch.finfo(gram.real.dtype).tiny
     # scaled against overflow; the result does not depend on the scale, so no gradient goes through it
-    scale = torch.view_as_real(gram.detach()).abs().amax().clamp_min(tiny)
-    gram = gram / scale
+    parts = torch.view_as_real(gram)
+    scale = parts.detach().abs().amax().clamp_min(tiny)
+    gram = torch.view_as_complex(parts / scale)
     return gram @ gram, 2 * (log_scale + scale.log())
 
 
 def gram_log_norm(gram: Tensor, log_scale: Tensor, squarings: int) -> Tensor:
     """Return the logarithms (n,) of ‖G‖_F^(1/2^(t+1)) for Gram matrices that were squared t times."""
-    total = torch.view_as_real(gram).square().sum(dim=(1, 2, 3)).clamp_min(torch.finfo(gram.real.dtype).tiny)
-    log_norm: Tensor = (log_scale + total.log() / 2) / 2 ** (squarings + 1)
+    norm = torch.linalg.vector_norm(torch.view_as_real(gram).flatten(1), dim=1)
+    log_norm: Tensor = (log_scale + norm.clamp_min(torch.finfo(norm.dtype).tiny).log()) / 2 ** (squarings + 1)
     return log_norm
