@@ -54,7 +54,9 @@ def test_every_experiment_composes_and_instantiates(option: str) -> None:
     data = instantiate(config.data)
     network = instantiate(config.network, image_shape=data.image_shape, classes=data.classes)
     module = instantiate(config.training, network=network)
-    assert config.unit.family.startswith(config.network.get("name", "preactivation"))
+    assert config.unit.family.startswith(config.network.get("name", ("preactivation", "monotone", "causal")))
+    if option.startswith("special"):
+        assert sum(parameter.numel() for parameter in network.parameters()) <= 300_000
     command = (CONF / "experiment" / f"{option}.yaml").read_text().splitlines()[1]
     assert command.endswith(f"python scripts/train.py experiment={option}")
     if module.penalty is not None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from replication.experiments.data import downloads
 from replication.experiments.data import images as module
-from replication.experiments.data.augmentation import RandomAffine
+from replication.experiments.data.augmentation import RandomAffine, RandomDeformation
 from replication.experiments.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform
 from replication.experiments.data.images import DataUnavailableError, Digits, ShuffledBatches, mnist_or_digits
 
@@ -119,6 +119,33 @@ def test_augmentation_moves_by_the_given_amounts() -> None:
     torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
 
 
+def test_a_field_moves_pixels_by_its_displacement_and_smoothly() -> None:
+    images = torch.zeros(500, 1, 21, 21)
+    deformation = RandomDeformation(rotation=0, scaling=0, shift=0, displacement=1.5, points=5, cutout=0)
+    still = RandomAffine(rotation=0, scaling=0, shift=0).grid(images, torch.Generator())
+    moved = deformation.grid(images, torch.Generator().manual_seed(0))
+    field = (moved - still) * 21 / 2  # in pixels
+    corner = field[:, 0, 0]  # a point of the coarse grid
+    torch.testing.assert_close(corner.std(0), torch.full((2,), 1.5), rtol=0.1, atol=0)
+    assert float(field.diff(dim=1).abs().max()) < 3.5  # of values up to 7 apart, five pixels from each other
+    again = deformation(images + 1, torch.Generator().manual_seed(3))
+    assert torch.equal(again, deformation(images + 1, torch.Generator().manual_seed(3)))
+
+
+def test_a_square_is_blanked_at_a_place_of_its_own() -> None:
+    images = torch.ones(300, 2, 9, 12)
+    cut = RandomDeformation(0, 0, 0, displacement=0, points=2, cutout=4).blanked(
+        images, torch.Generator().manual_seed(0)
+    )
+    blank = (cut == 0).sum((2, 3))
+    assert int(blank.max()) == 16
+    assert int(blank.min()) >= 4  # at a corner
+    assert torch.equal(cut[:, 0], cut[:, 1])
+    assert len({tuple(one.flatten().tolist()) for one in cut[:, 0]}) > 50
+    whole = RandomDeformation(0, 0, 0, displacement=0, points=2, cutout=0).blanked(images, torch.Generator())
+    assert torch.equal(whole, images)
+
+
 @pytest.mark.parametrize("ensemble", ENSEMBLES, ids=lambda e: type(e).__name__)
 def test_ensembles_have_the_norm_they_say_and_scale_the_same_cases(ensemble: Gaussian) -> None:
     gamma = torch.tensor([0.5, 4.0], dtype=torch.float64)
@@ -185,6 +212,8 @@ def test_mnist_is_what_torchvision_reads(mnist_folder: Path) -> None:
         ({"batch_size": "many"}, r"data\.batch_size must be an integer, not 'many'"),
         ({"epochs": 0}, r"data\.epochs must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
+        ({"held_out": -1}, r"data\.held_out must be at least 0, not -1"),
+        ({"held_out": 797}, "of 797 training images at most 796 can be held back"),
         ({"share": "half"}, r"data\.share must be a number, not 'half'"),
         ({"batch_size": 798}, "has 797 training images, fewer than a batch of 798; choose a smaller batch_size"),
         ({"batch_size": 399, "share": 0.5}, "has 398 training images, fewer than a batch of 399"),
@@ -199,3 +228,24 @@ def test_the_largest_batch_is_all_of_the_data() -> None:
     data = Digits(batch_size=797, epochs=1, seed=0)
     data.setup()
     assert len(list(data.train_dataloader())) == 1
+
+
+def test_held_out_images_are_the_last_and_stand_for_the_test_images() -> None:
+    whole, apart = digits(), Digits(batch_size=10, epochs=1, seed=0, held_out=100)
+    for data in (whole, apart):
+        data.setup()
+    assert (len(apart.train), len(apart.test)) == (697, 100)
+    for place, all_of_them in enumerate(whole.train.tensors):
+        joined = torch.cat([part.tensors[place] for part in (apart.train, apart.test)])
+        assert torch.equal(joined, all_of_them)
+    assert apart.name == "digits-held100"
+    assert apart.title.endswith("(the last 100 training images in place of the test images)")
+
+
+def test_the_share_is_of_the_images_that_are_not_held_out() -> None:
+    options = {"batch_size": 10, "epochs": 1, "seed": 0, "held_out": 97}
+    data, last = Digits(**options, share=0.5), Digits(**options)
+    data.setup()
+    assert abs(len(data.train) - 350) <= 5  # rounded in every class
+    last.setup()
+    assert torch.equal(data.test.tensors[0], last.test.tensors[0])

@@ -22,6 +22,7 @@ from replication.operators import (
     convolution_norm_bound,
     norm_estimate,
 )
+from replication.operators.norms import gram_norm_bound, largest_symbol, spectrum, symbol_at
 from replication.resolvents import FactorizedResolvent, FourierResolvent, ImageResolvent, IterativeResolvent, resolvent
 
 SIZES = [(4, 4), (5, 4), (3, 7), (2, 2)]
@@ -241,6 +242,27 @@ def test_norm_bound_is_tight_on_large_images() -> None:
 
 def test_norm_bound_of_a_zero_kernel_is_nearly_zero() -> None:
     assert 0 <= float(convolution_norm_bound(torch.zeros(2, 3, 3, 3), (5, 5))) < 1e-3
+
+
+@given(st.integers(0, 2**31), st.sampled_from([(1, 1), (2, 5), (5, 2), (4, 4)]), st.integers(1, 5), st.booleans())
+def test_symbols_that_are_left_out_have_no_larger_bound(
+    seed: int, shape: tuple[int, int], taps: int, double: bool
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    weight = torch.randn(*shape, taps, taps, generator=g, dtype=torch.float64 if double else torch.float32)
+    torus = (4, 7)
+    symbols = spectrum(weight, torus).flatten(0, 1)
+    bounds, chosen = gram_norm_bound(symbols, 5), largest_symbol(symbols, 5)
+    rounding = 1000 * torch.finfo(weight.dtype).eps
+    assert float(bounds[chosen]) >= float(bounds.max()) * (1 - rounding)
+    torch.testing.assert_close(symbol_at(weight, torus, chosen), symbols[chosen], rtol=rounding, atol=rounding)
+
+
+def test_norm_bounds_are_the_same_under_autocast() -> None:
+    weight = torch.randn(8, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    expected = convolution_norm_bound(weight, (4, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(convolution_norm_bound(weight, (4, 5)), expected)
 
 
 def test_norm_bound_has_the_right_gradient() -> None:

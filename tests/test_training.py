@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,16 @@ from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
+from torch.utils.data import TensorDataset
 
+from replication import MonotoneConvUnit, RectifierNetwork
 from replication.experiments import training
+from replication.experiments.averaging import averaged
+from replication.experiments.data.images import Digits
 from replication.experiments.keeping import Trainings
 from replication.experiments.records import USED
 from replication.experiments.studies.recovery import relative_error
-from replication.experiments.training import load_network, train, trained_record
+from replication.experiments.training import by_pixels, load_network, train, trained_record
 from replication.experiments.weights import load_record, refuse_other_weights, run_name, weights_path
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
@@ -69,6 +75,80 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     assert not same(first, weights_of(train(other, tmp_path, tmp_path)))
 
 
+def test_choices_are_made_on_held_out_images_and_the_test_images_are_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed("train", *FAST, "+data.held_out=100")
+    load = Digits.load
+
+    def without_test(self: Digits) -> tuple[TensorDataset, object]:
+        return load(self)[0], None  # any look at the test images fails
+
+    monkeypatch.setattr(Digits, "load", without_test)
+    path = train(config, tmp_path, tmp_path)
+    assert path == tmp_path / "digits-held100-monotone-0.safetensors"  # never in place of committed weights
+    record = load_record(path)
+    assert "test_accuracy" not in record
+    assert record["training_images"] == 697
+    assert "in place of the test images" in record["dataset"]
+    data = instantiate(config.data)
+    network = load_network(config, data, tmp_path, tmp_path)
+    data.setup()
+    images, labels = data.test.tensors
+    accuracy = float((network(images).argmax(1) == labels).double().mean())
+    assert record["held_out_accuracy"] == pytest.approx(accuracy, abs=1e-3)
+
+
+def test_averaged_weights_are_what_is_measured_and_written_and_keep_their_caps(tmp_path: Path) -> None:
+    config = composed("train", *SPECIAL, "unit.make.norm_cap=0.1", "training.averaging=0.5")
+    network = load_network(config, instantiate(config.data), tmp_path, tmp_path)
+    assert all(float(unit.rectifier_map(unit.input_shape).norm_bound) <= 0.1 * (1 + 1e-5) for unit in network.units)
+    assert all(unit.certificate().verdict.value == "invertible" for unit in network.units)
+    last = train(composed("train", *SPECIAL, "training.averaging=0"), tmp_path / "last", tmp_path / "last")
+    whole = train(composed("train", *SPECIAL), tmp_path / "whole", tmp_path / "whole")
+    assert not same(weights_of(last), weights_of(whole))
+    assert weights_of(last).keys() == weights_of(whole).keys()
+
+
+def test_channels_that_lie_together_change_nothing_but_rounding() -> None:
+    plain = RectifierNetwork(
+        (1, 8, 8), 10, partial(MonotoneConvUnit, norm_cap=3.0), hidden=(4,), units_per_stage=2
+    ).eval()
+    network = deepcopy(plain)
+    by_pixels(network)
+    images, seen = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    network.hidden_layers[-1].register_forward_hook(lambda _, __, y: seen.append(y))
+    torch.testing.assert_close(network(images), plain(images))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_average_is_that_of_its_formula() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1))
+    average, expected = averaged(network, 0.5), None
+    for number in range(12):
+        with torch.no_grad():
+            network[0].weight.fill_(number)
+            network[1].running_mean.fill_(2 * number)
+            network[1].num_batches_tracked.fill_(number)
+        average.update_parameters(network)
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = number if expected is None else decay * expected + (1 - decay) * number
+    assert average.module[0].weight.tolist() == [[pytest.approx(expected)] * 2]
+    assert average.module[1].running_mean.tolist() == [pytest.approx(2 * expected)]
+    assert int(average.module[1].num_batches_tracked) == 11
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+    assert network[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [("training.precision=half", "precision must be"), ("training.averaging=1.0", "averaging must be at least 0")],
+)
+def test_impossible_settings_of_a_training_are_refused(setting: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=sentence):
+        train(composed("train", *SPECIAL, setting), tmp_path, tmp_path)
+
+
 def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start a training that a user interrupts in its second epoch."""
     step = training.Classifier.training_step
@@ -85,11 +165,18 @@ def interrupted(config: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(folder.glob("*.safetensors"))
 
 
+SPECIAL = (
+    *FAST,
+    *FEW,
+    "training=averaged",
+    "data.augmentation._target_=replication.experiments.data.augmentation.RandomDeformation",
+    "+data.augmentation={displacement: 0.3, points: 3, cutout: 2}",
+)
 REVERSIBLE = ("experiment=hamiltonian74_cifar10", *FAST[:-1], "network.name=midpoint-26", *FEW)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [(*FAST, *FEW), REVERSIBLE], ids=["rectifier", "reversible"])
+@pytest.mark.parametrize("overrides", [(*FAST, *FEW), REVERSIBLE, SPECIAL], ids=["rectifier", "reversible", "averaged"])
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

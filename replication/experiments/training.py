@@ -22,6 +22,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from replication.experiments.averaging import averaged
 from replication.experiments.checkpoints import AtomicCheckpoints, check_checkpoint, checkpoint_to_resume
 from replication.experiments.data.images import ImageData
 from replication.experiments.files import only_writer
@@ -37,6 +38,7 @@ from replication.experiments.weights import (
     write_weights,
 )
 from replication.networks import RectifierNetwork
+from replication.units import SpaceToDepth
 
 
 class Classifier(pl.LightningModule):
@@ -48,6 +50,10 @@ class Classifier(pl.LightningModule):
         scheduler: makes the learning-rate schedule from the optimizer and total_steps.
         label_smoothing: share of the target spread over all classes.
         penalty: of the network, added to the loss; None for none.
+        precision: of the layers in a training step, "float32" or "bfloat16"; weights, loss and what is measured on the
+            trained network are in float32.
+        averaging: decay of the running average of weights and statistics, which is then what is trained; 0 for none.
+            What is averaged are the free parameters, so that norms keep their caps.
     """
 
     def __init__(
@@ -57,17 +63,25 @@ class Classifier(pl.LightningModule):
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         label_smoothing: float,
         penalty: Callable[[nn.Module], Tensor] | None = None,
+        precision: str = "float32",
+        averaging: float = 0.0,
     ) -> None:
         super().__init__()
+        check_training(precision, averaging)
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
         self.label_smoothing, self.penalty = label_smoothing, penalty
+        self.reduced = precision == "bfloat16"
+        by_pixels(network)
+        self.average = averaged(network, averaging) if averaging else None
         self.started, self.seconds_before = time.perf_counter(), 0.0
-        self.test_accuracy = MulticlassAccuracy(int(network.classes), average="micro")  # type: ignore[arg-type]
+        self.accuracy = MulticlassAccuracy(int(network.classes), average="micro")  # type: ignore[arg-type]
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
         images, labels = batch
         images = images.contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.label_smoothing)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.reduced):
+            logits = self.network(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
         if self.penalty is not None:
             loss = loss + self.penalty(self.network)
         if not torch.isfinite(loss):
@@ -75,10 +89,19 @@ class Classifier(pl.LightningModule):
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network that the training makes: the average where there is one."""
+        return self.network if self.average is None else self.average.module
+
     def test_step(self, batch: list[Tensor], batch_index: int) -> None:
         images, labels = batch
-        self.test_accuracy(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
-        self.log("test_accuracy", self.test_accuracy)
+        self.accuracy(self.trained(images.contiguous(memory_format=torch.channels_last)), labels)
+        self.log("accuracy", self.accuracy)
 
     @property
     def seconds(self) -> float:
@@ -92,9 +115,28 @@ class Classifier(pl.LightningModule):
         self.seconds_before = checkpoint["seconds"]
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(self.network.parameters())
         scheduler = self.scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def check_training(precision: str, averaging: float) -> None:
+    """Refuse what is no precision or no decay.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f'training.precision must be "float32" or "bfloat16", not {precision!r}')
+    if not 0 <= averaging < 1:
+        raise ValueError(f"training.averaging must be at least 0 and below 1, not {averaging!r}")
+
+
+def by_pixels(network: nn.Module) -> None:
+    """Let the channels of a pixel lie together from the first convolution on, which makes convolutions faster."""
+    for layer in network.modules():
+        if isinstance(layer, SpaceToDepth):
+            layer.register_forward_hook(lambda _, __, y: y.contiguous(memory_format=torch.channels_last))
 
 
 def cut_by_ten(
@@ -166,18 +208,19 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
         resumed = f", resumed from {resume}" if resume else ""
         print(f"training {name}: {trainer.max_epochs} epochs{resumed}", flush=True)
     fit(trainer, module, data, resume)
-    accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["test_accuracy"])
+    accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["accuracy"])
     if not trainer.is_global_zero:
         sys.exit()  # the first process writes the weights, once
 
     assert data.train is not None
+    images = "held-out" if data.held_out else "test"
     record = provenance(
         config,
         module.seconds,
         data.title,
         data.checksum(),
         commit=code,
-        test_accuracy=accuracy,
+        **{f"{images.replace('-', '_')}_accuracy": accuracy},
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
@@ -185,9 +228,9 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
         resumed=resume is not None,
         recipe=recipe(config),
     )
-    write_weights(network, path, record)
+    write_weights(module.trained, path, record)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    print(f"{name}: test accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
+    print(f"{name}: {images} accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Which images of a training set are used: a share of every class, and the batches of an epoch."""
+"""Which images of a training set are used: those that are not held back, a share of every class, and the batches."""
 
 from __future__ import annotations
 
@@ -54,6 +54,18 @@ def check_batch(batch_size: int, images: int, title: str) -> None:
         raise ValueError(
             f"{title} has {images} training images, fewer than a batch of {batch_size}; choose a smaller batch_size"
         )
+
+
+def last_apart(images: TensorDataset, count: int, title: str) -> tuple[TensorDataset, TensorDataset]:
+    """Return all images but the last `count`, and these.
+
+    Raises:
+        ValueError: if none would be left.
+    """
+    if count >= len(images):
+        raise ValueError(f"{title}: of {len(images)} training images at most {len(images) - 1} can be held back")
+    first, last = zip(*((part[:-count], part[-count:]) for part in images.tensors), strict=True)
+    return TensorDataset(*first), TensorDataset(*last)
 
 
 def balanced_share(images: TensorDataset, share: float, seed: int) -> TensorDataset:

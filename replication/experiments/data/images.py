@@ -21,7 +21,7 @@ from torchvision.datasets import MNIST as TorchvisionMNIST
 
 from replication.checks import check_counts, check_number
 from replication.experiments.data.augmentation import Augmentation
-from replication.experiments.data.batches import ShuffledBatches, balanced_share, check_batch
+from replication.experiments.data.batches import ShuffledBatches, balanced_share, check_batch, last_apart
 from replication.experiments.data.downloads import DataUnavailableError, download
 
 TEST_BATCH = 250  # larger ones are slower on CPUs
@@ -42,6 +42,8 @@ class ImageData(pl.LightningDataModule):
         seed: seed of shuffling and augmentation, and of the choice of a share.
         augmentation: random changes of the training images, or None.
         share: of the training images that is used, the same of every class; name and title say so where it is not 1.
+        held_out: number of training images, the last ones, that are held back and stand for the test images, which are
+            then not looked at: for choices of recipes. Name and title say so where it is not 0.
 
     Raises:
         TypeError, ValueError: if a number is none, or out of range: the share must be above 0 and at most 1.
@@ -53,16 +55,25 @@ class ImageData(pl.LightningDataModule):
     classes = 10
 
     def __init__(
-        self, batch_size: int, epochs: int, seed: int, augmentation: Augmentation | None = None, share: float = 1.0
+        self,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        share: float = 1.0,
+        held_out: int = 0,
     ) -> None:
         super().__init__()
         check_counts(1, **{"data.batch_size": batch_size, "data.epochs": epochs})
-        check_counts(0, seed=seed)
+        check_counts(0, seed=seed, **{"data.held_out": held_out})
         check_number("data.share", share)
         if not 0 < share <= 1:
             raise ValueError(f"the share of the training images must be above 0 and at most 1, not {share}")
         self.batch_size, self.epochs, self.seed, self.augmentation = batch_size, epochs, seed, augmentation
-        self.share = share
+        self.share, self.held_out = share, held_out
+        if held_out:
+            self.name += f"-held{held_out}"
+            self.title += f" (the last {held_out:,} training images in place of the test images)"
         if share < 1:
             self.name += f"-{100 * share:g}percent"
             self.title += f" ({100 * share:g} % of the training images)"
@@ -79,7 +90,10 @@ class ImageData(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         if self.train is None:
-            whole, self.test = self.load()
+            whole, test = self.load()
+            if self.held_out:
+                whole, test = last_apart(whole, self.held_out, self.title)
+            self.test = test
             if not all(torch.isfinite(part.tensors[0]).all() for part in (whole, self.test)):
                 raise ValueError(f"images of {self.title} have values that are not finite (NaN or infinity)")
             train = whole if self.share == 1 else balanced_share(whole, self.share, self.seed)
