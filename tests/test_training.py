@@ -25,6 +25,7 @@ from replication.experiments.records import USED
 from replication.experiments.studies.recovery import relative_error
 from replication.experiments.training import by_pixels, load_network, train, trained_record
 from replication.experiments.weights import load_record, refuse_other_weights, run_name, weights_path
+from replication.units import ChannelNormalisation
 
 FAST = ("data=digits", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "network.units_per_stage=1")
 
@@ -120,6 +121,22 @@ def test_channels_that_lie_together_change_nothing_but_rounding() -> None:
     network.hidden_layers[-1].register_forward_hook(lambda _, __, y: seen.append(y))
     torch.testing.assert_close(network(images), plain(images))
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_statistics_are_those_of_training_images_as_they_are(tmp_path: Path) -> None:
+    config = composed("train", *FAST, *FEW, "+training.statistics=200")
+    data = instantiate(config.data)
+    network = load_network(config, data, tmp_path, tmp_path)
+    data.setup()
+    seen = data.train.tensors[0][:200]
+    first = next(layer for layer in network.hidden_layers if isinstance(layer, ChannelNormalisation))
+    with torch.no_grad():
+        for layer in network.hidden_layers:
+            if layer is first:
+                break
+            seen = layer(seen)
+    torch.testing.assert_close(first.running_mean, seen.mean((0, 2, 3)))
+    torch.testing.assert_close(first.running_var, seen.var((0, 2, 3)), rtol=1e-3, atol=1e-6)
 
 
 def test_the_average_is_that_of_its_formula() -> None:

@@ -11,9 +11,17 @@ from torch import Tensor
 from replication.certificate import Certificate, Verdict, coincide
 from replication.certification.collisions import by_minor, collision, decides, fold, why_open
 from replication.certification.convolutions import ConvolutionProduct
-from replication.certification.decisions import STABLE, below_one, decide, product_error
+from replication.certification.decisions import (
+    STABLE,
+    Decision,
+    below_one,
+    by_factorizations,
+    decide,
+    product_error,
+)
+from replication.certification.factorizations import SPECTRA, sums_of_errors
 from replication.certification.sparse import Stability
-from replication.conditions import NEGATIVE, POSITIVE
+from replication.conditions import NEGATIVE, POSITIVE, all_finite
 from replication.maps import CausalMap, ConvolutionalMap, DenseMap, RectifierMap
 from replication.operators import Product
 
@@ -47,12 +55,30 @@ def certify(rectifier_map: RectifierMap, folds: bool = True) -> Certificate:
             "monotone",
             "A = W₁W₁ᵀ is positive semi-definite by construction, so f is strongly monotone with constant 1.",
         )
+    decision = decide_at_once(rectifier_map)
+    if decision is not None:
+        return Certificate(Verdict.INVERTIBLE, decision.condition, decision.reason)
     bound = float(Product(rectifier_map.W2, rectifier_map.W1).norm_bound())
     if bound < 1:
         return Certificate(
             Verdict.INVERTIBLE, "lipschitz", f"‖W₁‖·‖W₂‖ ≤ {below_one(bound)}, so the residual branch is a contraction."
         )
     return certify_kind(rectifier_map, bound, folds)
+
+
+@singledispatch
+def decide_at_once(rectifier_map: RectifierMap) -> Decision | None:
+    """Return a condition that takes less time to prove than norms, or None; for most kinds of maps there is none."""
+    return None
+
+
+@decide_at_once.register
+def _(rectifier_map: DenseMap) -> Decision | None:
+    """Prove a condition of a large matrix by Cholesky factorizations, if they show one."""
+    if rectifier_map.order <= SPECTRA:
+        return None
+    A = rectifier_map.matrix()
+    return by_factorizations(A, *sums_of_errors(rectifier_map.W1, rectifier_map.W2)) if all_finite(A) else None
 
 
 @singledispatch

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from replication.certification.diagonal_stability import diagonally_stable
+from replication.certification.factorizations import SPECTRA, has_positive_sum, is_below_one
 from replication.certification.p_matrices import p_matrix_search
 from replication.compiled import EPSILON
 from replication.conditions import (
@@ -19,14 +20,12 @@ from replication.conditions import (
     all_finite,
     certain_signs,
     is_h_matrix,
-    is_lipschitz,
-    is_monotone,
     margin,
     p_matrix_test,
     spectral_norm,
     symmetric_minimum,
 )
-from replication.operators import Dense
+from replication.operators import Dense, norm_from_below
 from replication.solvers.blocks import diagonal_blocks
 
 SEARCH_LIMIT = 200  # order up to which minors are looked at by branch and bound
@@ -57,10 +56,13 @@ def decide(A: Tensor, error: Tensor) -> Decision:
     """
     if not all_finite(A):
         return Decision(None, "A = W₁W₂ overflows in float64, so that no condition on it can be decided.")
-    norm, minimum = float(spectral_norm(A)), float(symmetric_minimum(A))
-    if is_lipschitz(A, error):
+    found = by_factorizations(A, error.sum(1), error.sum(0)) if len(A) > SPECTRA else None
+    if found is not None:
+        return found
+    norm, minimum, off = float(spectral_norm(A)), float(symmetric_minimum(A)), float(margin(A, error))
+    if norm + off < 1:
         return Decision("lipschitz", f"‖A‖ = {below_one(norm)}.")
-    if is_monotone(A, error):
+    if minimum - off > -1:
         return Decision("monotone", f"λmin((A + Aᵀ)/2) = {minimum:.6g} > −1, while ‖A‖ = {norm:.6g}.")
     if is_h_matrix(A, error):
         return Decision(
@@ -72,6 +74,24 @@ def decide(A: Tensor, error: Tensor) -> Decision:
     if len(blocks) > 1:
         return decide_blocks(A, error, blocks)
     return decide_minors(A, error)
+
+
+def by_factorizations(A: Tensor, rows: Tensor, columns: Tensor) -> Decision | None:
+    """Prove that M is the identity and a contraction, or monotone, by Cholesky factorizations; None if that fails.
+
+    Args:
+        A: (n, n) in float64.
+        rows, columns: sums of entrywise bounds of its error, (n,) each.
+    """
+    norm = norm_from_below(Dense(A), like=A)
+    arguments = A.cpu(), rows.cpu(), columns.cpu()
+    if norm < 1 and is_below_one(*arguments):
+        return Decision("lipschitz", f"‖A‖ < 1, by a Cholesky factorization of I − AᵀA; ‖A‖ is about {norm:.2g}.")
+    if has_positive_sum(*arguments):
+        return Decision(
+            "monotone", f"λmin((A + Aᵀ)/2) > −1, by a Cholesky factorization, while ‖A‖ is about {norm:.2g}."
+        )
+    return None
 
 
 def decide_blocks(A: Tensor, error: Tensor, blocks: list[Tensor]) -> Decision:

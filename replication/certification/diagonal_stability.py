@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from replication.certification.factorizations import is_positive_definite
 from replication.compiled import EPSILON
 from replication.conditions import NEGATIVE, POSITIVE, TINY, UNDECIDED, all_finite
 
@@ -112,13 +113,9 @@ def with_scaling(M: Tensor, error: Tensor, root: Tensor) -> DiagonalStability:
 def is_definite(M: Tensor, error: Tensor, scaling: Tensor, t: float) -> bool:
     """Prove ΛM + MᵀΛ ≻ 2tΛ, for every matrix within `error` of M (n, n).
 
-    Scaled by powers of two to a diagonal H of about ones; if Cholesky's factorization of H − cI runs to its end, then
-    λmin(H) > c − (n + 1)ε·trace(H − cI)/(1 − …), and c exceeds this by what the errors of H's entries may take, at most
-    the largest sum of a row of their bounds.
-
-    Source: Rump 2006, theorem 2.3.
+    Scaled by powers of two to a diagonal H of about ones, whose error's norm is at most the largest sum of a row of the
+    bounds of its entries' errors.
     """
-    n = len(M)
     part = scaling[:, None] * M
     size = part.abs() + part.abs().mT + (2 * abs(t) * scaling).diag()
     doubt = scaling[:, None] * error
@@ -128,10 +125,7 @@ def is_definite(M: Tensor, error: Tensor, scaling: Tensor, t: float) -> bool:
         return False
     unit = 2.0 ** (-H.diagonal().log2() / 2).round()
     H, doubt = unit[:, None] * H * unit, unit[:, None] * doubt * unit
-    trace = float(H.diagonal().sum())
-    shift = (n + 3) * EPSILON * 1.01 * trace + float(doubt.sum(1).max()) * (1 + n * EPSILON) + n**2 * TINY
-    _, info = torch.linalg.cholesky_ex(H - (shift + EPSILON * trace) * torch.eye(n, dtype=H.dtype))
-    return n < 1 / (100 * EPSILON) and int(info) == 0
+    return is_positive_definite(H, float(doubt.sum(1).max()))
 
 
 def excluded(M: Tensor, error: Tensor, factor: Tensor) -> DiagonalStability:

@@ -16,6 +16,7 @@ import torch
 from scipy.linalg.lapack import dpbtrf
 
 from replication.certification.diagonal_stability import CENTRED_ORDER, DiagonalStability, diagonally_stable
+from replication.certification.factorizations import covering
 from replication.compiled import EPSILON
 from replication.conditions import NEGATIVE, POSITIVE, TINY, UNDECIDED
 from replication.folds.jacobians import Entries
@@ -77,8 +78,6 @@ class SparseMatrix:
         """Prove ΛM + MᵀΛ ≻ 2tΛ, for every matrix within the errors; Λ (per_site,) repeats for every site.
 
         As `diagonal_stability.is_definite`, for a band.
-
-        Source: Rump 2006, theorem 2.3.
         """
         e, n = self.entries, self.order
         scale = np.tile(scaling, n // self.per_site)
@@ -92,9 +91,8 @@ class SparseMatrix:
         part, doubt = unit[high] * part * unit[low], unit[high] * doubt * unit[low]
         sums = np.bincount(high, doubt, n) + np.bincount(low, doubt, n) + 8 * EPSILON * t * scale * unit**2
         trace = float((main * unit**2).sum())
-        shift = (n + 3) * EPSILON * 1.01 * trace + float(sums.max()) * (1 + n * EPSILON) + n**2 * TINY
         band = self.band(part, high, low)
-        band[0] = main * unit**2 - (shift + EPSILON * trace)
+        band[0] = main * unit**2 - covering(n, trace, float(sums.max()))
         factor, info = dpbtrf(band, lower=1, overwrite_ab=1)
         return bool(info == 0 and np.isfinite(factor[0]).all())
 

@@ -15,7 +15,7 @@ from replication.experiments.places import CONF
 ZERO_TOO = {
     "weight_decay", "momentum", "label_smoothing", "patience", "max_iterations", "block_steps", "rotation",
     "scaling", "shift", "seed", "seeds", "limit_test_batches", "normalise", "bias", "digits", "towards", "weight", "M",
-    "mislabelled", "held_out", "averaging", "displacement", "cutout",
+    "mislabelled", "held_out", "averaging", "displacement", "cutout", "statistics",
 }  # fmt: skip
 WORDS_TOO = {"omega": ("auto",), "devices": ("auto",)}
 NONE_TOO = {"norm_cap", "threads", "caps", "max_epochs", "penalty"}

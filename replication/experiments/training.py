@@ -20,11 +20,13 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torchmetrics.classification import MulticlassAccuracy
 
+from replication.checks import check_counts
 from replication.experiments.averaging import averaged
 from replication.experiments.checkpoints import AtomicCheckpoints, check_checkpoint, checkpoint_to_resume
-from replication.experiments.data.images import ImageData
+from replication.experiments.data.images import TEST_BATCH, ImageData
 from replication.experiments.files import only_writer
 from replication.experiments.keeping import Trainings
 from replication.experiments.records import USED, commit, provenance
@@ -54,6 +56,8 @@ class Classifier(pl.LightningModule):
             trained network are in float32.
         averaging: decay of the running average of weights and statistics, which is then what is trained; 0 for none.
             What is averaged are the free parameters, so that norms keep their caps.
+        statistics: number of training images, the first ones and unchanged, from which normalisations take their
+            statistics when the training is over; 0 for those that ran along with it, of changed images.
     """
 
     def __init__(
@@ -65,9 +69,12 @@ class Classifier(pl.LightningModule):
         penalty: Callable[[nn.Module], Tensor] | None = None,
         precision: str = "float32",
         averaging: float = 0.0,
+        statistics: int = 0,
     ) -> None:
         super().__init__()
         check_training(precision, averaging)
+        check_counts(0, **{"training.statistics": statistics})
+        self.statistics = statistics
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
         self.label_smoothing, self.penalty = label_smoothing, penalty
         self.reduced = precision == "bfloat16"
@@ -208,11 +215,13 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
         resumed = f", resumed from {resume}" if resume else ""
         print(f"training {name}: {trainer.max_epochs} epochs{resumed}", flush=True)
     fit(trainer, module, data, resume)
+    assert data.train is not None
+    if module.statistics:
+        update_bn(data.train.tensors[0][: module.statistics].split(TEST_BATCH), module.trained)
     accuracy = float(trainer.test(module, datamodule=data, verbose=False)[0]["accuracy"])
     if not trainer.is_global_zero:
         sys.exit()  # the first process writes the weights, once
 
-    assert data.train is not None
     images = "held-out" if data.held_out else "test"
     record = provenance(
         config,

@@ -8,7 +8,7 @@ from replication.operators.dense import Dense, frobenius_norm, rounding_margin
 from replication.operators.norms import convolution_norm_bound
 from replication.operators.operator import MATRIX_NUMBERS, Operator, Weighted
 from replication.operators.paddings import CORNERS, OPPOSITE, SYMMETRIC_PADDINGS, aligned_tap, check_padding
-from replication.operators.products import Gram, Product, norm_estimate
+from replication.operators.products import Gram, Product, norm_estimate, norm_from_below
 
 __all__ = [
     "CORNERS",
@@ -27,5 +27,6 @@ __all__ = [
     "convolution_norm_bound",
     "frobenius_norm",
     "norm_estimate",
+    "norm_from_below",
     "rounding_margin",
 ]

@@ -61,6 +61,29 @@ class Gram(Product):
         return (norm**2).clamp_min(torch.finfo(norm.dtype).tiny)
 
 
+@torch.no_grad()
+def norm_from_below(linear: Operator, like: Tensor, steps: int = 6) -> float:
+    """Return a norm that is reached, so no larger than the spectral norm, and smaller by a tenth or so.
+
+    Args:
+        linear: a map that all rows share.
+        like: of the dtype and device.
+        steps: of power iteration.
+    """
+    adjoint = linear.adjoint()
+    v = like.new_ones(1, math.prod(linear.domain))
+    v[:, ::2] = -1
+    v = v.reshape(1, *linear.domain)
+    norm = 0.0
+    for _ in range(steps):
+        w = linear(v / torch.linalg.vector_norm(v))
+        norm = float(torch.linalg.vector_norm(w))
+        if not 0 < norm < math.inf:
+            return norm
+        v = adjoint(w)
+    return norm
+
+
 def norm_estimate(linear: Operator) -> float:
     """Estimate the spectral norm of a float64 map by Lanczos iteration.
 

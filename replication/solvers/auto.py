@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
-import torch
-
 from replication.maps import CausalMap, DenseMap, RectifierEquation, RectifierMap
+from replication.operators import Product, norm_from_below
 from replication.solvers.anderson import Anderson
 from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
@@ -70,23 +69,8 @@ def _(rectifier_map: RectifierMap) -> Method:
 def _(rectifier_map: DenseMap) -> Method:
     if rectifier_map.order < WIDE or rectifier_map.W1.batched or rectifier_map.W2.batched:
         return Exact()
-    return QuickFirst() if rough_norm(rectifier_map) < (SOFT_GRAM if rectifier_map.gram else SOFT) else Exact()
-
-
-@torch.no_grad()
-def rough_norm(rectifier_map: DenseMap, steps: int = 6) -> float:
-    """Return ‖A‖ from below, to about a tenth, by a few steps of power iteration."""
-    adjoint = rectifier_map.adjoint()
-    v = torch.ones_like(rectifier_map.b1).unsqueeze(0)
-    v[:, ::2] = -1
-    norm = 0.0
-    for _ in range(steps):
-        w = rectifier_map.W1(rectifier_map.W2(v / torch.linalg.vector_norm(v)))
-        norm = float(torch.linalg.vector_norm(w))
-        if not 0 < norm < float("inf"):
-            return norm
-        v = adjoint.W1(adjoint.W2(w))
-    return norm
+    norm = norm_from_below(Product(rectifier_map.W1, rectifier_map.W2), like=rectifier_map.b1)
+    return QuickFirst() if norm < (SOFT_GRAM if rectifier_map.gram else SOFT) else Exact()
 
 
 @choose.register
