@@ -169,6 +169,23 @@ def test_a_compiled_network_has_the_same_gradients() -> None:
         torch.testing.assert_close(network.get_buffer(name), buffer)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_compiled_sequence_stores_no_activations() -> None:
+    sequence, given = ReversibleSequence([MidpointBlock(2) for _ in range(3)]), torch.randn(2, 4, 2, 6, 6)
+    stored: list[int] = []
+
+    def store(tensor: Tensor) -> Tensor:
+        stored.append(tensor.numel())
+        return tensor
+
+    for blocks in (sequence, BlockSequence(sequence.blocks)):
+        stored.clear()
+        with torch.autograd.graph.saved_tensors_hooks(store, lambda tensor: tensor):
+            torch.compile(blocks, backend="aot_eager")(*given)
+        assert (sum(stored) > 0) == (blocks is not sequence)  # the second shows that the hooks see what is stored
+
+
 def ddp_gradients(rank: int, folder: str) -> None:
     """One of two processes: half of the batch each."""
     torch.set_num_threads(1)

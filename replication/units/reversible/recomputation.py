@@ -42,13 +42,14 @@ class ReversibleSequence(BlockSequence):
     """
 
     def forward(self, first: Tensor, second: Tensor) -> Pair:
+        # a compiled graph saves what it likes; no decorator, which would load the compiler when this module is imported
+        if torch.compiler.is_compiling():
+            pair: Pair = torch.compiler.disable(self.forward)(first, second)
+            return pair
         transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, without saved tensors
         if transformed or not torch.is_grad_enabled():
             return super().forward(first, second)
-        # not as a decorator, which would load the compiler, in every process, when this module is imported
-        recorded = torch.compiler.disable(self.recorded) if torch.compiler.is_compiling() else self.recorded
-        pair: Pair = recorded(first, second)
-        return pair
+        return self.recorded(first, second)
 
     def recorded(self, first: Tensor, second: Tensor) -> Pair:
         """Take a pair of states through all blocks, so that the graph recomputes what it would have saved."""
