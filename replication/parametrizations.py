@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from replication.uncompiled import uncompiled
+
+P = ParamSpec("P")
+T = TypeVar("T")
 Cache = Mapping[tuple[int, str], Tensor | None]
 
 
@@ -37,12 +42,17 @@ def cached() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def without_graph() -> Iterator[None]:
+def without_graph(method: Callable[P, T]) -> Callable[P, T]:
     """Compute without gradients, and every parametrized weight once: `torch.no_grad` for methods of units.
 
-    Autocast is off within: its rounding would count as the unit's.
+    Autocast is off within: its rounding would count as the unit's. So is torch.compile: solvers end by what they meet.
     """
+    return uncompiled(no_graph()(method))
+
+
+@contextmanager
+def no_graph() -> Iterator[None]:
+    """As `without_graph`, for what stands in this context."""
     with torch.no_grad(), cached(), ExitStack() as stack:
         for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
             stack.enter_context(torch.autocast(device, enabled=False))

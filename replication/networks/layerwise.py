@@ -204,7 +204,7 @@ class LayerwiseNetwork(nn.Module):
         """Return the network's output, by default that of the last hidden layer."""
         return self.features(inputs)
 
-    @without_graph()
+    @without_graph
     def inverse(
         self,
         features: Tensor,
@@ -290,7 +290,7 @@ class LayerwiseNetwork(nn.Module):
             progress(records[-1])
         return value, codes, bound, records
 
-    @without_graph()
+    @without_graph
     def certificate(self) -> NetworkCertificate:
         """Certify every hidden layer; print the result for a table.
 

@@ -110,7 +110,7 @@ class ReversibleNetwork(nn.Module):
             pair = end
         return states
 
-    @without_graph()
+    @without_graph
     def inverse(self, ends: Sequence[Pair]) -> list[Pair]:
         """Recover the pair at the beginning of every stage from the pair at its end.
 

@@ -79,7 +79,7 @@ class CausalConvUnit(StandardConvUnit):
         size = self.image_size or (self.kernel_size, self.kernel_size)
         return certify(self.rectifier_map((self.channels, *size)), folds)
 
-    @without_graph()
+    @without_graph
     def inverse_condition(self, x: Tensor, iterations: int = 20) -> Tensor:
         """Estimate, by power iteration and so from below, by how much the inverse amplifies errors at x.
 

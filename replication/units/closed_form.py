@@ -30,7 +30,7 @@ class ClosedFormLayer(Layer):
     def undo(self, y: Tensor) -> Tensor:
         """Return the input x with forward(x) = y, by the formula, which autograd differentiates."""
 
-    @without_graph()
+    @without_graph
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:

@@ -75,7 +75,7 @@ class DeepRectifierUnit(Unit):
         check_tensor(x, like=next(self.parameters()))
         return self.deep_map(tuple(x.shape[1:]))(x)
 
-    @without_graph()
+    @without_graph
     def certificate(self) -> Certificate:
         """Return that the unit is invertible, which it is by construction: no matrix is formed.
 
@@ -90,7 +90,7 @@ class DeepRectifierUnit(Unit):
             "A = [[0, W₁W₃], [−(W₁W₃)ᵀ, 0]] is skew-symmetric by construction, so M + Mᵀ = 2I for all weights.",
         )
 
-    @without_graph()
+    @without_graph
     def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         constant = self.deep_map(self.input_shape if shape is None else shape).inverse_lipschitz()
         return constant.nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -108,7 +108,7 @@ class DeepRectifierUnit(Unit):
         determinants: Tensor = torch.linalg.slogdet(self.deep_map(tuple(x.shape[1:])).jacobian(x)).logabsdet
         return determinants
 
-    @without_graph()
+    @without_graph
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:

@@ -116,7 +116,7 @@ class FeedForwardUnit(Unit):
             tensors.append(torch.full((1,), torch.nan))
         return Snapshot([tensor.detach().clone() for tensor in tensors], [m.training for m in self.module.modules()])
 
-    @without_graph()
+    @without_graph
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:
@@ -160,7 +160,7 @@ class FeedForwardUnit(Unit):
         """Return log|det ∂f/∂x| of every row of x (batch,), exact but without a gradient."""
         return self.feed_forward().log_abs_det_jacobian(x).to(x.dtype)
 
-    @without_graph()
+    @without_graph
     def certificate(self, folds: bool = True) -> Certificate:
         """Certify the unit, or find two inputs with the same output.
 
@@ -169,7 +169,7 @@ class FeedForwardUnit(Unit):
         """
         return certify_feed_forward(self.feed_forward(), self.evaluate, self.example, folds)
 
-    @without_graph()
+    @without_graph
     def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         bound = LiftedMatrices(self.feed_forward()).bound()
         return self.example.new_tensor(torch.inf if bound is None else bound.constant)

@@ -112,7 +112,7 @@ class InjectiveReLU(Unit):
             raise ValueError(f"the layer takes inputs (batch, {W.shape[1]}), not of shape {tuple(x.shape)}")
         return F.linear(x, W, b).relu()
 
-    @without_graph()
+    @without_graph
     def inverse(
         self,
         y: Tensor,
@@ -213,7 +213,7 @@ class InjectiveReLU(Unit):
         )
         return x
 
-    @without_graph()
+    @without_graph
     def certificate(self, time_limit: float = 60.0, general_position: bool = False) -> Certificate:
         """Certify that the layer is injective ("invertible" on its range), or not, with two colliding inputs.
 
@@ -222,7 +222,7 @@ class InjectiveReLU(Unit):
         W, b = self.weights()
         return judged(self, directed_spanning_test(W, b, time_limit, general_position))
 
-    @without_graph()
+    @without_graph
     def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         W, _ = self.weights()
         return rounded_up(W.new_tensor(self.stability().inverse_lipschitz, dtype=torch.float64), W.dtype)

@@ -107,7 +107,7 @@ class InjectiveConvReLU(Unit):
         z = self.linear().affine(x, self.c[:, None, None])
         return torch.cat([z.relu(), self.log_d.exp()[:, None, None] * (-z).relu()], dim=1)
 
-    @without_graph()
+    @without_graph
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:
@@ -179,7 +179,7 @@ class InjectiveConvReLU(Unit):
             f"Doubled channels by construction, of a convolution with σmin(K) ≥ {1 - self.share:.3g}.",
         )
 
-    @without_graph()
+    @without_graph
     def inverse_lipschitz(self, shape: tuple[int, ...] | None = None) -> Tensor:
         check_numbers(**dict(self.named_parameters()))
         U, smallest = self.U.double(), self.log_d.double().exp().clamp_max(1).min()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from replication import parametrizations
 from replication.solvers import Solver, get_solver
+from replication.uncompiled import uncompiled
 from replication.units.layer import NO_GRADIENT, Layer
 
 
@@ -52,6 +53,7 @@ class Inverse(nn.Module):
                 raise TypeError(NO_GRADIENT.format(type(layer).__name__))
         return cast("list[Layer]", layers)
 
+    @uncompiled
     def forward(self, y: Tensor) -> Tensor:
         """Return x, like y.
 

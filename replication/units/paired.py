@@ -79,7 +79,7 @@ class PairedReLU(InjectiveReLU):
             f"W = [B; −DB] by construction, with σmin(B) ≥ {self.floor:g}.",
         )
 
-    @without_graph()
+    @without_graph
     def stability(self) -> StabilityBounds:
         check_numbers(**dict(self.named_parameters()))
         rows = self.log_d.exp().clamp_max(1)[:, None].double() * self.linear().double()

@@ -81,7 +81,7 @@ class RectifierUnit(Unit):
         rows, rectifier_map = self.rows(x)
         return rectifier_map(rows).reshape(x.shape)
 
-    @without_graph()
+    @without_graph
     def inverse(
         self, y: Tensor, solver: str | Solver = "auto", tolerance: float | None = None, **options: object
     ) -> Solution:

@@ -11,6 +11,7 @@ from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import saved_tensors_hooks
 from torch.linalg import vector_norm
 
+from replication.uncompiled import uncompiled
 from replication.units.reversible.couplings import EVALUATION, Coupling, Pair
 from replication.units.reversible.replay import Circumstances, random_states
 from replication.units.reversible.sequence import BlockSequence
@@ -41,11 +42,8 @@ class ReversibleSequence(BlockSequence):
     True
     """
 
+    @uncompiled
     def forward(self, first: Tensor, second: Tensor) -> Pair:
-        # a compiled graph saves what it likes; no decorator, which would load the compiler when this module is imported
-        if torch.compiler.is_compiling():
-            pair: Pair = torch.compiler.disable(self.forward)(first, second)
-            return pair
         transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, without saved tensors
         if transformed or not torch.is_grad_enabled():
             return super().forward(first, second)
