@@ -27,7 +27,7 @@ from replication.experiments.data.ensembles import Ensemble, Entrywise, Gaussian
 from replication.experiments.studies.lemke_peer import LemkePeer
 from replication.kernels import walking
 from replication.kernels.lemke import FOUND, lemke
-from replication.kernels.walking import CYCLE, MAX_STEPS, NOT_P, SINGULAR
+from replication.kernels.pieces import CYCLE, MAX_STEPS, NOT_P, SINGULAR
 from replication.kernels.workspace import workspace
 from replication.maps import RectifierEquation
 from replication.solvers.blocks import diagonal_blocks, walk_by_blocks

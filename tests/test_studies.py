@@ -264,16 +264,20 @@ def test_benchmark_solves_every_p_matrix_and_times_all_methods() -> None:
     pytest.importorskip("quantecon")
     ensembles = {"gaussian": Gaussian(), "monotone": Monotone()}
     solvers = {"existing": Banach(patience=20), "proposed": Modulus(), "exact": Exact()}
-    table = benchmark(ensembles, solvers, [2, 5], [0.9, 5.0], 20, 2, 1e-10, 0, 30, 4)
-    methods = {"exact", "exact, checked", "existing", "proposed", "lcp_lemke"}
+    table = benchmark(ensembles, solvers, [5], [0.9, 5.0], 20, 2, 1e-10, 0, 30, 4)
+    peers = {"lcp_lemke": "times_faster_than_lemke", "lcp_lemke, compiled": "times_faster_than_compiled_lemke"}
+    methods = {"exact", "exact, checked", "existing", "proposed", *peers}
     assert set(table["method"]) == methods | {"p_matrix test"}
-    assert len(table) == 2 * 2 * 2 * 5 + 1
-    always = table[table["method"].isin(["exact", "exact, checked", "lcp_lemke"])]
+    assert len(table) == 2 * 2 * 6 + 1
+    always = table[table["method"].isin(["exact", "exact, checked", *peers])]
     assert (always["p_solved"] == always["p_cases"]).all()
     assert (table[table["gamma"] == 0.9]["p_cases"] == table[table["gamma"] == 0.9]["cases"]).all()
     assert (table["seconds_low"] <= table["seconds_median"]).all()
-    lemke = table[table["method"] == "lcp_lemke"]
-    np.testing.assert_allclose(lemke["times_faster_than_lemke"], 1)
+    for peer, ratio in peers.items():
+        np.testing.assert_allclose(table[table["method"] == peer][ratio], 1)
+    solved = table.pivot(index=["ensemble", "gamma", "n"], columns="method", values="solved").dropna(subset="exact")
+    assert (solved["lcp_lemke"] == solved["lcp_lemke, compiled"]).all()
+    assert (solved["exact"] >= solved["lcp_lemke"]).all()
     assert len(bench_solvers.draw(Result(table), recorded("bench_solvers")).axes) == 8
 
 

@@ -13,6 +13,8 @@ from replication.compiled import EPSILON, compiled, inlined
 from replication.kernels.elimination import CHUNK, eliminate
 from replication.kernels.workspace import Workspace
 
+AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P = range(5)  # how a walk ends
+STUCK, LEFT = 5, 6  # how its block steps may end: further ones are of no use, or what they found cannot be judged
 SIGN_SLACK = 4  # signs of |s_i| within SIGN_SLACK·n·ε of what cancels in it, which is rounding, agree with both sides
 CERTAIN = 1e-8  # wrong signs of |s_i| above CERTAIN·max|s| cannot be rounding, short of pieces that are nearly singular
 TINY = float(np.finfo(np.float64).tiny)

@@ -5,11 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from replication.compiled import compiled, inlined
+from replication.kernels.lanes import MOST, Lanes, walk_in_lanes
 from replication.kernels.lemke import FOUND, TOO_LONG, lemke
-from replication.kernels.pieces import settle_signs, sign_error, solve_piece
+from replication.kernels.pieces import (
+    AGREES,
+    CYCLE,
+    LEFT,
+    MAX_STEPS,
+    NOT_P,
+    SINGULAR,
+    STUCK,
+    settle_signs,
+    sign_error,
+    solve_piece,
+)
 from replication.kernels.workspace import Workspace
 
-AGREES, MAX_STEPS, CYCLE, SINGULAR, NOT_P, STUCK = range(6)  # how a walk ends; no walk ends stuck, its Newton steps may
 PATH_LENGTH = 50  # times n: pivots along Lemke's first path before another is tried; most take a few times n
 RAYS = 2  # paths that may end in one before a row is given up: the second solves some 5 % of the rows, at its cost
 
@@ -25,27 +36,52 @@ def walk_rows(
     ends: np.ndarray,
     steps: np.ndarray,
     work: Workspace,
+    room: Lanes,
 ) -> None:
-    """Walk for every row, and write s, ends and steps. A has one matrix for each row, or one for all."""
+    """Walk for every row, and write s, ends and steps. A has one matrix for each row, or one for all.
+
+    The first pieces are those given or, where there are none, S = ∅, or the block step from it if those are allowed.
+    Rows whose c is not finite end as singular pieces do, with s not a number.
+    """
     rows, n = c.shape
     for row in range(rows):
-        for i in range(n):
-            work.active[i] = first[row, i]
-        ends[row], steps[row] = walk_row(A[min(row, len(A) - 1)], c[row], s[row], patience, max_steps, work)
+        ends[row] = LEFT
+    if patience > 0 and n <= MOST:
+        walk_in_lanes(A, c, first, patience, max_steps, s, ends, steps, room)
+    for row in range(rows):
+        if ends[row] != AGREES:
+            begin(c[row], first[min(row, len(first) - 1)], patience, work.active)
+            matrix = A[min(row, len(A) - 1)]
+            ends[row], steps[row] = walk_row(matrix, c[row], s[row], patience, max_steps, ends[row] == STUCK, work)
 
 
 @inlined
+def begin(c: np.ndarray, first: np.ndarray, patience: int, active: np.ndarray) -> None:
+    """Write the first piece of a row."""
+    for i in range(len(c)):
+        active[i] = first[i] if len(first) else patience != 0 and c[i] > 0
+
+
+@compiled
 def walk_row(
-    A: np.ndarray, c: np.ndarray, s: np.ndarray, patience: int, max_steps: int, work: Workspace
+    A: np.ndarray, c: np.ndarray, s: np.ndarray, patience: int, max_steps: int, stuck: bool, work: Workspace
 ) -> tuple[int, int]:
     """Walk from the piece in `work.active` and leave the solution, or the point of smallest sign error, in s (n,).
+
+    Where the block steps are known to lead nowhere, `stuck`, Lemke's method begins at once.
 
     Returns:
         How the walk ended, and the number of linear systems solved and pivots made.
     """
+    for i in range(len(c)):
+        if not np.isfinite(c[i]):
+            s[:] = np.nan
+            return SINGULAR, 0
     sign = start(A, c, s, work)
     if patience > 0:
-        end, steps = patient_steps(A, c, s, sign, patience, max_steps, work)
+        end, steps = STUCK, 1
+        if not stuck:
+            end, steps = patient_steps(A, c, s, sign, patience, max_steps, work)
         if end == STUCK:
             end, steps = follow_paths(A, c, s, steps, max_steps, work)
     else:

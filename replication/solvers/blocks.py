@@ -16,7 +16,7 @@ from torch import Tensor
 
 from replication.checks import check_counts
 from replication.compiled import as_array, compiled
-from replication.kernels.walking import AGREES
+from replication.kernels.pieces import AGREES
 from replication.solvers.pieces import PieceWalk, walk
 
 

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from replication.checks import check_counts
 from replication.compiled import as_array, spread
-from replication.kernels.pieces import solve_rows
-from replication.kernels.walking import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, walk_rows
+from replication.kernels.lanes import lanes
+from replication.kernels.pieces import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, solve_rows
+from replication.kernels.walking import walk_rows
 from replication.kernels.workspace import workspace
 from replication.maps import RectifierEquation, RectifierMap
 from replication.rows import residual_scale, row_norm
@@ -37,6 +38,7 @@ STATUS_OF_END = {
     NOT_P: Status.NOT_P_MATRIX,
 }
 CORRECTIONS = 3
+NO_PIECES = np.zeros((1, 0), np.bool_)  # walks begin where they do by default
 
 
 class PieceWalk(Method):
@@ -155,25 +157,19 @@ def walk(
         s like c, how each row ended (batch,), and the number of systems and pivots (batch,). Rows whose c is not finite
         end as singular pieces do, with s not a number.
     """
-    right = as_array(c)
-    finite = np.isfinite(right)
-    all_finite = finite.all()  # at once, which is quicker than row by row
-    if not all_finite:
-        finite = finite.all(1)
-        right = np.where(finite[:, None], right, 0.0)
+    matrices, right = as_array(A), as_array(c)
     rows, n = right.shape
-    matrices = as_array(A).reshape(-1, n, n)
+    matrices = matrices.reshape(-1, n, n)
     s, ends, steps = np.empty_like(right), np.empty(rows, np.int64), np.empty(rows, np.int64)
-    by_default = right > 0 if patience else np.zeros((rows, n), np.bool_)
-    first = by_default if start is None else start.cpu().numpy()
+    first = NO_PIECES if start is None else start.cpu().numpy()
 
     def part(own: slice) -> None:
         of_rows = matrices if A.ndim == 2 else matrices[own]
-        walk_rows(of_rows, right[own], first[own], patience, max_steps, s[own], ends[own], steps[own], workspace(n))
+        pieces = first if start is None else first[own]
+        room = workspace(n), lanes(n)
+        walk_rows(of_rows, right[own], pieces, patience, max_steps, s[own], ends[own], steps[own], *room)
 
     spread(part, rows, rows * n**3)
-    if not all_finite:
-        s[~finite], ends[~finite] = np.nan, SINGULAR
     return torch.from_numpy(s).to(c), torch.from_numpy(ends).to(c.device), torch.from_numpy(steps).to(c.device)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from replication.kernels.walking import AGREES
+from replication.kernels.pieces import AGREES
 from replication.maps import RectifierEquation
 from replication.solvers.blocks import BlockWalk
 from replication.solvers.method import CausalMethod

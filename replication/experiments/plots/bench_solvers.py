@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from replication.experiments.plots.style import COLOURS, LABELS, Method, caption, legend_below, methods, style
 from replication.experiments.results import Result
 
-PEER = "lcp_lemke"
+PEER, COMPILED_PEER = "lcp_lemke", "lcp_lemke, compiled"
 CHECKED = "exact, checked"
+DASHED = (CHECKED, COMPILED_PEER)
 
 
 def draw(result: Result, record: Mapping[str, Any]) -> Figure:
@@ -23,6 +24,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     own = methods(record["configuration"]["bench"]["solvers"], [peer])
     marks = own | {
         PEER: peer,
+        COMPILED_PEER: Method(f"{peer.label}, its loop compiled", peer.colour),
         CHECKED: Method("exact, with residuals and statuses", own["exact"].colour),
     }
     table = result.table[result.table["method"].isin(list(marks))]
@@ -35,7 +37,13 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         for (times, success), (ensemble, gamma) in zip(axes.T, sets, strict=True):
             part = table[(table["ensemble"] == ensemble) & (table["gamma"] == gamma)]
             for name, mark in marks.items():
-                draw_method(times, success, part[part["method"] == name], mark, "--" if name == CHECKED else "-")
+                draw_method(
+                    times,
+                    success,
+                    part[part["method"] == name],
+                    mark,
+                    "--" if name in (CHECKED, COMPILED_PEER) else "-",
+                )
             times.set_title(f"{ensemble}, γ = {gamma:g}")
             success.set_xlabel("order n")
             orders = sorted(part["n"].unique())

@@ -19,14 +19,15 @@ from torch import Tensor
 
 from replication.conditions import POSITIVE, is_h_matrix, is_lipschitz, is_monotone, is_p_matrix, p_matrix_test
 from replication.experiments.data.ensembles import Ensemble, normal
-from replication.experiments.studies.lemke_peer import LemkePeer
+from replication.experiments.studies.lemke_peer import CompiledLemkePeer, LemkePeer
 from replication.maps import RectifierEquation
 from replication.rows import row_norm
 from replication.solvers import Exact, Solution, Solver
 from replication.units import RectifierLinear
 
-PEER, TEST = "lcp_lemke", "p_matrix test"
+PEER, COMPILED_PEER, TEST = "lcp_lemke", "lcp_lemke, compiled", "p_matrix test"
 SLOW = 2.0  # seconds for all cases
+SHORT = 0.005  # seconds that every turn of a method takes at least, by runs one after the other
 TESTED_ORDER = 20  # to which every matrix is tested: 500 of order 20 take 10 s
 
 
@@ -44,9 +45,10 @@ def benchmark(
 ) -> pd.DataFrame:
     """Time every method on the same random problems s + A·relu(s) = c, in turns, and count what each solves.
 
-    `lcp_lemke` is called in a loop on (M, q) = (I + A, −c), in a process of its own. `exact` is timed on the same
-    footing, from (A, c) to s; `exact, checked` and the other solvers from the unit and y to x, with residuals and
-    statuses. Solved means: the solution satisfies its equation to a relative error of `tolerance`.
+    `lcp_lemke` is called in a loop on (M, q) = (I + A, −c), in a process of its own, and once more in a loop that is
+    compiled too: `lcp_lemke, compiled`. `exact` is timed on the same footing, from (A, c) to s; `exact, checked` and
+    the other solvers from the unit and y to x, with residuals and statuses. Solved means: the solution satisfies its
+    equation to a relative error of `tolerance`.
 
     Args:
         ensembles, solvers: by name; solvers include "exact".
@@ -61,8 +63,8 @@ def benchmark(
     Returns:
         A row for each ensemble, γ, n and method: ensemble, gamma, n, method, cases, solved, p_cases (certified
         P-matrices), p_solved (solved among them), repetitions, seconds_median, seconds_low, seconds_high (of all cases;
-        extremes of the repetitions), microseconds_per_case, times_faster_than_lemke, peak_memory_mb (of this process so
-        far).
+        extremes of the repetitions), microseconds_per_case, times_faster_than_lemke,
+        times_faster_than_compiled_lemke, peak_memory_mb (of this process so far).
 
     Raises:
         RuntimeError: if lcp_lemke's process fails; without the extra `bench` it does.
@@ -85,7 +87,7 @@ def benchmark(
     found = int((results[TEST].signs == POSITIVE).sum())
     rows.append(
         {"ensemble": next(iter(ensembles)), "gamma": 0.9, "n": p_test_order, "cases": p_test_cases, "method": TEST}
-        | {"solved": found, "p_cases": found, "p_solved": found} | cost(times[TEST], p_test_cases, None)
+        | {"solved": found, "p_cases": found, "p_solved": found} | cost(times[TEST], p_test_cases)
     )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -101,30 +103,32 @@ def compare(
     exact = solvers["exact"]
     assert isinstance(exact, Exact)
     certified = certified_p(A)
-    with LemkePeer(list(zip(np.eye(A.shape[-1]) + A.numpy(), -c.numpy(), strict=True))) as peer:
+    problems = list(zip(np.eye(A.shape[-1]) + A.numpy(), -c.numpy(), strict=True))
+    with LemkePeer(problems) as looped, CompiledLemkePeer(problems) as compiled:
+        peers = {PEER: looped, COMPILED_PEER: compiled}
         runs: dict[str, Callable[[], Any]] = {
             "exact": lambda: exact.walk(A, c)[0],
-            PEER: peer.run,
+            **{name: peer.run for name, peer in peers.items()},
         }
         for name, solver in solvers.items():
             label = "exact, checked" if name == "exact" else name
             runs[label] = partial(solver.solve, equation, tolerance)
         times, results = timed(runs, repetitions)
-        z = torch.from_numpy(np.stack(peer.solved()))
-    results[PEER] = c - torch.bmm(A, z.unsqueeze(-1)).squeeze(-1)
-    lemke = float(np.median(times[PEER]))
+        found = {name: torch.from_numpy(np.stack(peer.solved())) for name, peer in peers.items()}
+    results |= {name: c - torch.bmm(A, z.unsqueeze(-1)).squeeze(-1) for name, z in found.items()}
+    medians = [float(np.median(times[name])) for name in peers]
     for method, result in results.items():
         solved = result.converged if isinstance(result, Solution) else satisfies(A, c, result, tolerance)
         counts = {"solved": solved, "p_cases": certified, "p_solved": solved & certified}
         columns = {name: int(cases.sum()) for name, cases in counts.items()}
-        yield {"method": method} | columns | cost(times[method], len(c), lemke)
+        yield {"method": method} | columns | cost(times[method], len(c), *medians)
 
 
 def timed(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Run every method in turns; return its seconds, and its last result.
+    """Run every method in turns; return the seconds of a run in each of its turns, and its last result.
 
-    A run that returns a float has timed itself. The first turn compiles and warms up and is never counted; methods that
-    take longer than SLOW in the second are run three times in all.
+    The first turn compiles and warms up and is never counted; methods that take longer than SLOW in the second are run
+    three times in all.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     results: dict[str, Any] = {}
@@ -132,11 +136,23 @@ def timed(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> tuple[dict
         for name, run in runs.items():
             if turn > 2 and times[name][1] > SLOW:
                 continue
-            start = time.perf_counter()
-            results[name] = run()
-            own = results[name]
-            times[name].append(own if isinstance(own, float) else time.perf_counter() - start)
+            seconds, results[name] = take_turn(run)
+            times[name].append(seconds)
     return {name: own[1:] for name, own in times.items()}, results
+
+
+def take_turn(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Run a method for SHORT at least, so that its own caches are warm, and return its mean seconds and last result.
+
+    A run that returns a float has timed itself.
+    """
+    total, count, result = 0.0, 0, None
+    while total < SHORT:
+        start = time.perf_counter()
+        result = run()
+        total += result if isinstance(result, float) else time.perf_counter() - start
+        count += 1
+    return total / count, result
 
 
 def satisfies(A: Tensor, c: Tensor, s: Tensor, tolerance: float) -> Tensor:
@@ -152,8 +168,10 @@ def certified_p(A: Tensor) -> Tensor:
     return is_lipschitz(A) | is_monotone(A) | is_h_matrix(A)
 
 
-def cost(seconds: Sequence[float], cases: int, lemke: float | None) -> dict[str, object]:
-    """Return the columns that say how long a method took for all cases."""
+def cost(
+    seconds: Sequence[float], cases: int, lemke: float = np.nan, compiled_lemke: float = np.nan
+) -> dict[str, object]:
+    """Return the columns that say how long a method took for all cases, also in the peers' times."""
     median = float(np.median(seconds))
     return {
         "repetitions": len(seconds),
@@ -161,7 +179,8 @@ def cost(seconds: Sequence[float], cases: int, lemke: float | None) -> dict[str,
         "seconds_low": min(seconds),
         "seconds_high": max(seconds),
         "microseconds_per_case": 1e6 * median / cases,
-        "times_faster_than_lemke": None if lemke is None else lemke / median,
+        "times_faster_than_lemke": lemke / median,
+        "times_faster_than_compiled_lemke": compiled_lemke / median,
         "peak_memory_mb": peak_memory_mb(),
     }
 
