@@ -43,10 +43,15 @@ def without_graph() -> Iterator[None]:
 
     Autocast is off within: its rounding would count as the unit's.
     """
-    with torch.no_grad(), cached(), ExitStack() as stack:
-        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
-            stack.enter_context(torch.autocast(device, enabled=False))
-        yield
+    devices = [*filter(torch.is_autocast_enabled, ("cpu", "cuda"))]
+    with torch.no_grad(), cached():
+        if not devices:
+            yield
+            return
+        with ExitStack() as stack:
+            for device in devices:
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
 
 
 def usable(value: object) -> bool:

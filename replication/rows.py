@@ -31,7 +31,11 @@ def residual_scale(y: Tensor) -> Tensor:
 
     NaN where ‖y‖ overflows, so that no residual counts as small there.
     """
-    norm = row_norm(y)
+    return scale_of_norm(row_norm(y))
+
+
+def scale_of_norm(norm: Tensor) -> Tensor:
+    """Return what residuals are relative to for outputs of these norms (batch,)."""
     return torch.where(torch.isfinite(norm), torch.where(norm > 0, norm, 1), torch.nan)
 
 
