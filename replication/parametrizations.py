@@ -53,10 +53,15 @@ def without_graph(method: Callable[P, T]) -> Callable[P, T]:
 @contextmanager
 def no_graph() -> Iterator[None]:
     """As `without_graph`, for what stands in this context."""
-    with torch.no_grad(), cached(), ExitStack() as stack:
-        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
-            stack.enter_context(torch.autocast(device, enabled=False))
-        yield
+    devices = [*filter(torch.is_autocast_enabled, ("cpu", "cuda"))]
+    with torch.no_grad(), cached():
+        if not devices:
+            yield
+            return
+        with ExitStack() as stack:
+            for device in devices:
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
 
 
 def usable(value: object) -> bool:

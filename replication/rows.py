@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,14 @@ from torch import Tensor
 def row_norm(v: Tensor) -> Tensor:
     """Return the Euclidean norm of every row of v (batch, *shape), also where squares would over- or underflow."""
     norm: Tensor = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
-    type_range = torch.finfo(v.dtype)
-    extreme = (norm < 1e4 * type_range.tiny**0.5) | torch.isinf(norm)
-    if v[:1].numel() and extreme.any():
+    if not v.numel():
+        return norm
+    smallest, largest_norm = torch.aminmax(norm.detach())
+    safe = 1e4 * torch.finfo(v.dtype).tiny ** 0.5
+    if safe <= float(smallest) and float(largest_norm) < math.inf:
+        return norm
+    extreme = (norm < safe) | torch.isinf(norm)
+    if extreme.any():
         flat = v[extreme].flatten(1)
         largest = flat.abs().amax(1)
         scale = torch.where((largest > 0) & torch.isfinite(largest), largest, torch.ones_like(largest))
@@ -24,7 +31,11 @@ def residual_scale(y: Tensor) -> Tensor:
 
     NaN where ‖y‖ overflows, so that no residual counts as small there.
     """
-    norm = row_norm(y)
+    return scale_of_norm(row_norm(y))
+
+
+def scale_of_norm(norm: Tensor) -> Tensor:
+    """Return what residuals are relative to for outputs of these norms (batch,)."""
     return torch.where(torch.isfinite(norm), torch.where(norm > 0, norm, 1), torch.nan)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import singledispatch
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,10 +16,11 @@ from replication.certification.decisions import product_error
 from replication.conditions import inverse_norm_bound, margin, symmetric_minimum
 from replication.maps import ConvolutionalMap, DenseMap, RectifierEquation, RectifierMap
 from replication.operators import Product
-from replication.rows import residual_scale, row_norm, smallest_number
+from replication.rows import row_norm, scale_of_norm, smallest_number
 from replication.solvers.solution import CODE, Solution, Status
 
 BOUNDED = 256  # hidden numbers of a convolution up to which an inverse asks for more than norms
+T = TypeVar("T", float, Tensor)
 ROUNDING = 8  # margin for convolution algorithms that round more than plain sums
 
 
@@ -77,13 +79,10 @@ def _(rectifier_map: ConvolutionalMap, norms: Tensor) -> Tensor:
     return torch.full_like(norms, torch.inf if bool(norms < 1) else constant_of(rectifier_map))
 
 
-def judged(solution: Solution, equation: RectifierEquation, tolerance: float) -> Solution:
-    """Take back *converged* where under- or overflow may have changed f(value) by more than tolerance and rounding."""
-    accuracy = max(tolerance, torch.finfo(equation.y.dtype).eps)
-    kept = lost_to_range(equation, solution.value) <= accuracy * residual_scale(equation.y)
-    codes = torch.where(solution.converged & ~kept, CODE[Status.STAGNATED], solution.codes)
-    residual = solution.residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return replace(solution, value=solution.value.contiguous(), codes=codes, residual=residual)
+def concluded(solution: Solution, equation: RectifierEquation, tolerance: float) -> Solution:
+    """Return what an inverse returns: a solution that is judged, and has an error bound."""
+    terms = Terms.of(equation, solution.value)
+    return bounded(judged(solution, terms, tolerance), terms)
 
 
 def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solution:
@@ -92,47 +91,98 @@ def with_error_bound(solution: Solution, equation: RectifierEquation) -> Solutio
     The residual counts with the rounding of its own computation. K can take far longer than the inverse: it is computed
     when the bound is asked for.
     """
-    residual = solution.residual * residual_scale(equation.y) + rounding_of_residual(equation, solution.value)
-    then = as_it_is(equation.map)
+    return bounded(solution, Terms.of(equation, solution.value))
+
+
+def judged(solution: Solution, terms: Terms, tolerance: float) -> Solution:
+    """Take back *converged* where under- or overflow may have changed f(value) by more than tolerance and rounding."""
+    residual = solution.residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    solution = replace(solution, value=solution.value.contiguous(), residual=residual)
+    accuracy = max(tolerance, torch.finfo(terms.x.dtype).eps)
+    if terms.are_ordinary(accuracy):
+        return solution
+    kept = terms.lost_to_range() <= accuracy * terms.scale
+    return replace(solution, codes=torch.where(solution.converged & ~kept, CODE[Status.STAGNATED], solution.codes))
+
+
+def bounded(solution: Solution, terms: Terms) -> Solution:
+    """Add the error bound, to be computed when it is asked for."""
+    found = solution.residual
 
     @torch.no_grad()
     def bound() -> Tensor | None:
-        constant = quick_constant(then)
+        constant = quick_constant(terms.map)
         if not torch.isfinite(constant).any():
             return None
+        residual = found * terms.scale + terms.rounding()
         return (constant * residual).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
     return replace(solution, bound=bound)
 
 
-def as_it_is(rectifier_map: RectifierMap) -> RectifierMap:
-    """Return a map that keeps its weights when those of the unit change; its constants need no biases."""
-    W1, W2 = copy.copy(rectifier_map.W1), copy.copy(rectifier_map.W2)
-    W1.weight, W2.weight = W1.weight.detach().clone(), W2.weight.detach().clone()
-    return replace(rectifier_map, W1=W1, W2=W2)
+@dataclass(frozen=True)
+class Terms:
+    """How large all is that is added up in f(x) − y, so how far it may be off.
 
+    Attributes:
+        map: f, as it was.
+        x, y: ‖x‖ and ‖y‖ (batch,).
+    """
 
-def rounding_of_residual(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound the rounding error of f(x) − y (batch,), by the number of terms in each sum times their largest size."""
-    terms = equation.map.W1.terms + equation.map.W2.terms + 4
-    rounding = ROUNDING * terms * torch.finfo(x.dtype).eps * size_of_terms(equation, x)
-    return rounding + lost_to_range(equation, x)
+    map: RectifierMap
+    x: Tensor
+    y: Tensor
 
+    @staticmethod
+    def of(equation: RectifierEquation, x: Tensor) -> Terms:
+        """Return the terms of f(x) − y, which stay when the weights of the unit change."""
+        f = equation.map
+        W1, W2 = copy.copy(f.W1), copy.copy(f.W2)
+        W1.weight, b1, W2.weight, b2 = (tensor.detach().clone() for tensor in (f.W1.weight, f.b1, f.W2.weight, f.b2))
+        return Terms(replace(f, W1=W1, b1=b1, W2=W2, b2=b2), row_norm(x), row_norm(equation.y))
 
-def size_of_terms(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound all that is added up in f(x) − y (batch,), and so every partial sum."""
-    W1, W2, b1, b2 = equation.map.W1, equation.map.W2, equation.map.b1, equation.map.b2
-    size1 = W1.absolute_bound() * row_norm(x) + size_of(b1, W1.codomain)
-    return row_norm(x) + size_of(b2, W2.codomain) + row_norm(equation.y) + W2.absolute_bound() * size1
+    @property
+    def scale(self) -> Tensor:
+        """What residuals are relative to (batch,)."""
+        return scale_of_norm(self.y)
 
+    def are_ordinary(self, accuracy: float) -> bool:
+        """Return whether rough bounds show for all rows at once that under- and overflow take no more than accuracy."""
+        if not len(self.x):
+            return True
+        f, limits = self.map, torch.finfo(self.x.dtype)
+        W1, b1, W2, b2 = (
+            float(torch.linalg.vector_norm(tensor, math.inf)) * numbers
+            for tensor, numbers in (
+                (f.W1.weight, f.W1.weight.numel()), (f.b1, math.prod(f.W1.codomain)),
+                (f.W2.weight, f.W2.weight.numel()), (f.b2, math.prod(f.W2.codomain)),
+            )
+        )  # fmt: skip
+        x, (lowest, y) = float(self.x.amax()), map(float, torch.aminmax(self.y))
+        lost = self.share_lost(W2, limits.tiny)
+        return x + b2 + y + W2 * (W1 * x + b1) < limits.max / 2 and lowest > 0 and lost <= accuracy * lowest
 
-def lost_to_range(equation: RectifierEquation, x: Tensor) -> Tensor:
-    """Bound what underflow takes from f(x) − y (batch,); infinite where a sum in it may overflow."""
-    W1, W2 = equation.map.W1, equation.map.W2
-    h, d = math.prod(W1.codomain), math.prod(W1.domain)
-    products = W2.absolute_bound() * (math.sqrt(h) * W1.terms) + math.sqrt(d) * (W2.terms + 4)
-    lost = ROUNDING * smallest_number(x) * products
-    return torch.where(torch.isfinite(size_of_terms(equation, x)), lost, torch.inf)
+    def rounding(self) -> Tensor:
+        """Bound the rounding of f(x) − y (batch,), by the number of terms in each sum times their largest size."""
+        terms = self.map.W1.terms + self.map.W2.terms + 4
+        return ROUNDING * terms * torch.finfo(self.x.dtype).eps * self.size() + self.lost_to_range()
+
+    def size(self) -> Tensor:
+        """Bound all that is added up in f(x) − y (batch,), and so every partial sum."""
+        W1, W2, b1, b2 = self.map.W1, self.map.W2, self.map.b1, self.map.b2
+        size1 = W1.absolute_bound() * self.x + size_of(b1, W1.codomain)
+        return self.x + size_of(b2, W2.codomain) + self.y + W2.absolute_bound() * size1
+
+    def lost_to_range(self) -> Tensor:
+        """Bound what underflow takes from f(x) − y (batch,); infinite where a sum in it may overflow."""
+        lost = self.share_lost(self.map.W2.absolute_bound(), smallest_number(self.x))
+        return torch.where(torch.isfinite(self.size()), lost, torch.inf)
+
+    def share_lost(self, W2: T, smallest: T) -> T:
+        """Bound what underflow of products to less than the smallest number takes, for W₂ of this size."""
+        W1, terms2 = self.map.W1, self.map.W2.terms
+        products = W2 * (math.sqrt(math.prod(W1.codomain)) * W1.terms) + math.sqrt(math.prod(W1.domain)) * (terms2 + 4)
+        return ROUNDING * smallest * products
 
 
 def size_of(bias: Tensor, shape: tuple[int, ...]) -> Tensor:

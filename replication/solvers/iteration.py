@@ -11,11 +11,12 @@ from torch import Tensor
 
 from replication.checks import check_counts
 from replication.maps import RectifierEquation
-from replication.rows import residual_scale, row_norm
+from replication.rows import column, residual_scale, row_norm
 from replication.solvers.method import Method
 from replication.solvers.solution import CODE, Solution, Status, name_of
 
 RUNNING = -1
+KEPT = 0.8  # share of the rows worked on that are running, at which the others are dropped
 DIVERGENCE_FACTOR = 1e6  # growth of a residual that counts as divergence; far above that of non-normal contractions
 
 
@@ -68,12 +69,84 @@ def select(state: Any, rows: Tensor) -> Any:
     )
 
 
-def judge(holds: dict[Status, Tensor]) -> Tensor:
-    """Return the code of every row's last status that holds (batch,), or RUNNING."""
-    outcome = torch.full_like(next(iter(holds.values())), RUNNING, dtype=torch.long)
-    for status, rows in holds.items():
-        outcome[rows] = CODE[status]
-    return outcome
+class Record:
+    """How far the rows are: what is found of all of them, and the smallest residuals of those that are worked on.
+
+    Args:
+        y: outputs (batch, *shape).
+        solver: the method.
+        tolerance, divergence_factor: as for `iterate`.
+    """
+
+    def __init__(self, y: Tensor, solver: FixedPoint, tolerance: float, divergence_factor: float) -> None:
+        self.last, self.patience = solver.max_iterations, solver.patience
+        self.tolerance, self.divergence_factor = tolerance, divergence_factor
+        self.scale = residual_scale(y)
+        self.rows = torch.arange(len(y), device=y.device)  # that are worked on, as indices into y
+        self.first = self.lowest = torch.full_like(self.scale, torch.inf)  # residuals; −∞ once a row has ended
+        self.reached = torch.zeros_like(self.rows)  # the step of the smallest residual
+        self.spent: Tensor | int = 1  # evaluations
+        self.before = y  # the points of the step before
+        numbers = self.rows.new_zeros(3, len(y))
+        self.found = Solution(
+            y.clone(), numbers[0], numbers[1], self.lowest.clone(), numbers[2], solver=name_of(solver)
+        )
+
+    @property
+    def running(self) -> Tensor:
+        """Which of the rows that are worked on have not ended."""
+        return self.lowest >= 0
+
+    def note(self, x: Tensor, relative: Tensor, iteration: int) -> bool:
+        """Take down the points of a step and their relative residuals; return whether a row has ended."""
+        self.first = self.first if iteration else relative
+        better = relative < self.lowest
+        if iteration < self.last and iteration + self.patience and (better & (relative > self.tolerance)).all():
+            self.lowest, self.reached, self.before = relative, torch.full_like(self.reached, iteration), x
+            return False
+        # a best point is written down when the next is no better, so that steady convergence copies nothing
+        passed = self.running & ~better & (self.reached == iteration - 1)
+        if passed.any():
+            self.found.value[self.rows[passed]] = self.before[passed]
+        self.lowest, self.reached = (
+            torch.where(better, relative, self.lowest),
+            torch.where(better, iteration, self.reached),
+        )
+        self.before = x
+        return self.end(x, better, self.outcome(relative, iteration), iteration)
+
+    def outcome(self, relative: Tensor, iteration: int) -> Tensor:
+        """Return the code of every row's last status that holds (batch,), or RUNNING."""
+        holds = {
+            Status.MAX_ITERATIONS: torch.full_like(self.rows, iteration == self.last, dtype=torch.bool),
+            Status.STAGNATED: iteration >= 2 * self.reached + self.patience,
+            Status.DIVERGED: relative > self.divergence_factor * self.first,
+            Status.NOT_FINITE: ~torch.isfinite(relative),
+            Status.CONVERGED: relative <= self.tolerance,
+        }
+        outcome = torch.full_like(self.rows, RUNNING)
+        for status, rows in holds.items():
+            outcome = torch.where(rows, CODE[status], outcome)
+        return outcome
+
+    def end(self, x: Tensor, better: Tensor, outcome: Tensor, iteration: int) -> bool:
+        """Write down the rows that have an outcome; return whether there are any."""
+        ended = (self.running & (outcome != RUNNING)).nonzero().squeeze(1)
+        if not len(ended):
+            return False
+        found, rows = self.found, self.rows[ended]
+        found.value[rows] = torch.where(column(better[ended], x), x[ended], found.value[rows])
+        found.codes[rows], found.iterations[rows] = outcome[ended], iteration
+        found.residual[rows] = self.lowest[ended]
+        found.evaluations[rows] = self.spent[ended] if isinstance(self.spent, Tensor) else self.spent
+        self.lowest = self.lowest.index_fill(0, ended, -torch.inf)
+        return True
+
+    def keep(self, kept: Tensor) -> None:
+        """Go on with some of the rows only."""
+        for name in ("scale", "rows", "first", "lowest", "reached", "before"):
+            setattr(self, name, getattr(self, name)[kept])
+        self.spent = self.spent[kept] if isinstance(self.spent, Tensor) else self.spent
 
 
 @torch.no_grad()
@@ -89,7 +162,8 @@ def iterate(
     `divergence_factor` times its start, is not finite, has stopped improving, or when `solver.max_iterations` steps are
     done. It has stopped improving if its smallest residual stood for `solver.patience` steps more than it took to get
     there: cycles are cut off, slow steady convergence is not, but a long plateau can be. Finished rows are frozen at
-    once, and dropped from the work as soon as they are a fifth of it.
+    once, and dropped from the work as soon as they are a fifth of it. Steps at which all rows improve and none ends,
+    most of them, cost little beyond the evaluation.
 
     Args:
         equation: rows to solve.
@@ -100,59 +174,18 @@ def iterate(
     Returns:
         The solution, rows in the order of `equation.y`.
     """
-    y = equation.y
-    scale = residual_scale(y)
-    codes = torch.full_like(scale, RUNNING, dtype=torch.long)
-    iterations = torch.zeros_like(codes)
-    evaluations = torch.ones_like(codes)
-    improved_at = torch.zeros_like(codes)
-    best = torch.full_like(scale, torch.inf)
-    first = torch.full_like(scale, torch.inf)
-    value = y.clone()
-
-    rows = torch.arange(len(y), device=y.device)  # the rows still in the work, as indices into y
-    state = solver.init(equation) if len(y) else None
-    before = value
-    for iteration in range(solver.max_iterations + 1):
-        if not len(rows):
-            break
+    record = Record(equation.y, solver, tolerance, divergence_factor)
+    state = solver.init(equation) if len(equation.y) else None
+    for iteration in range(solver.max_iterations + 1 if len(equation.y) else 0):
         x = solver.point(equation, state)
         residual = equation.residual(x)
-        relative = row_norm(residual) / scale[rows]
-
-        running = codes[rows] == RUNNING
-        better = running & (relative < best[rows])
-        # a best point is written down when the next is no better, so that steady convergence copies nothing
-        passed = running & ~better & (improved_at[rows] == iteration - 1)
-        if passed.any():
-            value[rows[passed]] = before[passed]
-        best[rows[better]] = relative[better]
-        improved_at[rows[better]] = iteration
-        iterations[rows[running]] = iteration
-        if iteration == 0:
-            first = relative.clone()
-
-        outcome = judge(
-            {
-                Status.MAX_ITERATIONS: torch.full_like(running, iteration == solver.max_iterations),
-                Status.STAGNATED: iteration >= 2 * improved_at[rows] + solver.patience,
-                Status.DIVERGED: relative > divergence_factor * first[rows],
-                Status.NOT_FINITE: ~torch.isfinite(relative),
-                Status.CONVERGED: relative <= tolerance,
-            }
-        )
-        ended_best = better & (outcome != RUNNING)
-        value[rows[ended_best]] = x[ended_best]
-        codes[rows[running]] = outcome[running]
-
-        running = codes[rows] == RUNNING
-        if not running.any():
-            break
-        if running.float().mean() <= 0.8:
-            kept = running.nonzero().squeeze(1)
-            rows, equation, state = rows[kept], equation.select(kept), select(state, kept)
-            x, residual = x[kept], residual[kept]
+        if record.note(x, row_norm(residual) / record.scale, iteration):
+            kept = record.running.nonzero().squeeze(1)
+            if not len(kept):
+                break
+            if len(kept) <= KEPT * len(x):
+                record.keep(kept)
+                equation, state, x, residual = equation.select(kept), select(state, kept), x[kept], residual[kept]
         state = solver.step(equation, state, x, residual)
-        evaluations[rows] += torch.where(codes[rows] == RUNNING, 1 + solver.work(state), 0)
-        before = x
-    return Solution(value, codes, iterations, best, evaluations, solver=name_of(solver))
+        record.spent = record.spent + 1 + solver.work(state)
+    return record.found

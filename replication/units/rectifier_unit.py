@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from replication.certificate import Certificate
-from replication.certification import certify, inverse_lipschitz, judged, with_error_bound
+from replication.certification import certify, concluded, inverse_lipschitz
 from replication.checks import check_rows, check_tensor
 from replication.maps import RectifierEquation, RectifierMap
 from replication.parametrizations import without_graph
@@ -109,5 +109,5 @@ class RectifierUnit(Unit):
             rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster so
         equation = RectifierEquation(rectifier_map, rows)
         tolerance = resolve_tolerance(tolerance, y.dtype)
-        solution = judged(method.solve(equation, tolerance), equation, tolerance)
-        return with_error_bound(solution, equation).reshape(*y.shape[: y.ndim - rows.ndim + 1])
+        solution = concluded(method.solve(equation, tolerance), equation, tolerance)
+        return solution.reshape(*y.shape[: y.ndim - rows.ndim + 1])
