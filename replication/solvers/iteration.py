@@ -44,12 +44,16 @@ class FixedPoint(Method):
     def point(self, equation: RectifierEquation, state: Any) -> Tensor:
         """Return the inputs x that the state stands for, like y."""
 
+    def residual(self, equation: RectifierEquation, state: Any, x: Tensor) -> Tensor:
+        """Return f(x) − y at the state's point x."""
+        return equation.residual(x)
+
     @abstractmethod
     def step(self, equation: RectifierEquation, state: Any, x: Tensor, residual: Tensor) -> Any:
         """Return the next state, given the current point x and its residual f(x) − y."""
 
     def work(self, state: Any) -> Tensor | int:
-        """Return what the last step took beyond the residual, in evaluations of the unit: a number, or (batch,)."""
+        """Return what this state took beyond the residual, in evaluations of the unit: a number, or (batch,)."""
         return 0
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
@@ -112,12 +116,13 @@ def iterate(
 
     rows = torch.arange(len(y), device=y.device)  # the rows still in the work, as indices into y
     state = solver.init(equation) if len(y) else None
+    evaluations += solver.work(state) if len(y) else 0
     before = value
     for iteration in range(solver.max_iterations + 1):
         if not len(rows):
             break
         x = solver.point(equation, state)
-        residual = equation.residual(x)
+        residual = solver.residual(equation, state, x)
         relative = row_norm(residual) / scale[rows]
 
         running = codes[rows] == RUNNING
