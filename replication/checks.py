@@ -45,6 +45,11 @@ def check_tensor(x: object, like: Tensor) -> None:
         raise ValueError("the input must be a batch of rows, not a single number")
 
 
+def all_finite(v: Tensor) -> bool:
+    """Return whether all numbers are finite: by their sum, many times quicker than one by one, unless it overflows."""
+    return bool(torch.isfinite(v.sum())) or bool(torch.isfinite(v).all())
+
+
 def check_rows(y: object, like: Tensor) -> None:
     """Refuse what is not a finite tensor of the dtype of `like`.
 
@@ -54,7 +59,7 @@ def check_rows(y: object, like: Tensor) -> None:
     """
     check_tensor(y, like)
     assert isinstance(y, Tensor)
-    if not torch.isfinite(y).all():
+    if not all_finite(y):
         raise ValueError("the input has values that are not finite (NaN or infinity); remove those rows first")
 
 

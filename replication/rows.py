@@ -7,6 +7,15 @@ import math
 import torch
 from torch import Tensor
 
+CACHED = 2**20  # numbers of a batch worked on at once: 4 MiB in float32, about what a processor keeps near by
+
+
+def rows_at_once(*batches: Tensor, numbers: int = CACHED) -> int:
+    """Return how many rows of batches have so many numbers; on other devices than the processor, all of them."""
+    if any(batch.device.type != "cpu" for batch in batches):
+        return max(1, len(batches[0]))
+    return max(1, numbers // max(1, *(batch[:1].numel() for batch in batches)))
+
 
 def row_norm(v: Tensor) -> Tensor:
     """Return the Euclidean norm of every row of v (batch, *shape), also where squares would over- or underflow."""

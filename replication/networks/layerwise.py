@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from replication.certificate import Certificate, Verdict, coincide
-from replication.checks import check_precision, check_rows, check_tensor, neither
+from replication.checks import all_finite, check_precision, check_rows, check_tensor, neither
 from replication.parametrizations import without_graph
-from replication.rows import column, residual_scale, row_norm
+from replication.rows import column, residual_scale, row_norm, rows_at_once
 from replication.solvers import Solution, Solver, Status
 from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units import Layer
@@ -240,7 +240,9 @@ class LayerwiseNetwork(nn.Module):
         if features.ndim < 2:
             raise ValueError(f"features must be rows (batch, …), not of shape {tuple(features.shape)}")
         value, codes, bound, records = self.undo(features, solver, tolerance, progress, options)
-        residual = row_norm(self.features(value) - features) / residual_scale(features)
+        rows = rows_at_once(value, features)
+        parts = zip(value.split(rows), features.split(rows), strict=True)
+        residual = torch.cat([row_norm(self.features(x) - y) for x, y in parts]) / residual_scale(features)
         missed = ~(residual <= resolve_tolerance(tolerance, features.dtype) ** 0.5)
         codes[missed & (codes == CODE[Status.CONVERGED])] = CODE[Status.STAGNATED]
         solutions = [record.solution for record in records if not record.closed_form]
@@ -282,10 +284,11 @@ class LayerwiseNetwork(nn.Module):
             value = solution.value
             if not layer.closed_form:  # what a formula leaves of inexact outputs shows in the network's residual
                 codes = torch.where(codes == CODE[Status.CONVERGED], solution.codes, codes)
-            finite = torch.isfinite(value.flatten(1)).all(1)
-            value = torch.where(column(finite, value), value, 0)
-            codes = torch.where(~finite & (codes == CODE[Status.CONVERGED]), CODE[Status.NOT_FINITE], codes)
-            bound = None if bound is None else torch.where(finite, bound, torch.inf)
+            if not all_finite(value):
+                finite = torch.isfinite(value.flatten(1)).all(1)
+                value = torch.where(column(finite, value), value, 0)
+                codes = torch.where(~finite & (codes == CODE[Status.CONVERGED]), CODE[Status.NOT_FINITE], codes)
+                bound = None if bound is None else torch.where(finite, bound, torch.inf)
             records.append(LayerRecord(index, layer.title, solution, layer.closed_form))
             progress(records[-1])
         return value, codes, bound, records

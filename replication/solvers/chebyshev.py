@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from replication.maps import RectifierEquation
-from replication.rows import column, row_norm
-from replication.solvers.iteration import FixedPoint
+from replication.maps import ConvolutionalMap, RectifierEquation
+from replication.rows import column, row_norm, rows_at_once
+from replication.solvers.coarse import CoarseChebyshev, saves_time
+from replication.solvers.iteration import FixedPoint, iterate
 from replication.solvers.method import GramMethod
+from replication.solvers.solution import Solution, completed, joined
+
+AT_ONCE = 2**18  # numbers of the rows solved at a time, which stay in the cache with what is made from them
+CORRECTIONS = 8  # in bfloat16, at most
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,24 @@ class Chebyshev(GramMethod, FixedPoint):
 
     max_iterations: int = 10_000
     patience: int = 500
+
+    def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Iterate as many rows at a time as stay in the cache."""
+        self.check(equation.map)
+        rows = rows_at_once(equation.y, numbers=AT_ONCE)
+        if len(equation.y) <= rows or not isinstance(equation.map, ConvolutionalMap):
+            return self.solve_part(equation, tolerance)
+        parts = (RectifierEquation(equation.map, y) for y in equation.y.split(rows))
+        return joined([self.solve_part(part, tolerance) for part in parts])
+
+    def solve_part(self, equation: RectifierEquation, tolerance: float) -> Solution:
+        """Iterate; in bfloat16 first where that saves time, and from the start for the rows that it leaves."""
+        if not saves_time(equation):
+            return iterate(equation, self, tolerance)
+        quick = CoarseChebyshev(max_iterations=min(CORRECTIONS, self.max_iterations))
+        solution = iterate(equation, quick, tolerance)
+        left = (~solution.converged).nonzero().squeeze(1)
+        return completed(solution, left, iterate(equation.select(left), self, tolerance))
 
     def init(self, equation: RectifierEquation) -> ChebyshevState:
         x = equation.y - equation.map.b2

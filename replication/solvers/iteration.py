@@ -46,12 +46,16 @@ class FixedPoint(Method):
     def point(self, equation: RectifierEquation, state: Any) -> Tensor:
         """Return the inputs x that the state stands for, like y."""
 
+    def residual(self, equation: RectifierEquation, state: Any, x: Tensor) -> Tensor:
+        """Return f(x) − y at the state's point x."""
+        return equation.residual(x)
+
     @abstractmethod
     def step(self, equation: RectifierEquation, state: Any, x: Tensor, residual: Tensor) -> Any:
         """Return the next state, given the current point x and its residual f(x) − y."""
 
     def work(self, state: Any) -> Tensor | int:
-        """Return what the last step took beyond the residual, in evaluations of the unit: a number, or (batch,)."""
+        """Return what this state took beyond the residual, in evaluations of the unit: a number, or (batch,)."""
         return 0
 
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:
@@ -176,9 +180,10 @@ def iterate(
     """
     record = Record(equation.y, solver, tolerance, divergence_factor)
     state = solver.init(equation) if len(equation.y) else None
+    record.spent += solver.work(state) if len(equation.y) else 0
     for iteration in range(solver.max_iterations + 1 if len(equation.y) else 0):
         x = solver.point(equation, state)
-        residual = equation.residual(x)
+        residual = solver.residual(equation, state, x)
         if record.note(x, row_norm(residual) / record.scale, iteration):
             kept = record.running.nonzero().squeeze(1)
             if not len(kept):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from replication.maps import RectifierEquation
@@ -16,9 +17,15 @@ from replication.solvers.sweeps import solve_jacobian
 
 @dataclass(frozen=True)
 class NewtonSubstitutionState:
-    """The iterate x, like y."""
+    """The iterate.
+
+    Attributes:
+        x: like y.
+        sweeps: in the last step (batch,).
+    """
 
     x: Tensor
+    sweeps: Tensor
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class NewtonSubstitution(CausalMethod, FixedPoint):
         return iterate(equation, self, tolerance, divergence_factor=math.inf)
 
     def init(self, equation: RectifierEquation) -> NewtonSubstitutionState:
-        return NewtonSubstitutionState(equation.y - equation.map.b2)
+        sweeps = torch.zeros(len(equation.y), dtype=torch.long, device=equation.y.device)
+        return NewtonSubstitutionState(equation.start(), sweeps)
 
     def point(self, equation: RectifierEquation, state: NewtonSubstitutionState) -> Tensor:
         return state.x
@@ -60,7 +68,7 @@ class NewtonSubstitution(CausalMethod, FixedPoint):
     ) -> NewtonSubstitutionState:
         causal = self.causal(equation)
         active = causal.preactivation(x) > 0
-        return NewtonSubstitutionState(x - solve_jacobian(causal, active, residual))
+        return NewtonSubstitutionState(x - solve_jacobian(causal, active, residual), torch.ones_like(state.sweeps))
 
-    def work(self, state: NewtonSubstitutionState) -> int:
-        return 1
+    def work(self, state: NewtonSubstitutionState) -> Tensor:
+        return state.sweeps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -126,6 +126,25 @@ class Solution:
             evaluations=self.evaluations.reshape(shape),
             bound=bound,
         )
+
+
+def joined(solutions: Sequence[Solution]) -> Solution:
+    """Return the solution of all rows, from those of one part of them after the other."""
+
+    def all_rows(name: str) -> Tensor:
+        return torch.cat([getattr(solution, name) for solution in solutions])
+
+    value, codes, residual = map(all_rows, ("value", "codes", "residual"))
+    iterations, evaluations = map(all_rows, ("iterations", "evaluations"))
+    return Solution(value, codes, iterations, residual, evaluations, solver=solutions[0].solver)
+
+
+def completed(solution: Solution, left: Tensor, rest: Solution) -> Solution:
+    """Return a solution whose rows `left` (indices) another method solved, with the evaluations of both."""
+    for name in ("value", "codes", "iterations", "residual"):
+        getattr(solution, name)[left] = getattr(rest, name)
+    solution.evaluations[left] += rest.evaluations
+    return replace(solution, solver=rest.solver)
 
 
 def resolve_tolerance(tolerance: float | None, dtype: torch.dtype) -> float:

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import orthogonal
 from replication.certificate import Certificate, Verdict
 from replication.checks import check_counts, check_images, check_precision, check_rows
 from replication.parametrizations import without_graph
-from replication.rows import residual_scale, row_norm
+from replication.rows import residual_scale, row_norm, rows_at_once
 from replication.solvers import Solution, Solver, get_solver
 from replication.solvers.solution import codes_of_residual, resolve_tolerance
 from replication.units.layer import Layer, amplified
@@ -52,8 +52,9 @@ class ClosedFormLayer(Layer):
         get_solver(solver, **options)
         self.check_outputs(y)
         value = self.undo(y)
-        scale = residual_scale(y)
-        residual = row_norm(self(value) - y) / scale
+        scale, rows = residual_scale(y), rows_at_once(y, value)
+        parts = zip(value.split(rows), y.split(rows), strict=True)
+        residual = torch.cat([row_norm(self(x) - part) for x, part in parts]) / scale
         codes = codes_of_residual(residual, resolve_tolerance(tolerance, y.dtype))
         none, constant = torch.zeros_like(codes), self.inverse_lipschitz().to(y)
         bound = (constant * (residual * scale)).nan_to_num(nan=torch.inf) if torch.isfinite(constant) else None

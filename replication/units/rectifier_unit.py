@@ -105,8 +105,9 @@ class RectifierUnit(Unit):
         check_rows(y, like=next(self.parameters()))
         rows, rectifier_map = self.rows(y)
         rectifier_map.check()
-        if rows.ndim == 4 and rows.dtype == torch.float32:
-            rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are up to three times faster so
+        # float32 convolutions are up to three times faster with the channels last; those of float64 want them first
+        last = rows.ndim == 4 and rows.dtype == torch.float32
+        rows = rows.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         equation = RectifierEquation(rectifier_map, rows)
         tolerance = resolve_tolerance(tolerance, y.dtype)
         solution = concluded(method.solve(equation, tolerance), equation, tolerance)
