@@ -33,7 +33,7 @@ class BlockWalk(PieceWalk):
     """
 
     block_steps: int = 5
-    max_iterations: int = 1_000_000
+    max_iterations: int = 100_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
