@@ -23,7 +23,7 @@ from torch import Tensor
 import replication.compiled
 from replication import CausalConvUnit, Exact, MonotoneConvUnit, Newton, Pivoting, ResidualUnit, Status, Verdict
 from replication.conditions import is_p_matrix
-from replication.experiments.data.ensembles import Ensemble, Entrywise, Gaussian, Gram, Monotone, Uniform, normal
+from replication.experiments.data.ensembles import Entrywise, Gaussian, Gram, Monotone, Skew, Uniform, normal
 from replication.experiments.studies.lemke_peer import LemkePeer
 from replication.kernels import walking
 from replication.kernels.lemke import FOUND, lemke
@@ -328,8 +328,9 @@ def test_pieces_are_solved_as_their_linear_systems(n: int) -> None:
     assert singular.isnan().all()
 
 
-def test_threads_do_not_change_the_answer() -> None:
-    A, c = torch.randn(300, 80, 80, dtype=torch.float64) / 20, torch.randn(300, 80, dtype=torch.float64)
+@pytest.mark.parametrize(("rows", "n"), [(300, 80), (20_000, 10)])
+def test_threads_do_not_change_the_answer(rows: int, n: int) -> None:
+    A, c = torch.randn(rows, n, n, dtype=torch.float64) / 20, torch.randn(rows, n, dtype=torch.float64)
     alone = walk(A, c, 5, 1000)
     torch.set_num_threads(2)
     try:
@@ -385,15 +386,15 @@ def rows(A: Tensor, c: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     return zip(A.numpy(), c.numpy(), strict=True)
 
 
-@pytest.mark.parametrize("draw", [Gaussian(), Uniform(), Entrywise()])
-def test_exact_solves_whatever_lcp_lemke_solves_on_matrices_that_are_not_p(draw: Ensemble) -> None:
+def test_exact_solves_whatever_lcp_lemke_solves_in_every_ensemble() -> None:
     pytest.importorskip("quantecon")
     g = torch.Generator().manual_seed(0)
     problems = []
-    for n, cases, gamma in ((3, 200, 5.0), (10, 200, 5.0), (10, 200, 20.0), (30, 60, 5.0), (50, 20, 5.0)):
-        units, x = draw.linear(cases, n, torch.tensor([gamma]).double(), g), normal(cases, n, generator=g)
-        equation = RectifierEquation(units.rectifier_map((n,)), units(x).detach())
-        problems.append((equation, equation.map.matrix().detach(), equation.c.detach()))
+    for draw in (Gaussian(), Uniform(), Entrywise(), Gram(), Monotone(), Skew()):
+        for n, cases, gamma in ((3, 200, 5.0), (10, 200, 5.0), (10, 200, 20.0), (30, 60, 5.0), (50, 20, 5.0)):
+            units, x = draw.linear(cases, n, torch.tensor([gamma]).double(), g), normal(cases, n, generator=g)
+            equation = RectifierEquation(units.rectifier_map((n,)), units(x).detach())
+            problems.append((equation, equation.map.matrix().detach(), equation.c.detach()))
     with LemkePeer([(np.eye(len(c_i)) + A_i, -c_i) for _, A, c in problems for A_i, c_i in rows(A, c)]) as peer:
         peer.run()
         found = iter(peer.solved())

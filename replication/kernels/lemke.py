@@ -12,7 +12,7 @@ from replication.compiled import compiled, inlined
 from replication.kernels.pieces import TINY
 from replication.kernels.workspace import Workspace
 
-TWO = np.uint64(2)
+TWO, EIGHT = np.uint64(2), np.uint64(8)
 FOUND, RAY, TOO_LONG = range(3)  # how a path ends
 PIVOT_SLACK = 1e-11  # entries of Lemke's tableau that count as zero, and ratios that count as ties
 GOLDEN_RATIO = (1 + 5**0.5) / 2
@@ -68,6 +68,8 @@ def fill_tableau(A: np.ndarray, c: np.ndarray, number: int, work: Workspace) -> 
         sizes[j] = TINY
     for i in range(n):
         size = TINY
+        for j in range(n + 2, T.shape[1]):
+            T[i, j] = 0.0
         for j in range(n):
             T[i, j] = -A[i, j] - (i == j)
             size = max(size, abs(T[i, j]))
@@ -121,20 +123,22 @@ def exchange(T: np.ndarray, row: int, column: int, pivot_row: np.ndarray) -> Non
     """Exchange the variable of a row with that of a column of the tableau."""
     n, width = np.uint64(T.shape[0]), np.uint64(T.shape[1])
     r, e, half = np.uint64(row), np.uint64(column), n // TWO
+    width -= width % EIGHT  # which it is a multiple of, said for the compiler
     inverse = 1 / T[r, e]
-    T[r, e] = 1.0
     for j in range(width):
         pivot_row[j] = T[r, j] * inverse
+    pivot_row[e] = inverse
     for i in range(half):  # two rows at a time, for half the loads
         upper, lower = T[i, e], T[i + half, e]
-        T[i, e] = T[i + half, e] = 0.0
         for j in range(width):
             T[i, j] -= upper * pivot_row[j]
             T[i + half, j] -= lower * pivot_row[j]
+        T[i, e], T[i + half, e] = -upper * inverse, -lower * inverse
     for i in range(TWO * half, n):
-        factor, T[i, e] = T[i, e], 0.0
+        factor = T[i, e]
         for j in range(width):
             T[i, j] -= factor * pivot_row[j]
+        T[i, e] = -factor * inverse
     for j in range(width):
         T[r, j] = pivot_row[j]
 

@@ -142,27 +142,28 @@ def follow_paths(
 ) -> tuple[int, int]:
     """Follow Lemke's path and, while no solution is found, other paths; every path twice as far as that before it.
 
-    A path may be exponentially long (Murty, Math. Program. Study 7 (1978) 138–144), but hardly all of them are. On
-    P-matrices none ends in a ray; on others RAYS of them may before the row is given up.
+    A path may be exponentially long (Murty, Math. Program. Study 7 (1978) 138–144), but hardly all of them are. The
+    first is taken up again after the second, as far as half of max_steps allows. On P-matrices no path ends in a ray;
+    on others RAYS of them may before the row is given up.
 
     Returns:
         How the walk ended, and `steps` with the systems solved and pivots made here.
     """
-    length, number, rays, end, unfinished = PATH_LENGTH * len(c), 0, 0, NOT_P, False
+    length, attempt, rays, end, unfinished = PATH_LENGTH * len(c), 0, 0, NOT_P, False
     while steps < max_steps:
-        path, pivots = lemke(A, c, min(length, max_steps - steps), number, work)
+        again = unfinished and attempt == 2
+        longest = max(length, max_steps // 2) if again else length
+        path, pivots = lemke(A, c, min(longest, max_steps - steps), 0 if again else attempt, work)
         steps += pivots
         if path == FOUND and steps < max_steps:
             end, steps = mend(A, c, s, steps, min(max_steps, steps + length), work)
             if end == AGREES:
                 return AGREES, steps
         rays += path != TOO_LONG
-        unfinished |= path == TOO_LONG and number == 0
-        length, number = 2 * length, number + 1
-        if rays >= RAYS and not unfinished:
+        if rays >= RAYS:
             return end, steps
-        if rays >= RAYS:  # the first path, to its end
-            length, number, unfinished = max_steps, 0, False
+        unfinished |= attempt == 0 and path == TOO_LONG
+        length, attempt = 2 * length, attempt + 1
     return MAX_STEPS, steps
 
 

@@ -22,8 +22,8 @@ class Workspace(NamedTuple):
         smallest: that error, (1,).
         anchor: a piece met earlier, (n,) bool.
         ages: how many pieces ago that was, and how many it may be, (2,).
-        tableau: of Lemke's method, (n, n + 2).
-        pivot_row: the row that is subtracted from the others, (n + 2,).
+        tableau: of Lemke's method, (n, padded(n + 2)).
+        pivot_row: the row that is subtracted from the others, (padded(n + 2),).
         basis: the basic variables, (n,).
         place: the column of every other variable, (2n + 1,).
     """
@@ -43,6 +43,11 @@ class Workspace(NamedTuple):
     place: np.ndarray
 
 
+def padded(numbers: int) -> int:
+    """Return a number of columns that leaves no rest where they are taken by eights."""
+    return -(-numbers // 8) * 8
+
+
 def workspace(n: int) -> Workspace:
     """Return the room for equations of order n."""
     empty, integer, truth = np.empty, np.int64, np.bool_
@@ -56,8 +61,8 @@ def workspace(n: int) -> Workspace:
         empty(1),
         empty(n, truth),
         empty(2, integer),
-        empty((n, n + 2)),
-        empty(n + 2),
+        empty((n, padded(n + 2))),
+        empty(padded(n + 2)),
         empty(n, integer),
         empty(2 * n + 1, integer),
     )

@@ -30,3 +30,5 @@ class Exact(BlockWalk):
     >>> unit.inverse(unit(torch.tensor([[1.0, -2.0, 3.0]])).detach(), Exact()).value.round(decimals=3)
     tensor([[ 1., -2.,  3.]])
     """
+
+    max_iterations: int = 1_000_000  # as of QuantEcon's lcp_lemke

@@ -16,7 +16,7 @@ from replication.solvers.iteration import FixedPoint, iterate
 from replication.solvers.method import CausalMethod
 from replication.solvers.solution import Solution
 
-BLOCK_STEPS, MAX_PIVOTS = 5, 100_000  # of every pixel's equation, as in `Exact`
+BLOCK_STEPS, MAX_PIVOTS = 5, 100_000  # of every pixel's equation, as in `Substitution`
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ STATUS_OF_END = {
     NOT_P: Status.NOT_P_MATRIX,
 }
 CORRECTIONS = 3
+OPERATIONS = 10  # times n³, of a row whose steps are few
 NO_PIECES = np.zeros((1, 0), np.bool_)  # walks begin where they do by default
 
 
@@ -169,7 +170,7 @@ def walk(
         room = workspace(n), lanes(n)
         walk_rows(of_rows, right[own], pieces, patience, max_steps, s[own], ends[own], steps[own], *room)
 
-    spread(part, rows, rows * n**3)
+    spread(part, rows, OPERATIONS * rows * n**3)
     return torch.from_numpy(s).to(c), torch.from_numpy(ends).to(c.device), torch.from_numpy(steps).to(c.device)
 
 
