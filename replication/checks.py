@@ -47,7 +47,7 @@ def check_tensor(x: object, like: Tensor) -> None:
 
 def all_finite(v: Tensor) -> bool:
     """Return whether all numbers are finite: by their sum, many times quicker than one by one, unless it overflows."""
-    return bool(torch.isfinite(v.sum())) or bool(torch.isfinite(v).all())
+    return math.isfinite(v.detach().sum()) or bool(torch.isfinite(v).all())
 
 
 def check_rows(y: object, like: Tensor) -> None:
@@ -75,7 +75,7 @@ def check_numbers(**tensors: object) -> None:
         if not isinstance(tensor, Tensor) or tensor.dtype not in FLOATS:
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise TypeError(f"{name} must be a torch.Tensor of float32 or float64, not {kind}")
-        if not torch.isfinite(tensor).all():
+        if not all_finite(tensor):
             raise ValueError(f"{name} has values that are not finite (NaN or infinity)")
         dtypes.add(tensor.dtype)
     if len(dtypes) > 1:

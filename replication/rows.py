@@ -17,14 +17,16 @@ def rows_at_once(*batches: Tensor, numbers: int = CACHED) -> int:
     return max(1, numbers // max(1, *(batch[:1].numel() for batch in batches)))
 
 
+TINIEST = 5e-324  # the smallest positive number
+
+
 def row_norm(v: Tensor) -> Tensor:
     """Return the Euclidean norm of every row of v (batch, *shape), also where squares would over- or underflow."""
     norm: Tensor = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)))
     if not v.numel():
         return norm
-    smallest, largest_norm = torch.aminmax(norm.detach())
     safe = 1e4 * torch.finfo(v.dtype).tiny ** 0.5
-    if safe <= float(smallest) and float(largest_norm) < math.inf:
+    if within(norm, safe):
         return norm
     extreme = (norm < safe) | torch.isinf(norm)
     if extreme.any():
@@ -33,6 +35,12 @@ def row_norm(v: Tensor) -> Tensor:
         scale = torch.where((largest > 0) & torch.isfinite(largest), largest, torch.ones_like(largest))
         norm[extreme] = scale * torch.linalg.vector_norm(flat / scale[:, None], dim=1)
     return norm
+
+
+def within(norm: Tensor, least: float) -> bool:
+    """Return whether all norms are at least `least` and finite."""
+    lowest, highest = torch.aminmax(norm.detach())
+    return least <= float(lowest) and float(highest) < math.inf
 
 
 def residual_scale(y: Tensor) -> Tensor:
@@ -45,6 +53,8 @@ def residual_scale(y: Tensor) -> Tensor:
 
 def scale_of_norm(norm: Tensor) -> Tensor:
     """Return what residuals are relative to for outputs of these norms (batch,)."""
+    if norm.numel() and within(norm, TINIEST):  # as nearly always
+        return norm
     return torch.where(torch.isfinite(norm), torch.where(norm > 0, norm, 1), torch.nan)
 
 

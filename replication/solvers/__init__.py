@@ -59,6 +59,8 @@ def get_solver(solver: str | Solver, **options: object) -> Solver:
         return solver
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; known are {', '.join(sorted(SOLVERS))}")
+    if not options:
+        return SOLVERS[solver]()
     known = {field.name for field in fields(SOLVERS[solver])}  # type: ignore[arg-type]  # every method is a dataclass
     unknown = sorted(set(options) - known)
     if unknown:

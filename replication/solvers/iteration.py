@@ -17,6 +17,7 @@ from replication.solvers.solution import CODE, Solution, Status, name_of
 
 RUNNING = -1
 KEPT = 0.8  # share of the rows worked on that are running, at which the others are dropped
+FEW = 16  # rows whose residuals are compared quicker one by one
 DIVERGENCE_FACTOR = 1e6  # growth of a residual that counts as divergence; far above that of non-normal contractions
 
 
@@ -88,7 +89,8 @@ class Record:
         self.scale = residual_scale(y)
         self.rows = torch.arange(len(y), device=y.device)  # that are worked on, as indices into y
         self.first = self.lowest = torch.full_like(self.scale, torch.inf)  # residuals; −∞ once a row has ended
-        self.reached = torch.zeros_like(self.rows)  # the step of the smallest residual
+        self.few: list[float] = []  # the smallest residuals of a few rows, where these are at hand
+        self.reached: Tensor | int = 0  # the step of the smallest residual
         self.spent: Tensor | int = 1  # evaluations
         self.before = y  # the points of the step before
         numbers = self.rows.new_zeros(3, len(y))
@@ -104,33 +106,40 @@ class Record:
     def note(self, x: Tensor, relative: Tensor, iteration: int) -> bool:
         """Take down the points of a step and their relative residuals; return whether a row has ended."""
         self.first = self.first if iteration else relative
-        better = relative < self.lowest
-        if iteration < self.last and iteration + self.patience and (better & (relative > self.tolerance)).all():
-            self.lowest, self.reached, self.before = relative, torch.full_like(self.reached, iteration), x
+        if iteration < self.last and iteration + self.patience and self.all_improve(relative):
+            self.lowest, self.reached, self.before = relative, iteration, x
             return False
+        better = relative < self.lowest
+        self.few = []
         # a best point is written down when the next is no better, so that steady convergence copies nothing
         passed = self.running & ~better & (self.reached == iteration - 1)
         if passed.any():
             self.found.value[self.rows[passed]] = self.before[passed]
-        self.lowest, self.reached = (
-            torch.where(better, relative, self.lowest),
-            torch.where(better, iteration, self.reached),
-        )
+        self.lowest = torch.where(better, relative, self.lowest)
+        self.reached = torch.where(better, iteration, self.reached)
         self.before = x
         return self.end(x, better, self.outcome(relative, iteration), iteration)
+
+    def all_improve(self, relative: Tensor) -> bool:
+        """Return whether all residuals are smaller than ever before, and none is small enough."""
+        if len(relative) > FEW:
+            return bool(((relative < self.lowest) & (relative > self.tolerance)).all())
+        numbers, lowest = relative.tolist(), self.few or self.lowest.tolist()
+        self.few = numbers
+        return all(self.tolerance < new < old for new, old in zip(numbers, lowest, strict=True))
 
     def outcome(self, relative: Tensor, iteration: int) -> Tensor:
         """Return the code of every row's last status that holds (batch,), or RUNNING."""
         holds = {
             Status.MAX_ITERATIONS: torch.full_like(self.rows, iteration == self.last, dtype=torch.bool),
-            Status.STAGNATED: iteration >= 2 * self.reached + self.patience,
+            Status.STAGNATED: torch.as_tensor(iteration >= 2 * self.reached + self.patience),
             Status.DIVERGED: relative > self.divergence_factor * self.first,
-            Status.NOT_FINITE: ~torch.isfinite(relative),
+            Status.NOT_FINITE: ~(relative < torch.inf),
             Status.CONVERGED: relative <= self.tolerance,
         }
         outcome = torch.full_like(self.rows, RUNNING)
         for status, rows in holds.items():
-            outcome = torch.where(rows, CODE[status], outcome)
+            outcome.masked_fill_(rows, CODE[status])
         return outcome
 
     def end(self, x: Tensor, better: Tensor, outcome: Tensor, iteration: int) -> bool:
@@ -138,12 +147,16 @@ class Record:
         ended = (self.running & (outcome != RUNNING)).nonzero().squeeze(1)
         if not len(ended):
             return False
-        found, rows = self.found, self.rows[ended]
-        found.value[rows] = torch.where(column(better[ended], x), x[ended], found.value[rows])
-        found.codes[rows], found.iterations[rows] = outcome[ended], iteration
-        found.residual[rows] = self.lowest[ended]
-        found.evaluations[rows] = self.spent[ended] if isinstance(self.spent, Tensor) else self.spent
-        self.lowest = self.lowest.index_fill(0, ended, -torch.inf)
+        found = self.found
+        rows: Tensor | slice = self.rows[ended]
+        own: Tensor | slice = ended
+        if len(ended) == len(found.codes):  # all at once, for which slices are quicker
+            rows = own = slice(None)
+        found.value[rows] = torch.where(column(better[own], x), x[own], found.value[rows])
+        found.codes[rows], found.iterations[rows] = outcome[own], iteration
+        found.residual[rows] = self.lowest[own]
+        found.evaluations[rows] = self.spent[own] if isinstance(self.spent, Tensor) else self.spent
+        self.lowest[own] = -torch.inf
         return True
 
     def keep(self, kept: Tensor) -> None:

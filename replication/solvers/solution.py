@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -170,7 +170,12 @@ def codes_of_residual(residual: Tensor, goal: Tensor | float) -> Tensor:
 
 def name_of(solver: object) -> str:
     """Return the name by which a solver or its class is known: the class in lower case, words joined by underscores."""
-    kind = solver if isinstance(solver, type) else type(solver)
+    return name_of_class(solver if isinstance(solver, type) else type(solver))
+
+
+@cache
+def name_of_class(kind: type) -> str:
+    """Return the name by which a class of solvers is known."""
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
