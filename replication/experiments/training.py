@@ -185,6 +185,7 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
         KeyboardInterrupt: if the user stops the training.
     """
     silence_lightning()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which shows mistakes alone
     data = instantiate(config.data)
     with one_training(run_dir, run_name(config, data)):
         return train_alone(config, data, weights_dir, run_dir)
