@@ -48,6 +48,11 @@ class Chebyshev(GramMethod, FixedPoint):
     leaves at most ‖A‖/(2 + ‖A‖) of it. For convolutions ‖A‖ is a rigorous upper bound, for matrices exact to rounding.
     Not for other units: it refuses them.
 
+    Convolutions in float32 with ‖A‖ up to 8 are first given a few corrections, each of some such steps in bfloat16
+    between residuals in float32 (`CoarseChebyshev`), on processors that are several times faster so. An iteration is a
+    correction then, evaluations are those in either precision, and rows that need more than CORRECTIONS start again in
+    float32.
+
     Source: Golub and Varga, Numer. Math. 3 (1961) 147–156.
 
     Args:

@@ -19,8 +19,6 @@ COARSE = torch.bfloat16
 GAIN = 1 / 60  # of a correction: what is left of the residual, about what the eight bits of bfloat16 allow
 MAX_NORM = 8.0  # ‖A‖ up to which the rounding of a correction leaves the gain alone
 
-Step = tuple[float, float]
-
 
 @cache
 def bfloat16_is_fast() -> bool:
@@ -38,19 +36,19 @@ def saves_time(equation: RectifierEquation) -> bool:
 
 
 @cache
-def chebyshev_steps(norm: float, gain: float) -> tuple[Step, ...]:
-    """Return, of as many steps as leave `gain` of the residual of a linear piece, what each does.
+def relaxations(norm: float, gain: float) -> tuple[float, ...]:
+    """Return the τ of as many steps p ← p − τ·h(p) as leave `gain` of h on a piece with eigenvalues in [1, 1 + norm].
 
-    It multiplies the last change by the first number, and subtracts the residual times the second (`Chebyshev`).
+    They are the reciprocals of the zeros of Chebyshev's polynomial on that interval, those of its two ends in turns, so
+    that what one step enlarges the next makes small; the last one enlarges nothing.
+
+    Source: Lebedev and Finogenov, USSR Comput. Math. Math. Phys. 11 (1971) 155–170, on the order.
     """
-    radius = max(norm / 2, torch.finfo(torch.float32).eps)
-    start = radius / (1 + norm / 2)
-    count = math.ceil(math.acosh(1 / gain) / math.acosh(1 / start)) if start < 1 else 1
-    steps, weight = [(0.0, 1 / (1 + norm / 2))], start
-    for _ in range(count - 1):
-        before, weight = weight, 1 / (2 / start - weight)
-        steps.append((weight * before, 2 * weight / radius))
-    return tuple(steps)
+    centre, radius = 1 + norm / 2, norm / 2
+    count = math.ceil(math.acosh(1 / gain) / math.acosh(centre / max(radius, centre * gain)))
+    zeros = [centre + radius * math.cos(math.pi * (2 * k + 1) / (2 * count)) for k in range(count)]
+    turns = [zeros[-1 - k // 2] if k % 2 else zeros[k // 2] for k in range(count)]
+    return tuple(1 / zero for zero in turns)
 
 
 def in_bfloat16(convolution: Weighted) -> Convolution:
@@ -60,25 +58,24 @@ def in_bfloat16(convolution: Weighted) -> Convolution:
     return Convolution(kernel, convolution.image_size, convolution.padding)
 
 
-def correction(W1: Convolution, W2: Convolution, s: Tensor, residual: Tensor, steps: Sequence[Step]) -> Tensor:
-    """Return p with f(x + p) ≈ f(x) − residual, in bfloat16.
+def correction(W1: Convolution, W2: Convolution, s: Tensor, residual: Tensor, taus: Sequence[float]) -> Tensor:
+    """Return p with f(x + p) ≈ f(x) − residual, in bfloat16, by steps p ← (1 − τ)p − τ(residual + W₂g).
 
-    relu(s + u) − relu(s) = max(u − relu(−s), −relu(s)) loses nothing where u = W₁p is far smaller than s.
+    g = relu(s + u) − relu(s) = max(u + min(s, 0), min(−s, 0)) loses nothing where u = W₁p is far smaller than s.
 
     Args:
         W1, W2: in bfloat16.
         s: W₁x + b₁.
         residual: f(x) − y.
-        steps: of Chebyshev's semi-iteration, from p = 0.
+        taus: of the steps, from p = 0.
     """
-    below, floor = torch.relu(-s).to(COARSE), torch.relu(s).neg_().to(COARSE)
-    goal = residual.to(COARSE)
-    change = goal * -steps[0][1]
-    p = change.clone()
-    for keep, move in steps[1:]:
-        bent = W2(torch.maximum(W1(p).sub_(below), floor))
-        change.mul_(keep).sub_(bent.add_(p).add_(goal), alpha=move)
-        p.add_(change)
+    s = s.to(COARSE)
+    below, floor = s.clamp(max=0), s.neg().clamp_(max=0)
+    goal = residual.to(COARSE).neg_()
+    p = goal * taus[0]
+    for tau in taus[1:]:
+        bent = W2(torch.maximum(W1(p).add_(below), floor))
+        p.lerp_(goal, tau).sub_(bent, alpha=tau)
     return p
 
 
@@ -132,10 +129,10 @@ class CoarseChebyshev(GramMethod, FixedPoint):
 
     def moved(self, equation: RectifierEquation, x: Tensor, s: Tensor, residual: Tensor, spent: int) -> CoarseState:
         """Return the state after one correction, with what was spent before."""
-        steps = chebyshev_steps(float(equation.map.norm_bound), GAIN)
+        taus = relaxations(float(equation.map.norm_bound), GAIN)
         W1, W2 = in_bfloat16(equation.map.W1), in_bfloat16(equation.map.W2)
-        x = x + correction(W1, W2, s, residual, steps)
-        taken = torch.full((len(x),), spent + len(steps) - 1, device=x.device)
+        x = x + correction(W1, W2, s, residual, taus)
+        taken = torch.full((len(x),), spent + len(taus) - 1, device=x.device)
         return CoarseState(x, equation.map.preactivation(x), taken)
 
     def work(self, state: CoarseState) -> Tensor:

@@ -56,9 +56,8 @@ class Substitution(CausalMethod, BlockWalk):
             return torch.relu(s)
 
         value, z = sweep(rectifier_map, equation.y, solve_pixels)
-        active = z > 0
         value, relative, corrections = corrected(
-            equation, value, lambda residual: solve_jacobian(rectifier_map, active, residual), tolerance
+            equation, value, lambda residual: solve_jacobian(rectifier_map, z.images() > 0, residual), tolerance
         )
         codes = codes_of(ends, relative, tolerance)
         return Solution(value, codes, steps, relative, 2 + 2 * corrections, solver=name_of(self))
