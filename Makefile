@@ -88,6 +88,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(if $(PYTHON),,echo "error: no Python from 3.10 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
 	$(PYTHON) -m venv $(VENV)
 	$(call install,.[figures$(comma)bench])
+	@$(RUN) -m replication.kernels
 	@touch $@
 
 $(VENV)/.installed-docs $(VENV)/.installed-dev: $(VENV)/.installed-%: $(VENV)/.installed
