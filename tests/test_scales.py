@@ -36,7 +36,9 @@ from replication import (
     invert,
     stability,
 )
-from replication.certification.bounds import ROUNDING
+from replication.certification.bounds import ROUNDING, Terms
+from replication.maps import DenseMap, RectifierEquation
+from replication.operators import Dense
 from replication.solvers import Solver
 from replication.solvers.solution import CODE, resolve_tolerance
 from replication.units.rectifier_unit import RectifierUnit
@@ -294,3 +296,20 @@ def test_verdicts_and_bounds_of_relu_layers_do_not_depend_on_the_scale(seed: int
     assert scaled.exact == plain.exact
     for one, other in ((plain.lower, scaled.lower), (plain.upper, scaled.upper)):
         assert math.isclose(one * power, other, rel_tol=1e-6, abs_tol=1e-6 * power)
+
+
+@given(seeds, st.integers(-320, 308), st.integers(-320, 308), dtypes)
+def test_rows_called_ordinary_lose_nothing_to_the_range(seed: int, of_W: int, of_x: int, dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(seed)
+    W1, b1, W2, b2, x, y = (
+        torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((5, 3), (5,), (3, 5), (3,), (4, 3), (4, 3))
+    )
+    sizes = torch.tensor([of_W, -of_W / 2, of_x, of_x], dtype=torch.float64)
+    W1, W2, x, y = ((10.0**size * tensor).to(dtype) for size, tensor in zip(sizes, (W1, W2, x, y), strict=True))
+    f = DenseMap(Dense(W1), b1.to(dtype), Dense(W2), b2.to(dtype))
+    terms = Terms.of(RectifierEquation(f, y), x)
+    accuracy = torch.finfo(dtype).eps
+    if terms.are_ordinary(accuracy):
+        assert (terms.lost_to_range() <= accuracy * terms.scale).all()
+    else:
+        assert max(abs(of_W), abs(of_x)) > 8

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from replication import Banach, Modulus, ResidualUnit
 from replication.maps import RectifierEquation
-from replication.solvers.iteration import FixedPoint, iterate
+from replication.solvers.iteration import FEW, FixedPoint, iterate
 from replication.solvers.small_units import are_small
 from replication.solvers.solution import Solution
 
@@ -39,9 +39,13 @@ def assert_same(found: Solution, expected: Solution) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-@given(st.integers(1, 9), st.sampled_from(WHOLE), st.floats(0, 50), st.integers(0, 10_000))
-def test_compiled_loops_end_as_the_general_one(method: FixedPoint, h: int, d: int, norm: float, seed: int) -> None:
-    of_units = equation(12, h, d, norm, seed)
+@given(
+    st.sampled_from([1, FEW, FEW + 4]), st.integers(1, 9), st.sampled_from(WHOLE), st.floats(0, 50), st.integers(0, 99)
+)
+def test_compiled_loops_end_as_the_general_one(
+    method: FixedPoint, units: int, h: int, d: int, norm: float, seed: int
+) -> None:
+    of_units = equation(units, h, d, norm, seed)
     assert are_small(of_units)
     assert_same(method.solve(of_units, 1e-9), iterate(of_units, method, 1e-9))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import TypeVar
 
 import torch
@@ -125,21 +125,29 @@ class Terms:
     """How large all is that is added up in f(x) − y, so how far it may be off.
 
     Attributes:
-        map: f, as it was.
+        unit: f, whose weights may change later.
+        weights: those of now, W₁, b₁, W₂ and b₂.
         x, y: ‖x‖ and ‖y‖ (batch,).
     """
 
-    map: RectifierMap
+    unit: RectifierMap
+    weights: tuple[Tensor, ...]
     x: Tensor
     y: Tensor
 
     @staticmethod
     def of(equation: RectifierEquation, x: Tensor) -> Terms:
-        """Return the terms of f(x) − y, which stay when the weights of the unit change."""
+        """Return the terms of f(x) − y."""
         f = equation.map
-        W1, W2 = copy.copy(f.W1), copy.copy(f.W2)
-        W1.weight, b1, W2.weight, b2 = (tensor.detach().clone() for tensor in (f.W1.weight, f.b1, f.W2.weight, f.b2))
-        return Terms(replace(f, W1=W1, b1=b1, W2=W2, b2=b2), row_norm(x), row_norm(equation.y))
+        weights = tuple(tensor.detach().clone() for tensor in (f.W1.weight, f.b1, f.W2.weight, f.b2))
+        return Terms(f, weights, row_norm(x), row_norm(equation.y))
+
+    @cached_property
+    def map(self) -> RectifierMap:
+        """f with the weights of then."""
+        W1, W2 = copy.copy(self.unit.W1), copy.copy(self.unit.W2)
+        W1.weight, b1, W2.weight, b2 = self.weights
+        return replace(self.unit, W1=W1, b1=b1, W2=W2, b2=b2)
 
     @property
     def scale(self) -> Tensor:
@@ -150,14 +158,12 @@ class Terms:
         """Return whether rough bounds show for all rows at once that under- and overflow take no more than accuracy."""
         if not len(self.x):
             return True
-        f, limits = self.map, torch.finfo(self.x.dtype)
+        limits, hidden, inputs = torch.finfo(self.x.dtype), self.unit.W1.codomain, self.unit.W2.codomain
+        numbers = self.weights[0].numel(), math.prod(hidden), self.weights[2].numel(), math.prod(inputs)
         W1, b1, W2, b2 = (
-            float(torch.linalg.vector_norm(tensor, math.inf)) * numbers
-            for tensor, numbers in (
-                (f.W1.weight, f.W1.weight.numel()), (f.b1, math.prod(f.W1.codomain)),
-                (f.W2.weight, f.W2.weight.numel()), (f.b2, math.prod(f.W2.codomain)),
-            )
-        )  # fmt: skip
+            count * float(torch.linalg.vector_norm(tensor, math.inf))
+            for count, tensor in zip(numbers, self.weights, strict=True)
+        )
         x, (lowest, y) = float(self.x.amax()), map(float, torch.aminmax(self.y))
         lost = self.share_lost(W2, limits.tiny)
         return x + b2 + y + W2 * (W1 * x + b1) < limits.max / 2 and lowest > 0 and lost <= accuracy * lowest
@@ -180,7 +186,7 @@ class Terms:
 
     def share_lost(self, W2: T, smallest: T) -> T:
         """Bound what underflow of products to less than the smallest number takes, for W₂ of this size."""
-        W1, terms2 = self.map.W1, self.map.W2.terms
+        W1, terms2 = self.unit.W1, self.unit.W2.terms
         products = W2 * (math.sqrt(math.prod(W1.codomain)) * W1.terms) + math.sqrt(math.prod(W1.domain)) * (terms2 + 4)
         return ROUNDING * smallest * products
 
