@@ -270,7 +270,8 @@ def test_drawing_anew_changes_the_pictures_and_their_checksums_alone(tmp_path: P
 def test_every_solver_of_the_package_has_a_name_in_pictures() -> None:
     from replication import solvers
 
-    assert set(SOLVERS) == {kind.__name__ for kind in solvers.SOLVERS.values()}
+    peers = {"ResidualFlowPeer"}
+    assert set(SOLVERS) == {kind.__name__ for kind in solvers.SOLVERS.values()} | peers
 
 
 def test_titles_break_into_few_lines_of_about_one_length() -> None:
