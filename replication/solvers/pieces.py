@@ -12,6 +12,7 @@ of many sizes and different for every row, which batched linear algebra is slow 
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -21,10 +22,10 @@ from torch import Tensor
 
 from replication.checks import check_counts
 from replication.compiled import as_array, spread
-from replication.kernels.lanes import lanes
+from replication.kernels.lanes import MOST, Lanes, lanes
 from replication.kernels.pieces import AGREES, CYCLE, MAX_STEPS, NOT_P, SINGULAR, solve_rows
 from replication.kernels.walking import walk_rows
-from replication.kernels.workspace import workspace
+from replication.kernels.workspace import Workspace, workspace
 from replication.maps import RectifierEquation, RectifierMap
 from replication.rows import residual_scale, row_norm
 from replication.solvers.method import Method
@@ -39,6 +40,7 @@ STATUS_OF_END = {
 }
 CORRECTIONS = 3
 OPERATIONS = 10  # times n³, of a row whose steps are few
+KEPT = threading.local()
 NO_PIECES = np.zeros((1, 0), np.bool_)  # walks begin where they do by default
 
 
@@ -167,11 +169,21 @@ def walk(
     def part(own: slice) -> None:
         of_rows = matrices if A.ndim == 2 else matrices[own]
         pieces = first if start is None else first[own]
-        room = workspace(n), lanes(n)
-        walk_rows(of_rows, right[own], pieces, patience, max_steps, s[own], ends[own], steps[own], *room)
+        walk_rows(of_rows, right[own], pieces, patience, max_steps, s[own], ends[own], steps[own], *rooms(n))
 
     spread(part, rows, OPERATIONS * rows * n**3)
     return torch.from_numpy(s).to(c), torch.from_numpy(ends).to(c.device), torch.from_numpy(steps).to(c.device)
+
+
+def rooms(n: int) -> tuple[Workspace, Lanes]:
+    """Return the room for walks of order n: each thread has its own, and keeps it where it is small."""
+    if n > MOST:
+        return workspace(n), lanes(n)
+    kept: dict[str, tuple[Workspace, Lanes]] = KEPT.__dict__
+    name = str(n)
+    if name not in kept:
+        kept[name] = workspace(n), lanes(n)
+    return kept[name]
 
 
 def solve_pieces(A: Tensor, c: Tensor, active: Tensor) -> Tensor:
