@@ -127,7 +127,8 @@ def test_two_runs_do_not_share_a_folder_even_if_only_a_child_is_left(tmp_path: P
 
 def test_the_time_left_follows_the_pace_so_far() -> None:
     assert time_left(600, 0, 0) == "about 10 min left"
-    assert time_left(600, 100, 200) == "about 20 min left"
+    assert time_left(600, 600, 1200) == "about 19 min left"
+    assert time_left(1800, 5, 20) == "about 37 min left"  # not two hours, for a slow start
     assert time_left(7200, 100, 100) == "about 2.0 h left"
 
 

@@ -18,6 +18,7 @@ from replication.experiments.pipeline import Stage
 from replication.experiments.places import ROOT
 
 SIDE_BY_SIDE = min(4, os.cpu_count() or 1)  # stages at once that measure no times
+SUPPOSED = 60.0  # seconds of work at the usual pace, beside what is done, when the pace is judged
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -67,8 +68,11 @@ def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
 
 
 def time_left(remaining: float, usual: float, took: float) -> str:
-    """Return an estimate in words: the usual seconds of what remains, by the pace of what is done."""
-    seconds = max(0.0, remaining) * (took / usual if usual else 1.0)
+    """Return an estimate in words: the usual seconds of what remains, by the pace of what is done.
+
+    As if some had been done at the usual pace before: the first stages say little of the pace of all.
+    """
+    seconds = max(0.0, remaining) * (took + SUPPOSED) / (usual + SUPPOSED)
     return f"about {seconds / 3600:.1f} h left" if seconds > 5400 else f"about {seconds / 60:.0f} min left"
 
 
