@@ -91,8 +91,8 @@ def timed_run(jobs: Sequence[Job], workers: int, options: Mapping[str, Any]) -> 
     context = multiprocessing.get_context(START_METHOD)
     context.set_forkserver_preload([__name__])
     with (
-        peak_memory() as peak,
         ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        peak_memory() as peak,  # which ends first, while the processes are there
     ):
         done = pool.map(partial(run_job, options=dict(options)), jobs)
         for table in track(done, f"{workers} processes", total=len(jobs)):
@@ -118,7 +118,8 @@ def run_job(job: Job, options: dict[str, Any]) -> pd.DataFrame:
 def peak_memory() -> Iterator[list[int]]:
     """Watch the memory of this process and its children: a list whose last number is the largest total in bytes.
 
-    Shared pages are told apart, which takes some hundredths of a second, only when more is in use than ever before.
+    Shared pages are told apart, which takes some hundredths of a second, only when more is in use than ever before, and
+    once at the end, so that a run that is over before it was looked at has a number too.
     """
     peak, ended = [0], Event()
 
@@ -137,6 +138,7 @@ def peak_memory() -> Iterator[list[int]]:
     finally:
         ended.set()
         watcher.join()
+        peak.append(max(peak.pop(), total_memory()))
 
 
 def memory_in_use() -> int:
