@@ -49,10 +49,12 @@ def operators(
 ) -> dict[str, tuple[Operator, np.ndarray]]:
     """Every kind of map, with its matrix in float64 by the oracle."""
     W, V = convolution(k, size, padding, dtype), convolution(k, size, padding, dtype, channels=3)
-    matrices = [convolution_matrix(map.weight.double().numpy(), *size, padding) for map in (W, V)]
+    few = convolution(k, size, padding, dtype, channels=9)  # whose outputs are fewer, which is computed another way
+    matrices = [convolution_matrix(map.weight.double().numpy(), *size, padding) for map in (W, V, few)]
     dense = Dense(torch.randn(7, 4, dtype=dtype, generator=torch.Generator().manual_seed(k)))
     return {
         "convolution": (W, matrices[0]),
+        "convolution to few channels": (few, matrices[2]),
         "gram": (Gram(W), matrices[0].T @ matrices[0]),
         "product": (Product(V, W), matrices[1] @ matrices[0]),
         "dense": (dense, dense.weight.double().numpy()),

@@ -12,6 +12,7 @@ from replication.operators.norms import convolution_norm_bound, spectrum
 from replication.operators.operator import Weighted
 from replication.operators.paddings import OPPOSITE, aligned_tap, check_padding
 
+FEWER = 3  # times as many inputs as outputs: from there on scattering, which unfolds less, is 1.3 to 2.6 times faster
 PATCHES = 2**17  # numbers of unfolded images that stay in a processor's cache, 1 MiB: two to three times faster so
 
 
@@ -75,13 +76,15 @@ class Convolution(Weighted):
 
         In float64, where torch unfolds all images of a batch at once, a few images are taken at a time.
         """
+        if v.dtype != torch.float64 or v.device.type != "cpu":
+            return self.gathered(v, bias)
+        scatters = FEWER * len(self.weight) <= self.weight.shape[1] and not self.circular
+        at_once = self.scattered if scatters else self.gathered
         rows = max(1, PATCHES // (self.terms * self.image_size[0] * self.image_size[1]))
-        if v.dtype != torch.float64 or v.device.type != "cpu" or len(v) <= rows:
-            return self.convolve_at_once(v, bias)
-        return torch.cat([self.convolve_at_once(part, bias) for part in v.split(rows)])
+        return at_once(v, bias) if len(v) <= rows else torch.cat([at_once(part, bias) for part in v.split(rows)])
 
-    def convolve_at_once(self, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve all images of a batch together."""
+    def gathered(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve all images of a batch together, by what every pixel takes from its neighbours."""
         kernel_size = self.weight.shape[-1]
         if self.padding == "zeros":
             return F.conv2d(v, self.weight, bias, padding=kernel_size // 2)
@@ -89,6 +92,14 @@ class Convolution(Weighted):
         sides = (left, kernel_size - 1 - left, top, kernel_size - 1 - top)
         mode = "circular" if self.padding == "circular" else "constant"
         return F.conv2d(F.pad(v, sides, mode=mode), self.weight, bias)
+
+    def scattered(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Do the same by what every pixel adds to its neighbours, some of them beyond zero borders."""
+        last = self.weight.shape[-1] - 1
+        top, left = (last - before for before in aligned_tap(self.padding, last + 1))
+        height, width = self.image_size
+        added = F.conv_transpose2d(v, adjoint_kernel(self.weight), bias)
+        return added[:, :, top : top + height, left : left + width]
 
     def adjoint(self) -> Convolution:
         padding = OPPOSITE.get(self.padding, self.padding)

@@ -74,6 +74,7 @@ def causal_inverses(
         raise ValueError(f"sizes {list(sizes)} and images {list(images)} must be as many")
     rows: list[dict[str, object]] = []
     warm_up(solvers)
+    norms = {size: norm_of_scale_one(channels, hidden, size, seed) for size in sizes}
     with Progress() as progress:
         methods = sum(map(len, dtypes.values()))
         task = progress.add_task("causal inverses", total=methods * len(scales) * len(sizes))
@@ -81,8 +82,7 @@ def causal_inverses(
             for size, count in zip(sizes, images, strict=True):
                 unit = random_unit(channels, hidden, size, scale, seed)
                 x = torch.randn(count, channels, size, size, dtype=torch.float64)
-                norm = unit.rectifier_map(unit.input_shape).norm_estimate()
-                about = {"scale": scale, "norm_A": norm, "size": size, "images": count}
+                about = {"scale": scale, "norm_A": scale * norms[size], "size": size, "images": count}
                 for name, chosen in dtypes.items():
                     dtype = getattr(torch, name)
                     own, inputs = unit.to(dtype), x.to(dtype)
@@ -103,6 +103,12 @@ def warm_up(solvers: Mapping[str, Solver]) -> None:
     y = unit(torch.randn(1, 2, 4, 4, dtype=torch.float64))
     for solver in solvers.values():
         unit.inverse(y, solver)
+
+
+def norm_of_scale_one(channels: int, hidden: int, size: int, seed: int) -> float:
+    """Estimate ‖A‖ of the unit of scale 1, which every other scale multiplies."""
+    unit = random_unit(channels, hidden, size, 1.0, seed)
+    return unit.rectifier_map(unit.input_shape).norm_estimate()
 
 
 @torch.no_grad()
