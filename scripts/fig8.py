@@ -19,11 +19,11 @@ from replication.networks import RectifierNetwork
 def main(config: DictConfig) -> None:
     data = instantiate(config.data)
 
-    def networks() -> Iterator[tuple[RectifierNetwork, dict[str, Any]]]:
+    def networks() -> Iterator[tuple[RectifierNetwork, dict[str, Any], int | None]]:
         for run in config.runs:
             print(f"fig8: {run.family}, seed {run.seed}", flush=True)
             changes = {"unit.family": run.family, "unit.make.norm_cap": run.norm_cap, "seed": run.seed}
-            yield trained_with_record(variant(config, changes), data)
+            yield *trained_with_record(variant(config, changes), data), run.get("per_class")
 
     make_figure(
         "fig8",

@@ -58,7 +58,24 @@ def test_compiled_loops_take_numbers_of_every_size(method: FixedPoint, scale: fl
     assert_same(method.solve(extreme, 1e-9), iterate(extreme, method, 1e-9))
 
 
-def test_larger_and_shared_matrices_and_single_precision_are_left_to_torch() -> None:
+@pytest.mark.parametrize("method", METHODS[:2], ids=str)
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 0.8), st.integers(0, 99))
+def test_a_row_alone_takes_the_steps_of_the_general_loop(
+    method: FixedPoint, h: int, d: int, norm: float, seed: int
+) -> None:
+    units = equation(2, h, d, norm, seed)
+    weights = units.map.W1.weight, units.map.b1, units.map.W2.weight, units.map.b2
+    unit = ResidualUnit(*(tensor[1] for tensor in weights))
+    alone = RectifierEquation(unit.rectifier_map((d,)), units.y[1:])
+    assert are_small(alone)
+    found, expected = method.solve(alone, 1e-9), iterate(alone, method, 1e-9)
+    assert found.converged.all()
+    assert expected.converged.all()
+    assert abs(int(found.iterations) - int(expected.iterations)) <= 1  # sums are rounded otherwise
+    torch.testing.assert_close(found.value, expected.value, rtol=1e-7, atol=1e-7)
+
+
+def test_larger_matrices_shared_by_several_rows_and_single_precision_are_left_to_torch() -> None:
     small, large = equation(2, 4, 4, 1.0, 0), equation(2, 20, 20, 1.0, 0)
     weights = small.map.W1.weight, small.map.b1, small.map.W2.weight, small.map.b2
     shared = ResidualUnit(*(tensor[0] for tensor in weights)).rectifier_map((4,))

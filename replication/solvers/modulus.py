@@ -102,7 +102,9 @@ class Modulus(FixedPoint):
             return super().solve(equation, tolerance)
         state = self.init(equation)
         assert isinstance(state.resolvent, DenseResolvent)  # as it is for matrices
-        start = [as_array(tensor) for tensor in (state.resolvent.inverse.weight, state.base, state.t)]
+        n = equation.c.shape[1]
+        inverses = state.resolvent.inverse.weight.reshape(-1, n, n)
+        start = [as_array(tensor) for tensor in (inverses, state.base, state.t)]
         omega = state.resolvent.shift - 1
 
         def loop(

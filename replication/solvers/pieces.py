@@ -38,6 +38,7 @@ STATUS_OF_END = {
     SINGULAR: Status.NOT_FINITE,
     NOT_P: Status.NOT_P_MATRIX,
 }
+CODE_OF_END = [CODE[STATUS_OF_END[end]] for end in range(len(STATUS_OF_END))]
 CORRECTIONS = 3
 OPERATIONS = 10  # times n³, of a row whose steps are few
 KEPT = threading.local()
@@ -136,12 +137,9 @@ def corrected(
 
 def codes_of(ends: Tensor, relative: Tensor, tolerance: float) -> Tensor:
     """Return the status codes (batch,) of rows from how their walks ended and from their relative residuals."""
-    codes = torch.empty_like(ends)
-    for end, status in STATUS_OF_END.items():
-        codes[ends == end] = CODE[status]
-    codes[relative <= tolerance] = CODE[Status.CONVERGED]
-    codes[~torch.isfinite(relative)] = CODE[Status.NOT_FINITE]
-    return codes
+    codes = torch.as_tensor(CODE_OF_END, device=ends.device)[ends]
+    codes = torch.where(relative <= tolerance, CODE[Status.CONVERGED], codes)
+    return torch.where(torch.isfinite(relative), codes, CODE[Status.NOT_FINITE])
 
 
 def walk(

@@ -54,7 +54,7 @@ def cap_row(
 
 
 def cap_table(
-    trained: Iterable[tuple[RectifierNetwork, dict[str, Any]]],
+    trained: Iterable[tuple[RectifierNetwork, dict[str, Any], int | None]],
     data: ImageData,
     precisions: Mapping[str, Mapping[str, Any]],
     solver: Solver,
@@ -63,18 +63,17 @@ def cap_table(
     """Return fig8's table, a row for each network and precision.
 
     Args:
-        trained: monotone networks in float64, each with the record of the run that made its weights.
+        trained: monotone networks in float64, each with the record of the run that made its weights and the images of
+            each class that are enough for it, or None.
         data: whose test images are sent through and undone.
         precisions: by the name of the dtype: `tolerance`, and images of each class, `per_class`.
         solver, repetitions: as for `whole_cost`.
     """
-    images = {dtype: data.balanced_test(precision["per_class"])[0] for dtype, precision in precisions.items()}
     assert data.test is not None
-    test_images = len(data.test)
-    return pd.DataFrame(
-        [
-            cap_row(network, record, test_images, images[dtype], solver, dtype, precision["tolerance"], repetitions)
-            for network, record in trained
-            for dtype, precision in precisions.items()
-        ]
-    )
+    test_images, rows = len(data.test), []
+    for network, record, enough in trained:
+        for dtype, precision in precisions.items():
+            per_class = min(enough or precision["per_class"], precision["per_class"])
+            images, tolerance = data.balanced_test(per_class)[0], precision["tolerance"]
+            rows.append(cap_row(network, record, test_images, images, solver, dtype, tolerance, repetitions))
+    return pd.DataFrame(rows)
