@@ -74,7 +74,7 @@ def memory(
 
     Returns:
         A row for each depth and method: method, layers, parameters, batch, size, threads, peak_memory_mb (of the
-        process, after two steps), loss (of the second), weights_mb (weights, gradients and momentum), seconds_median,
+        process in a step, the optimizer's memory being there), loss (of this step), weights_mb (weights, gradients and momentum), seconds_median,
         seconds_low, seconds_high (of the processor), times_stored (median over that of "stored", where this is
         measured), repetitions.
     """
@@ -98,9 +98,8 @@ def memory(
 
 
 def memory_report(method: str, options: Mapping[str, object]) -> dict[str, Any]:
-    """Return what a process says after two steps, the first of which makes the optimizer's own memory."""
+    """Return what a process says after a step."""
     with StepProcess(method, options, FREED_AT_ONCE) as process:
-        process.run()
         process.run()
         report = process.report()
     return report | {"weights_mb": 3 * 4 * report["parameters"] / 2**20}
