@@ -22,7 +22,8 @@ def main(config: DictConfig) -> None:
 
     def networks() -> Iterator[tuple[RectifierNetwork, dict[str, Any]]]:
         for run in config.runs:
-            changes = {"unit": config.families[run.family], "seed": run.seed}
+            recipe = config.recipes[run.recipe] if "recipe" in run else {}
+            changes = {"unit": config.families[run.family], "seed": run.seed, **recipe}
             yield trained_with_record(variant(config, changes), data)
 
     make_figure(

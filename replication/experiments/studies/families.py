@@ -1,4 +1,4 @@
-"""Families of units under one training recipe: accuracy, certificates, norms and inverses (table1)."""
+"""Families of units: accuracy, certificates, norms and inverses (table1)."""
 
 from __future__ import annotations
 
