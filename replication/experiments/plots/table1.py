@@ -58,8 +58,8 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             cells.append([mean_cell(name, form, str(family), runs) for name, (_, form) in columns.items()])
             means.append(len(cells))
     title = (
-        f"{record['dataset']}: families of units under one training recipe, and a special network trained longer, mean ± "
-        "standard deviation over seeds\n"
+        f"{record['dataset']}: families of units under one training recipe, and a special network trained longer, "
+        "mean ± standard deviation over seeds\n"
         f"(recovered: relative error at most {scientific(config['recovery'])} in float64, {table['images'].iloc[0]} "
         f"test images; inverse: all hidden layers in {config['cost']['dtype']} by the unit's own method, where "
         "certified; reconstructed: A4–A8)"

@@ -74,9 +74,9 @@ def memory(
 
     Returns:
         A row for each depth and method: method, layers, parameters, batch, size, threads, peak_memory_mb (of the
-        process in a step, the optimizer's memory being there), loss (of this step), weights_mb (weights, gradients and momentum), seconds_median,
-        seconds_low, seconds_high (of the processor), times_stored (median over that of "stored", where this is
-        measured), repetitions.
+        process in a step, the optimizer's memory being there), loss (of this step), weights_mb (weights, gradients and
+        momentum), seconds_median, seconds_low, seconds_high (of the processor), times_stored (median over that of
+        "stored", where this is measured), repetitions.
     """
     used = [method for method in methods if method in OURS or find_spec(method)]
     for missing in set(methods) - set(used):
