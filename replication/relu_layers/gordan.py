@@ -8,7 +8,6 @@ from scipy.optimize import nnls
 from replication.compiled import EPSILON
 from replication.relu_layers.elimination import eliminated
 
-
 PREFERENCE = 4.0  # factor of columns that are preferred: any above 1 halves the systems of `FlatSearch`
 
 
