@@ -154,7 +154,7 @@ def p_matrices(A: Tensor, gamma: Tensor) -> Tensor:
     low = torch.zeros(len(A), dtype=torch.long)  # the first γ that fails lies from low to high
     high = torch.full_like(low, len(gamma))
     while (rest := low < high).any():
-        middle = (low + high)[rest] // 2
+        middle = (low + 7 * high)[rest] // 8  # a proof goes through all minors, what refutes is soon met
         held = is_p_matrix(gamma[middle, None, None] * A[rest])
         low[rest], high[rest] = torch.where(held, middle + 1, low[rest]), torch.where(held, high[rest], middle)
     return torch.arange(len(gamma))[:, None] < low
