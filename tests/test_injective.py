@@ -26,7 +26,7 @@ from replication import (
 )
 from replication.experiments.data.ensembles import normal
 from replication.relu_layers.verdict import SpanningTest
-from replication.solvers.one_sided import OneSidedLeastSquares
+from replication.solvers.one_sided import OneSidedLeastSquares, by_eigenvalues, newton_step
 from replication.units.injective import judged
 
 
@@ -145,6 +145,16 @@ def test_the_nearest_output_is_found_from_the_one_sided_minimum() -> None:
     value = layer.inverse(y).value.requires_grad_()
     (slope,) = torch.autograd.grad((layer(value) - y.relu()).square().sum() / 2, value)
     assert slope.norm(dim=1).max() < 1e-5 * y.norm(dim=1).max()
+
+
+def test_newton_steps_from_factors_are_those_from_eigenvalues() -> None:
+    W, misfit = gaussian(200, 80), gaussian(3, 200, seed=1)
+    weights = torch.rand(3, 200, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.1
+    weights *= torch.arange(200) < torch.tensor([[120], [60], [60]])  # more active rows than inputs, and fewer
+    W[1] = W[0]
+    weights[:2, 0] = 0  # in the third the active rows are dependent
+    for found, expected in zip(newton_step(W, weights, misfit), by_eigenvalues(W, weights, misfit), strict=True):
+        assert (found - expected).norm() < 1e-10 * expected.norm()
 
 
 def test_collisions_are_evaluated_in_the_layers_type() -> None:

@@ -17,8 +17,8 @@ class Enclosure:
     """All matrices within `error` of `value`, entry by entry; a result encloses what follows from any of them.
 
     Attributes:
-        value: (m, n) in float64.
-        error: (m, n), not negative.
+        value: (m, n) in float64, or a batch (..., m, n).
+        error: like it, not negative.
     """
 
     value: Tensor
@@ -36,7 +36,7 @@ class Enclosure:
         return cls.of(torch.eye(n, dtype=torch.float64))
 
     def __matmul__(self, other: Enclosure) -> Enclosure:
-        terms = self.value.shape[1] + 4
+        terms = self.value.shape[-1] + 4
         size = self.value.abs() @ other.value.abs()
         error = self.value.abs() @ other.error + self.error @ (other.value.abs() + other.error)
         return Enclosure(self.value @ other.value, error * (1 + terms * EPSILON) + terms * (EPSILON * size + TINY))
@@ -71,7 +71,7 @@ class Enclosure:
         return float(bound.nan_to_num(nan=torch.inf)) * (1 + 1e-14)
 
     def inverse_times(self, other: Enclosure) -> Enclosure | None:
-        """Return the solution X (n, m) of KX = N, None where K (n, n) is not proved to have an inverse.
+        """Return the solution X (n, m) of KX = N, None where K (n, n), or one of a batch, may have no inverse.
 
         With an approximate inverse R, G ≥ |I − RK| and ‖G‖_∞ < 1, the error of an approximate X is at most
         (I − G)⁻¹|R||N − KX| ≤ V + g·max V/(1 − ‖G‖_∞), where V = |R||N − KX| and g are the sums of G's rows.
@@ -79,15 +79,16 @@ class Enclosure:
         Source: Rump, Acta Numerica 19 (2010) 287–449, section 10.
         """
         R, info = torch.linalg.inv_ex(self.value)
-        if int(info):
+        n = R.shape[-1]
+        if info.any():
             return None
-        rest = Enclosure.identity(len(R)) - Enclosure.of(R) @ self
-        sums = (rest.value.abs() + rest.error).sum(1) * (1 + len(R) * EPSILON)
-        largest = float(sums.max())
-        if not largest < 0.5:
+        rest = Enclosure.identity(n) - Enclosure.of(R) @ self
+        sums = (rest.value.abs() + rest.error).sum(-1, keepdim=True) * (1 + n * EPSILON)
+        largest = sums.amax(-2, keepdim=True)
+        if not (largest < 0.5).all():
             return None
         X = R @ other.value
         left = other - self @ Enclosure.of(X)
         V = R.abs() @ (left.value.abs() + left.error)
-        error = (V + sums[:, None] * V.amax(0) / (1 - largest)) * (1 + 4 * len(R) * EPSILON) + TINY
+        error = (V + sums * V.amax(-2, keepdim=True) / (1 - largest)) * (1 + 4 * n * EPSILON) + TINY
         return Enclosure(X, error) if torch.isfinite(error).all() else None

@@ -99,20 +99,32 @@ def slope_matrix(A: Tensor, lower: Tensor, upper: Tensor, error: Tensor | None =
         lower, upper: α and β (n,).
         error: entrywise bound of the error of A (n, n), or None where it is exact.
     """
-    given, n = Enclosure.of(A, error), len(A)
+    K, M = slope_enclosures(A, lower, upper, error)
+    if M is None:
+        return SlopeMatrix(torch.full_like(K.value, torch.nan), torch.full_like(K.value, torch.inf), 0)
+    return SlopeMatrix(M.value, M.error, int(certain_signs(K.value, frobenius_norm(K.error))) if lower.any() else 1)
+
+
+@torch.no_grad()
+def slope_enclosures(
+    A: Tensor, lower: Tensor, upper: Tensor, error: Tensor | None = None
+) -> tuple[Enclosure, Enclosure | None]:
+    """Return K = I + Aα and M = K⁻¹(I + Aβ), the latter None where K, or one of a batch, may have no inverse.
+
+    Args:
+        A: (..., n, n).
+        lower, upper, error: as for `slope_matrix`.
+    """
+    given, n = Enclosure.of(A, error), A.shape[-1]
     lower, upper = (end.detach().cpu().double().expand(n) for end in (lower, upper))
     width = upper - lower
     change = given.columns(width, EPSILON * width.abs())
     identity = Enclosure.identity(n)
     if not lower.any():
-        M = identity + change
-        return SlopeMatrix(M.value, M.error, 1)
+        return identity, identity + change
     K = identity + given.columns(lower)
     solved = K.inverse_times(change)
-    if solved is None:
-        return SlopeMatrix(torch.full_like(K.value, torch.nan), torch.full_like(K.value, torch.inf), 0)
-    M = identity + solved
-    return SlopeMatrix(M.value, M.error, int(certain_signs(K.value, frobenius_norm(K.error))))
+    return K, None if solved is None else identity + solved
 
 
 @dataclass(frozen=True, eq=False)

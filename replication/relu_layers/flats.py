@@ -69,7 +69,8 @@ class FlatSearch:
     negative, some λ ≥ 0, λ ≠ 0 proves it, Σⱼ λⱼ(wⱼ, bⱼ) = (0, β) with β ≥ 0, with at most n + 1 positive λⱼ (Gordan,
     Carathéodory); one of *these* rows must be active, so that it lies in F: try each in turn, and keep those tried
     before negative. F gains a dimension each time, so at most (n + 1)ⁿ⁻¹ systems, whatever m, decide; degenerate
-    configurations need no care.
+    configurations need no care. Rows that are negative already need no try, so λ is made of these where it can be, and
+    the row of the largest λⱼ is tried first: this takes less than half the systems for Gaussian rows.
 
     What is certain: that rows outside F, whose distance exceeds its rounding error, lie outside; rows in doubt are
     dropped, which only makes violations easier to find. The combination λ is verified (`is_dependence`); what cannot be
@@ -106,7 +107,7 @@ class FlatSearch:
         inside[: len(self.U)] = flat.distances(self.U) <= 2 * flat.doubt + 8 * n * EPSILON
         wanted = np.flatnonzero(~inside | negative)
         self.systems += 1
-        x, support = negative_point(self.rows[wanted], n)
+        x, support = negative_point(self.rows[wanted], n, negative[wanted])
         if x is not None:
             pair = colliding_pair(self.layer, x)
             self.certain &= pair is not None
@@ -115,9 +116,10 @@ class FlatSearch:
         self.certain &= is_dependence(self.rows[support])
         if len(flat.basis) == n - 1:
             return None
+        negative = negative.copy()
         for row in support[~negative[support]]:
             pair = self.visit(flat.joined(self.U[row]), negative)
             if pair is not None:
                 return pair
-            negative = negative | (np.arange(len(negative)) == row)
+            negative[row] = True
         return None

@@ -8,8 +8,12 @@ from scipy.optimize import nnls
 from replication.compiled import EPSILON
 from replication.relu_layers.elimination import eliminated
 
+PREFERENCE = 4.0  # factor of columns that are preferred: any above 1 halves the systems of `FlatSearch`
 
-def negative_point(rows: np.ndarray, n: int) -> tuple[np.ndarray | None, np.ndarray]:
+
+def negative_point(
+    rows: np.ndarray, n: int, preferred: np.ndarray | None = None
+) -> tuple[np.ndarray | None, np.ndarray]:
     """Return an input (n,) at which rows (k, d) are negative, or None and the indices of a combination that forbids it.
 
     The nonnegative least squares ‖Σ λⱼrⱼ‖² + (Σ λⱼ − 1)² → min have a residual δ = 1 − Σ λⱼ that is positive iff there
@@ -18,6 +22,10 @@ def negative_point(rows: np.ndarray, n: int) -> tuple[np.ndarray | None, np.ndar
     Args:
         rows: weights, or with d = n + 1 weights and biases, the last coordinate of the point to be positive.
         n: number of inputs.
+        preferred: rows (k,) that the combination is to be made of where there is a choice; none if None.
+
+    Returns:
+        The point, or the indices with the largest coefficients first.
 
     >>> point, _ = negative_point(np.array([[1.0, 0.0], [0.0, 1.0]]), 2)
     >>> bool((point < 0).all())
@@ -26,15 +34,19 @@ def negative_point(rows: np.ndarray, n: int) -> tuple[np.ndarray | None, np.ndar
     (None, array([0, 2]))
     """
     k, d = rows.shape
+    system, last = np.ones((d + 1, k)), np.zeros(d + 1)
+    system[:-1], last[-1] = rows.T, 1
+    factors = np.ones(k) if preferred is None else np.where(preferred, PREFERENCE, 1.0)  # larger columns come in first
     try:
-        weights, _ = nnls(np.concatenate([rows.T, np.ones((1, k))]), np.eye(d + 1)[-1], maxiter=100 * k + 100)
+        weights = factors * nnls(system * factors, last, maxiter=100 * k + 100)[0]
     except RuntimeError:  # no convergence
         return None, np.empty(0, dtype=int)
     point = -(rows.T @ weights)
     rounding = 8 * d * EPSILON * np.abs(rows) @ np.abs(point)
     if (rows @ point < -rounding).all() and weights.sum() < 1 - 8 * d * EPSILON:
         return (point[:n] / point[n] if d > n else point), np.empty(0, dtype=int)
-    return None, np.flatnonzero(weights)
+    support = np.flatnonzero(weights)
+    return None, support[np.argsort(-weights[support], kind="stable")]
 
 
 def is_dependence(rows: np.ndarray) -> bool:
@@ -60,16 +72,20 @@ def has_verified_dependence(rows: np.ndarray) -> bool:
     k, d = rows.shape
     if k != d + 1:
         return False
-    system = np.concatenate([rows.T, np.ones((1, k))])
+    system = np.ones((k, k))
+    system[:-1] = rows.T
     try:
         inverse = np.linalg.inv(system)
     except np.linalg.LinAlgError:
         return False
-    weights = inverse[:, -1]
-    rounding = 2 * (k + 1) * EPSILON * np.abs(system) @ np.abs(weights)
-    off = np.abs(system @ weights - np.eye(k)[-1]) + rounding
-    gap = np.abs(np.eye(k) - inverse @ system) + 2 * (k + 1) * EPSILON * np.abs(inverse) @ np.abs(system)
-    return bool(gap.sum(axis=1).max() < 0.5 and weights.min() > 2 * (np.abs(inverse) @ off).max())
+    weights, rounding, of_inverse, of_system = inverse[:, -1], 2 * (k + 1) * EPSILON, np.abs(inverse), np.abs(system)
+    off = system @ weights
+    off[-1] -= 1
+    off = np.abs(off) + rounding * (of_system @ of_inverse[:, -1])
+    gap = inverse @ system
+    gap.flat[:: k + 1] -= 1
+    gap = np.abs(gap) + rounding * (of_inverse @ of_system)
+    return bool(gap.sum(axis=1).max() < 0.5 and weights.min() > 2 * (of_inverse @ off).max())
 
 
 def has_exact_dependence(rows: np.ndarray) -> bool:

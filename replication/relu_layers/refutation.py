@@ -60,7 +60,9 @@ def lean_points(layer: Layer, generator: np.random.Generator) -> np.ndarray:
     return np.concatenate([layer.far_out(directions), origin, near])
 
 
-def leanest_directions(W: np.ndarray, generator: np.random.Generator, starts: int = 32, steps: int = 150) -> np.ndarray:
+def leanest_directions(
+    W: np.ndarray, generator: np.random.Generator, starts: int = 32, steps: int = 150, enough: int = 0
+) -> np.ndarray:
     """Return directions (k, n) of norm 1 with few active rows, by descent of a smoothed number of active rows.
 
         minimise Σⱼ σ(⟨wⱼ,x⟩/τ) over the sphere, τ falling from 1/2 to 1/50 (in units of 1/√n)
@@ -71,6 +73,7 @@ def leanest_directions(W: np.ndarray, generator: np.random.Generator, starts: in
         W: (m, n).
         generator: of the random starts.
         starts, steps: of the descent.
+        enough: it ends as soon as a direction with fewer active rows is found.
 
     >>> W = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> directions = leanest_directions(W, np.random.default_rng(0))
@@ -86,7 +89,9 @@ def leanest_directions(W: np.ndarray, generator: np.random.Generator, starts: in
         counts = np.count_nonzero(along >= 0, axis=1)
         best = np.where((counts < fewest)[:, None], x, best)
         fewest = np.minimum(counts, fewest)
-        slope = 1 / np.cosh(np.clip(along / (2 * tau), -30, 30)) ** 2
+        if fewest.min() < enough:
+            break
+        slope = 1 - np.tanh(along / (2 * tau)) ** 2
         gradient = slope @ U
         gradient -= (gradient * x).sum(1, keepdims=True) * x
         x = unit(x - tau * unit(gradient))

@@ -12,6 +12,8 @@ from replication.rows import column, power_of_two
 
 HALVINGS = 40
 NUMBERS = 2**25  # of the active rows of all outputs that are held at once, 256 MiB
+LARGE = 64  # inputs from which a factor of H for one row is much cheaper than its eigenvalues
+WELL = 1e-4  # least over largest diagonal entry of a factor that counts as one of full rank
 
 
 @dataclass(frozen=True)
@@ -159,12 +161,52 @@ def newton_step(W: Tensor, weights: Tensor, misfit: Tensor) -> tuple[Tensor, Ten
         weights: ω (batch, m).
         misfit: e (batch, m).
     """
+    if W.shape[1] < LARGE:
+        return by_eigenvalues(W, weights, misfit)
+    found = [by_factor(W, *one) for one in zip(weights, misfit, strict=True)]
+    for place in (place for place, one in enumerate(found) if one is None):
+        step, decrement = by_eigenvalues(W, weights[[place]], misfit[[place]])
+        found[place] = step[0], decrement[0]
+    steps, decrements = zip(*(one for one in found if one is not None), strict=True)
+    return torch.stack(steps), torch.stack(decrements)
+
+
+def by_eigenvalues(W: Tensor, weights: Tensor, misfit: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `newton_step` does, whatever the rank of H."""
     gradient = (weights * misfit) @ W
     values, Q = torch.linalg.eigh((weights[:, :, None] * W).mT @ W)
     cut = 4 * W.shape[1] * torch.finfo(W.dtype).eps * values[:, -1:].clamp_min(torch.finfo(W.dtype).tiny)
     along = torch.linalg.vecdot(Q.mT, gradient[:, None])
     inverse = torch.where(values > cut, 1 / values, 0)
     return -torch.linalg.vecdot(Q, (inverse * along)[:, None]), (inverse * along.square()).sum(1)
+
+
+def by_factor(W: Tensor, weights: Tensor, misfit: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the step (n,) and the decrement of one x where its active rows have full rank, None where they may not.
+
+    By Cholesky's factor of H, or of the smaller Gram matrix where there are fewer rows than inputs: then the step of
+    minimum norm meets all of them.
+
+    Args:
+        W: (m, n).
+        weights, misfit: of one x (m,).
+
+    >>> step, decrement = by_factor(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([1.0, 0.0]), torch.ones(2))
+    >>> step, decrement
+    (tensor([-0.5000,  0.0000]), tensor(1.))
+    """
+    active = weights > 0
+    roots = weights[active].sqrt()
+    rows, goal = roots[:, None] * W[active], -roots * misfit[active]
+    few = len(rows) < W.shape[1]
+    L, info = torch.linalg.cholesky_ex(rows @ rows.mT if few else rows.mT @ rows)
+    if not len(rows) or info or L.diagonal().amin() < WELL * L.diagonal().amax():
+        return None
+    if few:
+        return rows.mT @ torch.cholesky_solve(goal[:, None], L)[:, 0], goal.square().sum()
+    downhill = rows.mT @ goal
+    step = torch.cholesky_solve(downhill[:, None], L)[:, 0]
+    return step, downhill @ step
 
 
 def armijo(energy: Rectified, x: Tensor, step: Tensor, decrement: Tensor) -> Tensor:

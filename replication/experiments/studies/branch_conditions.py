@@ -15,7 +15,7 @@ from torch import Tensor
 
 from replication.activations import Activation
 from replication.certification.diagonal_stability import diagonally_stable
-from replication.certification.slopes import slope_matrix
+from replication.certification.slopes import slope_enclosures, slope_matrix
 from replication.conditions import P_MATRIX_LIMIT, POSITIVE, is_h_matrix, is_lipschitz, is_monotone, is_p_matrix
 from replication.experiments.data.branches import BranchEquation, Branches, BranchKind
 from replication.experiments.data.ensembles import normal
@@ -108,11 +108,8 @@ class SlopeSweep:
     def matrices(self) -> tuple[Tensor, Tensor]:
         """M and the entrywise bounds of its errors, both (values, cases, n, n)."""
         lower, upper = self.phi.bounds((self.n,))
-        made = [slope_matrix(gamma * A, lower, upper) for gamma in self.gamma for A in self.A]
-        shape = (len(self.gamma), *self.A.shape)
-        return torch.stack([one.M for one in made]).reshape(shape), torch.stack([one.error for one in made]).reshape(
-            shape
-        )
+        M, error = zip(*(of_batch(gamma * self.A, lower, upper) for gamma in self.gamma), strict=True)
+        return torch.stack(M), torch.stack(error)
 
     @property
     def nested(self) -> bool:
@@ -144,6 +141,15 @@ class SlopeSweep:
                 for index in (possible & ~certain)[:, case].nonzero().flatten().tolist():
                     held[index, case] = not fails(index)
         return held
+
+
+def of_batch(A: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Return M and the entrywise bounds of its errors for a batch A, both (cases, n, n); NaN where none is proved."""
+    M = slope_enclosures(A, lower, upper)[1]
+    if M is not None:
+        return M.value, M.error
+    made = [slope_matrix(one, lower, upper) for one in A]  # one of them has no inverse, and which says each alone
+    return torch.stack([one.M for one in made]), torch.stack([one.error for one in made])
 
 
 def conditions(sweep: SlopeSweep) -> dict[str, Tensor]:

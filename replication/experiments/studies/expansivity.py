@@ -126,11 +126,11 @@ def first_not_refuted(W: Tensor, least: int) -> int:
 
     Found by bisection; one past the end if all are refuted.
     """
-    low, high = least, len(W) + 1
+    low, high, n = least, len(W) + 1, W.shape[1]
     while low < high:
         middle = (low + high) // 2
-        x = leanest_directions(W[:middle].numpy(), np.random.default_rng(0))
-        refuted = np.count_nonzero(x @ W[:middle].numpy().T >= 0, axis=1).min() < W.shape[1]
+        x = leanest_directions(W[:middle].numpy(), np.random.default_rng(0), enough=n)
+        refuted = np.count_nonzero(x @ W[:middle].numpy().T >= 0, axis=1).min() < n
         low, high = (middle + 1, high) if refuted else (low, middle)
     return low
 
@@ -154,10 +154,12 @@ def bounds(n: int, sizes: range) -> list[dict[str, object]]:
     ]
 
 
-def adversarial(sizes: Sequence[int], expansivity: Sequence[float], trials: int, seed: int) -> pd.DataFrame:
+def adversarial(sizes: Sequence[int], expansivity: Sequence[float], trials: int, draws: int, seed: int) -> pd.DataFrame:
     """Count how often at least n rows are active at the adversarial direction of a Gaussian layer.
 
-    All expansivities of a trial share their rows: the layer with more rows begins with those of the one before.
+    All expansivities of a trial share their rows: the layer with more rows begins with those of the one before. Random
+    signs of its rows make a Gaussian layer into another one, so that a draw of rows serves several trials: their counts
+    depend on each other only through sums over all rows of ⟨ŵᵢ,ŵⱼ⟩², which hardly vary.
 
     Source: paper D (figure with n = 500, 1000, 5000 and 100 trials).
 
@@ -165,6 +167,7 @@ def adversarial(sizes: Sequence[int], expansivity: Sequence[float], trials: int,
         sizes: numbers of inputs n.
         expansivity: values of c, m = round(c·n), increasing.
         trials: layers for each n and c.
+        draws: of rows; the trials share them evenly.
         seed: of the rows.
 
     Returns:
@@ -176,27 +179,43 @@ def adversarial(sizes: Sequence[int], expansivity: Sequence[float], trials: int,
         task = progress.add_task("adversarial directions", total=len(sizes) * trials)
         for n in sizes:
             m = [round(c * n) for c in expansivity]
-            counts = np.empty((trials, len(m)), dtype=int)
-            for trial in range(trials):
-                generator = torch.Generator().manual_seed(1_000_003 * seed + 1009 * n + trial)
-                counts[trial] = active_at_adversarial(torch.randn(m[-1], n, generator=generator), m)
-                progress.advance(task)
+            found, W = [], torch.empty(m[-1], n)
+            for draw, share in enumerate(np.array_split(np.arange(trials), draws)):
+                generator = torch.Generator().manual_seed(1_000_003 * seed + 1009 * n + draw)
+                torch.randn(W.shape, generator=generator, out=W)
+                signs = 2 * torch.randint(2, (len(share), len(W)), generator=generator) - 1.0
+                found.append(active_at_adversarial(W, signs, m))
+                progress.advance(task, len(share))
+            counts = torch.cat(found).numpy()
             for place, size in enumerate(m):
                 count = int((counts[:, place] >= n).sum())
                 low, high = wilson(count, trials)
                 about = {"n": n, "m": size, "expansivity": size / n, "cases": trials, "count": count}
-                share = {"percent": 100 * count / trials, "ci_low": low, "ci_high": high}
-                rows.append(about | share | {"active_mean": counts[:, place].mean() / n})
+                share_of = {"percent": 100 * count / trials, "ci_low": low, "ci_high": high}
+                rows.append(about | share_of | {"active_mean": counts[:, place].mean() / n})
     return pd.DataFrame(rows)
 
 
-def active_at_adversarial(W: Tensor, sizes: Sequence[int]) -> list[int]:
-    """Return the number of active rows at −Σ ŵⱼ for the first m rows of W, for every m in `sizes`, increasing.
+def active_at_adversarial(W: Tensor, signs: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the number of active rows at −Σ ŵⱼ for the first m rows of layers, for every m in `sizes`, increasing.
 
     In float32: a row within rounding of zero may count either way, some 10⁻⁶ of the rows.
+
+    Args:
+        W: rows up to sign (rows, n).
+        signs: of the rows of each layer, ±1 (layers, rows).
+        sizes: numbers of rows.
+
+    Returns:
+        Numbers (layers, sizes).
+
+    >>> W = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, -1.0]])
+    >>> active_at_adversarial(W, torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0]]), [1, 3])
+    tensor([[0, 0],
+            [0, 1]])
     """
-    W /= W.norm(dim=1, keepdim=True)
-    ends = [0, *sizes]
-    blocks = torch.stack([W[a:b].sum(0) for a, b in pairwise(ends)])
-    along = -(W @ blocks.cumsum(0).mT)
-    return [int((along[:m, place] >= 0).sum()) for place, m in enumerate(sizes)]
+    scaled = signs / W.norm(dim=1)
+    blocks = [scaled[:, a:b] @ W[a:b] for a, b in pairwise([0, *sizes])]
+    sums = torch.stack(blocks).cumsum(0)
+    along = signs.mT[:, None] * (W @ sums.flatten(0, 1).mT).unflatten(1, sums.shape[:2])  # (rows, sizes, layers)
+    return torch.stack([(along[:m, place] <= 0).sum(0) for place, m in enumerate(sizes)], 1)

@@ -33,7 +33,8 @@ class Samples:
         """Draw `size` images for each network, with replacement: (networks, size, pixels), (networks, size)."""
         drawn = torch.rand(len(self.rows), size, generator=generator) * self.counts[:, None]
         places = drawn.long()
-        return self.images[self.rows.gather(1, places)], self.labels.gather(1, places)
+        images = self.images.index_select(0, self.rows.gather(1, places).flatten())  # faster than by index
+        return images.unflatten(0, places.shape), self.labels.gather(1, places)
 
     def share_wrong(self, weights: Weights) -> Tensor:
         """Return the share (%) of its images that each network gets wrong, by its own labels (networks,)."""

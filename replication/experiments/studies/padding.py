@@ -117,29 +117,44 @@ def padding_sweep(
                 generator = torch.Generator().manual_seed(seed)
                 x = normal(cases, block.channels * block.size**2, generator=generator)
                 drawn = RandomBlocks.draw(block, kernel_size, padding, cases, generator)
-                for value in gamma.tolist():
+                conditions = {"p_matrix": p_matrices(drawn.W1 @ drawn.W2, gamma)}
+                if padding in CORNERS:
+                    conditions["first_tap"] = p_matrices(drawn.A0, gamma)
+                for index, value in enumerate(gamma.tolist()):
                     about = {"ensemble": str(block), "padding": name, "gamma": value}
-                    for quantity, held, steps in quantities(drawn, value, x, padding, solvers, tolerance, recovery):
+                    for quantity, held, steps in returned(drawn.scaled(value), x, solvers, tolerance, recovery):
                         rows.append(about | {"quantity": quantity} | share(held, steps))
+                    rows += [about | {"quantity": quantity} | share(held[index], None)
+                             for quantity, held in conditions.items()]  # fmt: skip
                     progress.advance(task)
     return pd.DataFrame(rows)
 
 
 @torch.no_grad()
-def quantities(
-    blocks: RandomBlocks,
-    gamma: float,
-    x: Tensor,
-    padding: str,
-    solvers: Mapping[str, Solver],
-    tolerance: float,
-    recovery: float,
-) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-    """Yield each quantity with the blocks (cases,) for which it holds and, for a method, the iterations of those."""
-    units = blocks.scaled(gamma)
+def returned(
+    units: ResidualUnit, x: Tensor, solvers: Mapping[str, Solver], tolerance: float, recovery: float
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield each method with the units (cases,) whose x it brings back, and the iterations of those."""
     for quantity, solver in solvers.items():
         held, steps = recovered(units, x, solver, tolerance, recovery)
         yield quantity, held, steps[held]
-    yield "p_matrix", is_p_matrix(units.W1 @ units.W2), None
-    if padding in CORNERS:
-        yield "first_tap", is_p_matrix(gamma * blocks.A0), None
+
+
+def p_matrices(A: Tensor, gamma: Tensor) -> Tensor:
+    """Return where I + γA is a P-matrix (values, cases), by bisection over the ascending values of γ.
+
+    If it is one, it is for every smaller γ′ too: all det(I + γAD) with slopes D in [0, 1] are positive, and so are
+    those with (γ′/γ)·D.
+
+    >>> A = torch.tensor([[[-0.5]], [[1.0]]]).double()
+    >>> p_matrices(A, torch.tensor([1.0, 3.0]).double())
+    tensor([[ True,  True],
+            [False,  True]])
+    """
+    low = torch.zeros(len(A), dtype=torch.long)  # the first γ that fails lies from low to high
+    high = torch.full_like(low, len(gamma))
+    while (rest := low < high).any():
+        middle = (low + 7 * high)[rest] // 8  # a proof goes through all minors, what refutes is soon met
+        held = is_p_matrix(gamma[middle, None, None] * A[rest])
+        low[rest], high[rest] = torch.where(held, middle + 1, low[rest]), torch.where(held, high[rest], middle)
+    return torch.arange(len(gamma))[:, None] < low

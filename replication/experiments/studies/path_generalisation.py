@@ -152,7 +152,7 @@ def trained_networks(
         steps, batch, rate: of Adam.
         seed: the first.
     """
-    middle, fit = sorted(mislabelled)[len(mislabelled) // 2], partial(torch.optim.Adam, lr=rate)
+    middle, fit = sorted(mislabelled)[len(mislabelled) // 2], partial(torch.optim.Adam, lr=rate, fused=True)
     groups = [("seed", width, [middle] * more_seeds, range(more_seeds))]
     groups += [("mislabelled", width, [number] * seeds, range(seeds)) for number in mislabelled]
     groups += [("width", other, [0] * seeds, range(seeds)) for other in widths]
