@@ -180,7 +180,7 @@ def adversarial(sizes: Sequence[int], expansivity: Sequence[float], trials: int,
         for n in sizes:
             m = [round(c * n) for c in expansivity]
             found, W = [], torch.empty(m[-1], n)
-            for draw, share in enumerate(np.array_split(np.arange(trials), draws)):
+            for draw, share in enumerate(np.array_split(np.arange(trials), min(draws, trials))):
                 generator = torch.Generator().manual_seed(1_000_003 * seed + 1009 * n + draw)
                 torch.randn(W.shape, generator=generator, out=W)
                 signs = 2 * torch.randint(2, (len(share), len(W)), generator=generator) - 1.0
