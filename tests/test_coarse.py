@@ -51,14 +51,14 @@ def test_corrections_in_bfloat16_end_with_the_solution_of_float64(norm: float) -
 def test_every_evaluation_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     unit, _, y = unit_and_outputs(1)
     calls = []
-    once = Convolution.convolve_at_once
+    once = Convolution.gathered
 
     def counted(self: Convolution, v: Tensor, bias: Tensor | None) -> Tensor:
         calls.append(v.dtype)
         return once(self, v, bias)
 
     equation = RectifierEquation(unit.rectifier_map((6, 7, 6)), y)
-    monkeypatch.setattr(Convolution, "convolve_at_once", counted)
+    monkeypatch.setattr(Convolution, "gathered", counted)
     solution = iterate(equation, CoarseChebyshev(), 1e-6)
     assert 2 * int(solution.evaluations) == len(calls)  # two convolutions each
     assert calls.count(torch.float32) == 2 * (int(solution.iterations) + 1)
