@@ -69,11 +69,11 @@ def cap_table(
         precisions: by the name of the dtype: `tolerance`, and images of each class, `per_class`.
         solver, repetitions: as for `whole_cost`.
     """
-    assert data.test is not None
-    test_images, rows = len(data.test), []
+    rows = []
     for network, record, enough in trained:
         for dtype, precision in precisions.items():
             per_class = min(enough or precision["per_class"], precision["per_class"])
             images, tolerance = data.balanced_test(per_class)[0], precision["tolerance"]
-            rows.append(cap_row(network, record, test_images, images, solver, dtype, tolerance, repetitions))
+            assert data.test is not None
+            rows.append(cap_row(network, record, len(data.test), images, solver, dtype, tolerance, repetitions))
     return pd.DataFrame(rows)
