@@ -42,10 +42,11 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
 def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
     """Draw accuracy against forward passes, a colour for each cap and a point for each seed."""
     groups = list(table.groupby([cap_name(cap) for cap in table["norm_cap"]], sort=False))
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(groups)))
+    shades, images = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(groups))), table["images"].iloc[0]
     for (name, runs), shade, marker in zip(groups, shades, cycle("os^Dv*"), strict=False):
         accuracy = runs["test_accuracy"]
         bars = [accuracy - runs["accuracy_low"], runs["accuracy_high"] - accuracy]
+        fewer = "" if runs["images"].iloc[0] == images else f", {runs['images'].iloc[0]} images"
         axis.errorbar(
             runs["forward_passes"],
             accuracy,
@@ -54,7 +55,7 @@ def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
             mfc="none",
             color=shade,
             ecolor="#cccccc",
-            label=str(name),
+            label=f"{name}{fewer}",
         )
     axis.legend(loc="lower center", bbox_to_anchor=(0.62, 0), fontsize=8)
     axis.set_xscale("log")
@@ -62,9 +63,7 @@ def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.margins(0.12, 0.18)
-    axis.set_xlabel(
-        f"time of the inverse of {table['images'].iloc[0]} images, {table['dtype'].iloc[0]} (forward passes)"
-    )
+    axis.set_xlabel(f"time of the inverse of {images} images, {table['dtype'].iloc[0]} (forward passes)")
     axis.set_ylabel("test accuracy (%), with Wilson 95 % interval")
     axis.set_title("what the cap costs, and what it saves")
 
