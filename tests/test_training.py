@@ -51,7 +51,7 @@ def config() -> DictConfig:
 def test_every_family_trains_and_loads(unit: str, tmp_path: Path) -> None:
     config = composed("train", *FAST, f"unit={unit}")
     path = train(config, tmp_path, tmp_path / "runs")
-    assert path == tmp_path / f"digits-{unit}-0.safetensors"
+    assert path == tmp_path / f"digits-{config.unit.family}-0.safetensors"
     record = load_record(path)
     assert 0 < record["test_accuracy"] < 1
     assert record["epochs"] == 2
