@@ -73,6 +73,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the tensors of the solver tests live, e.g. cuda")
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Parameters of tests are drawn while their module is read: from one seed, like what tests draw themselves."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(0)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if DATA_FIXTURES & set(getattr(item, "fixturenames", ())):
