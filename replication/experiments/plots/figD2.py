@@ -41,6 +41,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         caption(
             figure,
             f"Gaussian layers x ↦ relu(Wx) at x = −Σ wⱼ/‖wⱼ‖: {table['cases'].iloc[0]} layers for each point, with "
-            "Wilson 95 % intervals (random W; settings recalled from paper D: A11)",
+            "Wilson 95 % intervals (random W, the layers of a draw by random signs of its rows; settings recalled from "
+            "paper D: A11)",
         )
     return figure
