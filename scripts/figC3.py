@@ -31,6 +31,7 @@ def main(config: DictConfig) -> None:
             "unit": {"family": network},
             "network": own.network,
             "training.penalty": own.penalty,
+            "trainer.max_steps": own.times * config.trainer.max_steps,
         }
         return trained_record(variant(config, changes), trainings)
 

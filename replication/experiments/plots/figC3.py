@@ -27,7 +27,9 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         for network, runs in table.groupby("network", sort=False):
             colour = marks[str(network)].colour
             means = runs.groupby("share_percent")["test_accuracy"].mean()
-            label = f"{marks[str(network)].label}, {runs['parameters'].iloc[0]:,} parameters"
+            label = (
+                f"{marks[str(network)].label}, {runs['parameters'].iloc[0]:,} parameters, {runs['steps'].max():,} steps"
+            )
             axis.plot(means.index, means, "-", color=colour, label=label)
             axis.plot(runs["share_percent"], runs["test_accuracy"], "o", color=colour, mfc="none", ms=4)
         shares = sorted(table["share_percent"].unique())
@@ -40,7 +42,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         images = table["training_images"].max()
         caption(
             figure,
-            f"{record['dataset']}, a subset of {images:,} training images: small networks, {table['steps'].max()} "
+            f"{record['dataset']}, a subset of {images:,} training images: small networks, as many "
             f"steps for every share, {table['seed'].nunique()} seeds (settings ours: A16)",
         )
     return figure

@@ -39,10 +39,10 @@ def crossing(table: pd.DataFrame, n: int, percent: float) -> float:
     return float(np.interp(percent, rows["percent"].cummax(), rows["expansivity"]))
 
 
-def accuracy_lead(table: pd.DataFrame) -> pd.Series:
-    """Return by how many percent the Hamiltonian network's mean accuracy exceeds ResNet's, for each share."""
+def accuracy_lead(table: pd.DataFrame, rival: str) -> pd.Series:
+    """Return by how many percent the Hamiltonian network's mean accuracy exceeds a rival's, for each share."""
     means = table.pivot_table(index="share_percent", columns="network", values="test_accuracy")
-    return means["hamiltonian"] - means["resnet"]
+    return means["hamiltonian"] - means[rival]
 
 
 def image_errors(table: pd.DataFrame, method: str) -> pd.Series:
