@@ -13,7 +13,7 @@ from replication.conjugate_gradients import conjugate_gradients
 from replication.operators import MATRIX_NUMBERS, Dense, Operator
 
 FACTORIZED = 1024  # order up to which a matrix is always inverted once, not solved with anew at every step
-ROW_SHARE = 64  # past it, the order that one more row makes an inversion worth while, as measured
+ROW_SHARE = 200  # past it, the order that one more row makes an inversion worth while, as measured
 
 
 class Resolvent(Protocol):
@@ -101,7 +101,9 @@ class FactorizedResolvent:
 
     def __call__(self, v: Tensor) -> Tensor:
         if self.pivots is None:
-            return torch.cholesky_solve(v.mT, self.factor).mT
+            # not by torch.cholesky_solve, which copies the factor every time: three times slower for fifty rows
+            half = torch.linalg.solve_triangular(self.factor, v.mT, upper=False)
+            return torch.linalg.solve_triangular(self.factor.mT, half, upper=True).mT
         solved: Tensor = torch.linalg.lu_solve(self.factor, self.pivots, v, left=False, adjoint=True)
         return solved
 
@@ -200,7 +202,9 @@ class WoodburyResolvent:
 
 def shifted(K: Tensor, shift: float) -> Tensor:
     """Return shift·I + K for matrices (..., n, n)."""
-    return K + shift * torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
+    sum_ = K.clone()
+    sum_.diagonal(dim1=-2, dim2=-1).add_(shift)
+    return sum_
 
 
 def inverse_or_nan(matrix: Tensor) -> Tensor:

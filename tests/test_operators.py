@@ -147,6 +147,10 @@ def test_convolutions_of_a_few_images_at_a_time_are_those_of_all_at_once(
     parts = convolution.affine(images, bias)
     assert torch.equal(parts, whole)
     assert torch.allclose(torch.autograd.grad(parts.square().sum(), images)[0], gradient, rtol=1e-14)
+    monkeypatch.setattr("replication.operators.convolution.PATCHES", 2 * convolution.terms * 4)  # two rows of an image
+    strips = convolution.affine(images, bias)
+    assert torch.allclose(strips, whole, rtol=1e-14, atol=1e-14)
+    assert torch.allclose(torch.autograd.grad(strips.square().sum(), images)[0], gradient, rtol=1e-13)
     assert convolution.affine(images[:0], bias).shape == (0, 3, 5, 4)
 
 

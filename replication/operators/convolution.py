@@ -52,6 +52,31 @@ class Convolution(Weighted):
         phase = torch.polar(torch.ones_like(turns), -2 * math.pi * radius * turns)
         return spectrum(self.weight, self.image_size).conj() * phase[..., None, None]
 
+    def seen(self) -> Tensor:
+        """Return the input pixel that every tap of every output pixel sees (taps, pixels), −1 for a zero around."""
+        places, inside = [], []
+        for side, before in zip(self.image_size, aligned_tap(self.padding, self.weight.shape[-1]), strict=True):
+            place = torch.arange(side) + torch.arange(self.weight.shape[-1])[:, None] - before
+            places.append(place % side if self.circular else place)
+            inside.append((places[-1] >= 0) & (places[-1] < side))
+        (rows, columns), (above, beside) = places, inside
+        pixels = rows[:, None, :, None] * self.image_size[1] + columns[None, :, None, :]
+        pixels[~(above[:, None, :, None] & beside[None, :, None, :])] = -1
+        return pixels.flatten(2).flatten(0, 1)
+
+    def taps(self, like: Tensor) -> Tensor:
+        """Return the matrix (out, in) of every tap (taps, out, in), of the dtype and device of `like`."""
+        return self.weight.flatten(2).permute(2, 0, 1).to(like)
+
+    def entries(self, like: Tensor) -> Tensor:
+        pixels = math.prod(self.image_size)
+        out, into, _, _ = self.weight.shape
+        matrix = like.new_zeros(out, pixels, into, pixels)
+        for tap, seen in zip(self.taps(like), self.seen(), strict=True):
+            (site,) = torch.nonzero(seen >= 0, as_tuple=True)
+            matrix[:, site, :, seen[site]] += tap
+        return matrix.reshape(out * pixels, into * pixels)
+
     @property
     def aligned(self) -> Tensor:
         """The tap (out, in) that takes each pixel to itself."""
@@ -74,10 +99,13 @@ class Convolution(Weighted):
     def convolve(self, v: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve, and add a bias to each channel (out,).
 
-        In float64, where torch unfolds all images of a batch at once, a few images are taken at a time.
+        In float64, where torch unfolds all images of a batch at once, a few images are taken at a time, or a few rows
+        of one.
         """
         if v.dtype != torch.float64 or v.device.type != "cpu":
             return self.gathered(v, bias)
+        if self.terms * math.prod(self.image_size) > PATCHES:
+            return torch.cat([self.by_strips(image, bias) for image in self.padded(v).split(1)])
         scatters = FEWER * len(self.weight) <= self.weight.shape[1] and not self.circular
         at_once = self.scattered if scatters else self.gathered
         rows = max(1, PATCHES // (self.terms * self.image_size[0] * self.image_size[1]))
@@ -85,13 +113,23 @@ class Convolution(Weighted):
 
     def gathered(self, v: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve all images of a batch together, by what every pixel takes from its neighbours."""
-        kernel_size = self.weight.shape[-1]
         if self.padding == "zeros":
-            return F.conv2d(v, self.weight, bias, padding=kernel_size // 2)
+            return F.conv2d(v, self.weight, bias, padding=self.weight.shape[-1] // 2)
+        return F.conv2d(self.padded(v), self.weight, bias)
+
+    def padded(self, v: Tensor) -> Tensor:
+        """Return images with what lies around them."""
+        kernel_size = self.weight.shape[-1]
         top, left = aligned_tap(self.padding, kernel_size)
         sides = (left, kernel_size - 1 - left, top, kernel_size - 1 - top)
-        mode = "circular" if self.padding == "circular" else "constant"
-        return F.conv2d(F.pad(v, sides, mode=mode), self.weight, bias)
+        return F.pad(v, sides, mode="circular" if self.padding == "circular" else "constant")
+
+    def by_strips(self, padded: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve one padded image, a few rows of pixels at a time: 1.5 to 4 times faster from 64×64 on."""
+        height, width = self.image_size
+        rows = max(1, PATCHES // (self.terms * width))
+        strips = [padded[:, :, top : top + rows + self.weight.shape[-1] - 1] for top in range(0, height, rows)]
+        return torch.cat([F.conv2d(strip, self.weight, bias) for strip in strips], 2)
 
     def scattered(self, v: Tensor, bias: Tensor | None) -> Tensor:
         """Do the same by what every pixel adds to its neighbours, some of them beyond zero borders."""

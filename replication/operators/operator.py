@@ -59,6 +59,11 @@ class Operator(ABC):
             raise ValueError(
                 f"the matrix of a map of images of {order} numbers is too large; use another solver, or smaller images"
             )
+        return self.entries(like)
+
+    def entries(self, like: Tensor) -> Tensor:
+        """Return what `matrix` does, whatever its size."""
+        order = math.prod(self.domain)
         identity = torch.eye(order, dtype=like.dtype, device=like.device).reshape(order, *self.domain)
         return torch.cat([self(rows).flatten(1) for rows in identity.split(MATRIX_ROWS)]).mT
 

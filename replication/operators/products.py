@@ -9,6 +9,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
+from replication.operators.convolution import Convolution
 from replication.operators.operator import Operator
 
 TOLERANCE = 3e-4  # of the singular vector, whose norm is far nearer: to its square
@@ -35,12 +36,29 @@ class Product(Operator):
     def symbols(self) -> Tensor:
         return self.outer.symbols() @ self.inner.symbols()
 
+    def entries(self, like: Tensor) -> Tensor:
+        if isinstance(self.outer, Convolution) and isinstance(self.inner, Convolution):
+            return entries_of_two(self.outer, self.inner, like)
+        return super().entries(like)
+
     def adjoint(self) -> Product:
         return Product(self.inner.adjoint(), self.outer.adjoint())
 
     def norm_bound(self) -> Tensor:
         product = self.outer.norm_bound() * self.inner.norm_bound()
         return product.clamp_min(torch.finfo(product.dtype).tiny)  # what underflows is below it
+
+
+def entries_of_two(outer: Convolution, inner: Convolution, like: Tensor) -> Tensor:
+    """Return the matrix of outer(inner(v)) from the products of their taps, which are far fewer than its columns."""
+    pixels = math.prod(inner.image_size)
+    matrix = like.new_zeros(len(outer.weight), pixels, inner.weight.shape[1], pixels)
+    between, seen = outer.seen(), inner.seen()
+    for last, middle in zip(outer.taps(like), between, strict=True):
+        for first, pixel in zip(inner.taps(like), seen, strict=True):
+            (site,) = torch.nonzero((middle >= 0) & (pixel[middle] >= 0), as_tuple=True)
+            matrix[:, site, :, pixel[middle[site]]] += last @ first
+    return matrix.reshape(len(outer.weight) * pixels, -1)
 
 
 class Gram(Product):
