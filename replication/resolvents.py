@@ -103,8 +103,9 @@ class FactorizedResolvent:
         if self.pivots is None:
             # not by torch.cholesky_solve, which copies the factor every time: three times slower for fifty rows
             half = torch.linalg.solve_triangular(self.factor, v.mT, upper=False)
-            return torch.linalg.solve_triangular(self.factor.mT, half, upper=True).mT
-        solved: Tensor = torch.linalg.lu_solve(self.factor, self.pivots, v, left=False, adjoint=True)
+            solved: Tensor = torch.linalg.solve_triangular(self.factor.mT, half, upper=True).mT
+        else:
+            solved = torch.linalg.lu_solve(self.factor, self.pivots, v, left=False, adjoint=True)
         return solved
 
     def select(self, rows: Tensor) -> FactorizedResolvent:

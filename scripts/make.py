@@ -7,6 +7,7 @@ import sys
 
 from rich.console import Console
 
+from replication.experiments.copies import ONE_THREAD
 from replication.experiments.entry import ending_in_one_sentence
 from replication.experiments.pipeline import (
     FAST_STAGE,
@@ -19,7 +20,7 @@ from replication.experiments.pipeline import (
     write_stamp,
 )
 from replication.experiments.places import FIGURES, ROOT
-from replication.experiments.running import ONE_THREAD, SIDE_BY_SIDE, run_all
+from replication.experiments.running import SIDE_BY_SIDE, run_all
 
 OUTPUTS = ROOT / "outputs"
 console = Console(highlight=False, soft_wrap=True)

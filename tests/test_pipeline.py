@@ -80,7 +80,9 @@ def test_weights_count_only_with_both_files(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_fails_says_why_and_where_the_log_is(tmp_path: Path) -> None:
-    stage = Stage("figX", ("-c", "print('at work'); raise SystemExit('error: no disk left')"), tmp_path, 1.0)
+    script = tmp_path / "figX.py"
+    script.write_text("print('at work')\nraise SystemExit('error: no disk left')")
+    stage = Stage("figX", (str(script),), tmp_path, 1.0)
     with pytest.raises(ValueError, match=r"figX failed: error: no disk left .*figX\.log") as error:
         run(stage, tmp_path / "logs")
     assert "at work" in (tmp_path / "logs" / "figX.log").read_text()
@@ -88,14 +90,16 @@ def test_a_stage_that_fails_says_why_and_where_the_log_is(tmp_path: Path) -> Non
 
 
 def test_stages_run_side_by_side_with_one_thread_and_those_that_measure_times_alone(tmp_path: Path) -> None:
-    noting = (
-        "import os, pathlib, sys, time; "
-        "pathlib.Path(sys.argv[1]).write_text(f\"{time.time()} {os.environ['OMP_NUM_THREADS']}\"); time.sleep(0.7); "
-        "pathlib.Path(sys.argv[1]).open('a').write(f' {time.time()}')"
+    noting = tmp_path / "noting.py"
+    noting.write_text(
+        "import os, pathlib, sys, time\n"
+        "pathlib.Path(sys.argv[1]).write_text(f\"{time.time()} {os.environ['OMP_NUM_THREADS']}\")\n"
+        "time.sleep(0.7)\n"
+        "pathlib.Path(sys.argv[1]).open('a').write(f' {time.time()}')\n"
     )
     names = {"timed": True, "first": False, "second": False}
     todo = [
-        Stage(name, ("-c", noting, str(tmp_path / name)), tmp_path, 1.0, measured) for name, measured in names.items()
+        Stage(name, (str(noting), str(tmp_path / name)), tmp_path, 1.0, measured) for name, measured in names.items()
     ]
     done = [stage.name for stage, _ in run_all(todo, tmp_path / "logs", at_once=2)]
     noted = {name: [float(word) for word in (tmp_path / name).read_text().split()] for name in names}

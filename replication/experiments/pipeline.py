@@ -18,7 +18,7 @@ from replication.experiments.records import made_from, read_record
 from replication.experiments.sources import checksums
 from replication.experiments.weights import run_name
 
-START_UP = 5.0  # seconds that a script needs before its record's clock starts
+START_UP = 2.0  # seconds that a script needs before its record's clock starts, where all is loaded
 DATA_FOLDERS = ("MNIST/raw", "cifar-10-batches-py")  # whose presence decides what a figure is made from
 QUICK = 30.0  # seconds up to which a stage counts as quick
 FAST_STAGE = 12.0  # seconds that a small stage takes

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,16 +12,11 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
+from replication.experiments.copies import run_script
 from replication.experiments.pipeline import Stage
-from replication.experiments.places import ROOT
 
 SIDE_BY_SIDE = min(4, os.cpu_count() or 1)  # stages at once that measure no times
 SUPPOSED = 60.0  # seconds of work at the usual pace, beside what is done, when the pace is judged
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}  # of a stage, as conf/ has it
 
 
 @contextmanager
@@ -55,13 +48,7 @@ def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
     """
     start, log = time.perf_counter(), logs / f"{stage.name}.log"
     logs.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        done = subprocess.run(
-            [sys.executable, *stage.command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False,
-            pass_fds=() if lock is None else (lock,),
-            env=os.environ | ONE_THREAD,
-        )  # fmt: skip
-    if done.returncode:
+    if run_script(stage.command, log, lock):
         last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
         raise ValueError(f"{stage.name} failed: {last} (all it said: {log})")
     return time.perf_counter() - start
