@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
 from replication.experiments.places import ROOT
 
-LOADED = ["matplotlib.pyplot", "replication.experiments.entry", "replication.experiments.training"]
+LOADED = [
+    "matplotlib.pyplot",
+    "scipy.optimize",
+    "scipy.stats",
+    "sklearn.datasets",
+    "replication.experiments.data.colour",
+    "replication.experiments.entry",
+    "replication.experiments.training",
+]
 START = "forkserver" if sys.platform == "linux" else "spawn"  # elsewhere a copy of what these load may crash
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as conf/ has it
 
@@ -25,36 +34,65 @@ class Descriptor:
         self.number = number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _own, (DupFd(self.number),)
+        return own, (DupFd(self.number),)
 
 
-def _own(duplicate: Any) -> Descriptor:
+def own(duplicate: Any) -> Descriptor:
+    """Return what another process had duplicated for this one."""
     return Descriptor(duplicate.detach())
 
 
-def run_script(command: Sequence[str], log: Path, held: int | None = None) -> int:
-    """Run a script with one thread, from the repository's root, and return its exit status.
+def run_script(
+    command: Sequence[str],
+    said: Path,
+    complained: Path | None = None,
+    *,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+    held: int | None = None,
+    patience: float | None = None,
+) -> int:
+    """Run a script with one thread to its end, and return its exit status.
 
     Args:
         command: the script and its arguments.
-        log: takes all that it prints.
+        said: file that takes what it prints.
+        complained: file that takes its errors; None for the same.
+        cwd: where it runs.
+        environment: all its variables; None for those of this process.
         held: an open file that it holds too, a lock say.
+        patience: seconds that it may take.
+
+    Raises:
+        TimeoutError: if it takes longer; it is ended then.
     """
     os.environ.update(ONE_THREAD)  # before the first copy: what is loaded counts its threads then
     context: Any = multiprocessing.get_context(START)
     if START == "forkserver":
         context.set_forkserver_preload(LOADED)
-    copy = context.Process(target=execute, args=(command, log, None if held is None else Descriptor(held)))
+    lock = None if held is None else Descriptor(held)
+    variables = dict(os.environ if environment is None else environment)
+    copy = context.Process(target=execute, args=(command, (said, complained or said), cwd, variables, lock))
     copy.start()
-    copy.join()
+    copy.join(patience)
+    if copy.exitcode is None:
+        copy.kill()
+        raise TimeoutError(f"{' '.join(command)} did not end in {patience} seconds")
     return int(copy.exitcode)
 
 
-def execute(command: Sequence[str], log: Path, held: Descriptor | None) -> None:
+def execute(
+    command: Sequence[str], outputs: Sequence[Path], cwd: Path, environment: Mapping[str, str], _: Descriptor | None
+) -> None:
     """Be the script, in this process."""
-    with log.open("w") as file:
-        for stream in (1, 2):
+    for stream, path in enumerate(outputs, start=1):
+        with path.open("a") as file:
             os.dup2(file.fileno(), stream)
-    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
     sys.argv = list(command)
-    runpy.run_path(command[0], run_name="__main__")
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # which processes of multiprocessing leave out

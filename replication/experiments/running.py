@@ -48,7 +48,8 @@ def run(stage: Stage, logs: Path, lock: int | None = None) -> float:
     """
     start, log = time.perf_counter(), logs / f"{stage.name}.log"
     logs.mkdir(parents=True, exist_ok=True)
-    if run_script(stage.command, log, lock):
+    log.unlink(missing_ok=True)
+    if run_script(stage.command, log, held=lock):
         last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
         raise ValueError(f"{stage.name} failed: {last} (all it said: {log})")
     return time.perf_counter() - start
