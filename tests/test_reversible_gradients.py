@@ -218,8 +218,8 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_1202_layers_train_within_four_gigabytes() -> None:
-    options = {"channels": [32, 64, 128], "blocks": [101, 100, 99], "batch": 32, "size": 32, "threads": 1}
-    with StepProcess("reversible", options) as process:
+    with StepProcess("reversible", threads=1) as process:
+        process.begin({"channels": [32, 64, 128], "blocks": [101, 100, 99], "batch": 32, "size": 32})
         process.run()
         report = process.report()
     assert report["layers"] == 1202

@@ -27,21 +27,21 @@ FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 
 
 class StepProcess(TimedProcess):
-    """Training steps of a Hamiltonian network in a process of its own.
+    """Training steps of Hamiltonian networks, one after the other, in a process of its own.
 
     Args:
         method: "stored", "reversible" or "revtorch".
-        options: as for `replication.experiments.studies.step_process.serve`.
+        threads: of torch.
         environment: as for TimedProcess.
     """
 
-    def __init__(
-        self, method: str, options: Mapping[str, object], environment: Mapping[str, str] | None = None
-    ) -> None:
-        given = json.dumps({"method": method} | dict(options))
-        super().__init__(
-            method, [sys.executable, "-m", "replication.experiments.studies.step_process", given], environment
-        )
+    def __init__(self, method: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "replication.experiments.studies.step_process", str(threads)]
+        super().__init__(method, command, environment)
+
+    def begin(self, training: Mapping[str, object]) -> None:
+        """Go on to a network, by further arguments of `replication.experiments.studies.step_process.Training`."""
+        self.tell(json.dumps({"method": self.title} | dict(training)))
 
     def report(self) -> dict[str, Any]:
         """End the process; return what `serve` returns."""
@@ -59,8 +59,8 @@ def memory(
 ) -> pd.DataFrame:
     """Measure one training step (forward, backward, SGD with momentum) of Hamiltonian networks of growing depth.
 
-    Every network has processes of its own: one whose memory counts, whole, and one that is timed, in turns with the
-    other methods.
+    Every network has a process of its own whose memory counts, whole; times are taken by turns of the methods, each in
+    a process of its own.
 
     Source: paper C, memory-efficient training (from recalled facts, assumption A14; settings A16).
 
@@ -81,25 +81,36 @@ def memory(
     used = [method for method in methods if method in OURS or find_spec(method)]
     for missing in set(methods) - set(used):
         warnings.warn(f"{missing} is not installed and left out; pip install it to have it compared", stacklevel=2)
+    trainings = [
+        {"channels": list(channels), "blocks": list(blocks), "batch": one["batch"], "size": size}
+        for one in series
+        for blocks in one["stages"]
+    ]
     rows: list[dict[str, object]] = []
-    with Progress() as progress:
-        depths = [(one["batch"], list(blocks)) for one in series for blocks in one["stages"]]
-        for batch, blocks in progress.track(depths, description="depths"):
-            common = {"batch": batch, "size": size, "threads": threads}
-            options = {"channels": list(channels), "blocks": blocks} | common
-            with ThreadPoolExecutor(AT_ONCE) as pool:  # of processes, whose memory is their own
-                reports = dict(zip(used, pool.map(partial(memory_report, options=options), used), strict=True))
-            with ExitStack() as stack:
-                processes = {method: stack.enter_context(StepProcess(method, options)) for method in used}
-                times, _ = timed({method: process.run for method, process in processes.items()}, repetitions)
-            for method, report in reports.items():
+    with Progress() as progress, ExitStack() as stack:
+        task = progress.add_task("memory and time", total=2 * len(trainings) * len(used))
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # of processes, whose memory is their own
+            asked = [(training, method) for training in trainings for method in used]
+            reports = []
+            for report in pool.map(partial(memory_report, threads=threads), *zip(*asked, strict=True)):
+                reports.append(report)
+                progress.advance(task)
+        processes = {method: stack.enter_context(StepProcess(method, threads)) for method in used}
+        for number, training in enumerate(trainings):
+            for process in processes.values():
+                process.begin(training)
+            times, _ = timed({method: process.run for method, process in processes.items()}, repetitions)
+            progress.advance(task, len(used))
+            common = {"batch": training["batch"], "size": size, "threads": threads}
+            for method, report in zip(used, reports[number * len(used) :], strict=False):
                 rows.append({"method": method} | common | report | time_columns(times[method], times.get("stored")))
     return pd.DataFrame(rows)
 
 
-def memory_report(method: str, options: Mapping[str, object]) -> dict[str, Any]:
+def memory_report(training: Mapping[str, object], method: str, threads: int) -> dict[str, Any]:
     """Return what a process says after a step."""
-    with StepProcess(method, options, FREED_AT_ONCE) as process:
+    with StepProcess(method, threads, FREED_AT_ONCE) as process:
+        process.begin(training)
         process.run()
         report = process.report()
     return report | {"weights_mb": 3 * 4 * report["parameters"] / 2**20}

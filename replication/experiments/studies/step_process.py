@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -40,42 +41,60 @@ class RevTorchSequence(BlockSequence):
 SEQUENCES = {"stored": BlockSequence, "reversible": ReversibleSequence, "revtorch": RevTorchSequence}
 
 
-def serve(method: str, channels: list[int], blocks: list[int], batch: int, size: int, threads: int) -> dict[str, Any]:
-    """Do one training step for each line, timed in seconds of the processor; return the peak memory at the end.
+class Training:
+    """A network and what it is trained with.
 
     Args:
         method: one of SEQUENCES.
         channels, blocks: as for `ReversibleNetwork`.
         batch, size: number of random images, their height and width.
-        threads: of torch.
+    """
+
+    def __init__(self, method: str, channels: list[int], blocks: list[int], batch: int, size: int) -> None:
+        torch.manual_seed(0)
+        self.network = ReversibleNetwork((3, size, size), 10, HamiltonianBlock, channels, blocks, SEQUENCES[method])
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-3, momentum=0.9)
+        self.images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+        self.labels = torch.randint(10, (batch,))
+        self.step(FEW)  # which makes the optimizer's own memory
+
+    def step(self, rows: int | None = None) -> None:
+        """Do a training step with the first images."""
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.network(self.images[:rows]), self.labels[:rows])
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.loss = float(loss)
+
+    def report(self) -> dict[str, Any]:
+        """Return what it is, the peak of this process's memory, and the loss of the last step."""
+        return {
+            "layers": self.network.layers,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "peak_memory_mb": peak_memory_mb(),
+            "loss": self.loss,
+        }
+
+
+def serve(threads: int, lines: Iterable[str]) -> dict[str, Any]:
+    """Make a training for each line that has one's arguments, and do a step of it for each "run" after it.
+
+    The seconds of the processor that a step took are printed; the report on the last training is returned.
     """
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    network = ReversibleNetwork((3, size, size), 10, HamiltonianBlock, channels, blocks, SEQUENCES[method])
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-    images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch,))
-
-    def step(rows: int) -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(network(images[:rows]), labels[:rows])
-        torch.autograd.backward(loss)
-        optimizer.step()
-        return loss.detach()
-
-    loss = step(FEW)  # which makes the optimizer's own memory
-    forget_peak_memory()
-    for _ in sys.stdin:
+    training: Training | None = None
+    for line in lines:
+        if line.strip() != "run":
+            training = None  # before the next one takes memory too
+            training = Training(**json.loads(line))
+            forget_peak_memory()
+            continue
+        assert training is not None
         start = time.process_time()
-        loss = step(batch)
+        training.step()
         print(time.process_time() - start, flush=True)
-    return {
-        "layers": network.layers,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "peak_memory_mb": peak_memory_mb(),
-        "loss": float(loss),
-    }
+    return {} if training is None else training.report()
 
 
 if __name__ == "__main__":
-    print(json.dumps(serve(**json.loads(sys.argv[1]))))
+    print(json.dumps(serve(int(sys.argv[1]), sys.stdin)))

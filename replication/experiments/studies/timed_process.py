@@ -29,17 +29,28 @@ class TimedProcess:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
+    def tell(self, line: str) -> None:
+        """Send a line, to which nothing is answered."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{line}\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise self.failed() from None
+
     def run(self) -> float:
         """Do the work once; return the seconds it took."""
-        assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.tell("run")
         try:
-            self.process.stdin.write("run\n")
-            self.process.stdin.flush()
             return float(self.process.stdout.readline())
-        except (OSError, ValueError):
-            self.process.kill()
-            raise RuntimeError(self.failure(self.process.communicate()[1])) from None
+        except ValueError:
+            raise self.failed() from None
+
+    def failed(self) -> RuntimeError:
+        """End the process, and return the error that says why it failed."""
+        self.process.kill()
+        return RuntimeError(self.failure(self.process.communicate()[1]))
 
     def finish(self) -> str:
         """End the process; return what it says in the end."""
