@@ -32,6 +32,7 @@ def main(config: DictConfig) -> None:
             "network": own.network,
             "training.penalty": own.penalty,
             "trainer.max_steps": own.times * config.trainer.max_steps,
+            "trainer.enable_progress_bar": False,  # there is one of all runs
         }
         return trained_record(variant(config, changes), trainings)
 

@@ -180,7 +180,7 @@ def test_training_sweeps_as_a_multirun(tmp_path: Path) -> None:
 
 
 def test_the_digits_make_every_figure_of_the_network_and_say_so(tmp_path: Path) -> None:
-    small = ["data=digits", "trainer.max_epochs=1", "trainer.enable_progress_bar=false"]
+    small = ["data=digits", "trainer.max_epochs=1"]  # with the bars that a user sees, one inside the other
     for script in ("fig1", "fig4", "fig5"):
         size = [] if script == "fig1" else [f"per_class={1 if script == 'fig4' else 2}"]
         done = run(script, *small, *size, folder=tmp_path)

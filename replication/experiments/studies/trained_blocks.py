@@ -62,9 +62,9 @@ def trained_blocks(
     rows: list[dict[str, object]] = []
     arrays: dict[str, np.ndarray] = {}
     shown: Pair | None = None
-    with torch.no_grad(), Progress() as progress:
-        for name, network, record in networks:
-            layers = layers_of(network)
+    for name, network, record in networks:  # each may be trained only now, with a progress bar of its own
+        layers = layers_of(network)
+        with torch.no_grad(), Progress() as progress:
             blocks = [pair for pair in zip(layers, states(layers, few), strict=False) if is_block(pair[0])]
             found = [block_row(block, x) for block, x in progress.track(blocks, description=name)]
             own = [row for row, _ in found]
