@@ -116,7 +116,7 @@ def test_a_variant_has_other_settings_and_leaves_its_original_alone() -> None:
 def test_families_of_table1_are_those_of_the_unit_group() -> None:
     config = composed("table1")
     named = {name.replace("_", "-") for name in options("unit")}
-    assert {*config.families} == named - {"deep", "causal-special"}  # which are ours, and not trained
+    assert {*config.families} == named - {"deep"}  # which are ours, and not trained
     assert {run.family for run in config.runs} == set(config.families)
     for family in config.families:
         assert sorted(run.seed for run in config.runs if run.family == family) == [0, 1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import sys
@@ -188,7 +189,9 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which shows mistakes alone
     data = instantiate(config.data)
     with one_training(run_dir, run_name(config, data)):
-        return train_alone(config, data, weights_dir, run_dir)
+        path = train_alone(config, data, weights_dir, run_dir)
+    gc.collect()  # a trainer and its data refer to each other, and the next training loads its own
+    return path
 
 
 def one_training(run_dir: Path, name: str) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""table1: families of units under one training recipe, and a special network trained longer."""
+"""table1: families of units under one training recipe, and special networks trained longer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAST: Columns = {
     "seconds": ("training\n(s)", "{:.0f}"),
 }
 SHORT = {"Banach": "existing", "Modulus": "proposed", "Auto": "its own"}
-NAMES = {"monotone-special": "special"}  # of families, where the column is too narrow for their own
+NAMES = {"monotone-special": "special", "causal-special": "causal, special"}  # of families, where the column is too narrow for their own
 AVERAGED = ("test_accuracy", "inverse_forward_passes")
 
 
@@ -59,7 +59,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
             cells.append([mean_cell(name, form, str(family), runs) for name, (_, form) in columns.items()])
             means.append(len(cells))
     title = (
-        f"{record['dataset']}: families of units under one training recipe, and a special network trained longer, "
+        f"{record['dataset']}: families of units under one training recipe, and special networks trained longer, "
         "mean ± standard deviation over seeds\n"
         f"(recovered: relative error at most {scientific(config['recovery'])} in float64, {table['images'].iloc[0]} "
         f"test images; inverse: all hidden layers in {config['cost']['dtype']} by the unit's own method, where "

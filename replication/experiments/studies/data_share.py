@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +34,6 @@ def data_share(
     with Progress() as progress:
         for network, share, seed in progress.track(runs, description="trainings"):
             made = record(network, share, seed)
-            gc.collect()  # a trainer and its data refer to each other, and the next run loads its own
             rows.append(
                 {
                     "network": network,
