@@ -130,6 +130,42 @@ class ImageResolvent:
 
 
 @dataclass(frozen=True)
+class CausalResolvent:
+    """(shift·I + K)⁻¹ for a K that takes each pixel from itself and those before it: by substitution, unfactorized.
+
+    Attributes:
+        order: the pixels from the corner on (pixels,).
+        own: the inverse of what the shifted map does to one pixel (channels, channels), NaN where there is none.
+        triangle: own·(shift·I + K), pixels first, in this order, and channels after: of unit diagonal blocks (n, n).
+        shift: of the diagonal.
+    """
+
+    order: Tensor
+    own: Tensor
+    triangle: Tensor
+    shift: float
+
+    @staticmethod
+    def of(K: Tensor, shift: float, order: Tensor) -> CausalResolvent:
+        """Take K's matrix (n, n), channels first, apart."""
+        channels = len(K) // len(order)
+        blocks = shifted(K, shift).reshape(channels, len(order), channels, len(order)).permute(1, 0, 3, 2)
+        blocks = blocks[order][:, :, order]
+        own = inverse_or_nan(blocks[0, :, 0])
+        return CausalResolvent(order, own, (own @ blocks.flatten(2)).reshape(len(K), len(K)), shift)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        rows = (v.flatten(2)[:, :, self.order].mT @ self.own.mT).flatten(1)
+        solved = torch.linalg.solve_triangular(self.triangle, rows.mT, upper=False, unitriangular=True).mT
+        u = v.new_empty(v.flatten(2).shape)
+        u[:, :, self.order] = solved.reshape(len(v), len(self.order), -1).mT
+        return u.reshape(v.shape)
+
+    def select(self, rows: Tensor) -> CausalResolvent:
+        return self
+
+
+@dataclass(frozen=True)
 class FourierResolvent:
     """(shift·I + K)⁻¹ for a circular convolution K, or a product of such: a small matrix for every frequency.
 

@@ -1,12 +1,15 @@
 """The rectifier equation: f(x) = y and s + A·relu(s) = c say the same."""
 
+import pytest
 import torch
 from builders import normal_parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.maps import ConvolutionalMap, DenseMap, RectifierEquation
-from replication.operators import Convolution, Dense, adjoint_kernel
+from replication.maps.convolutional import convolutional_map
+from replication.operators import CORNERS, Convolution, Dense, adjoint_kernel
+from replication.resolvents import CausalResolvent, ImageResolvent
 
 
 def random_map(h: int, d: int, seed: int) -> DenseMap:
@@ -45,6 +48,24 @@ def test_woodbury_resolvent_of_convolutions_agrees_with_the_dense_one() -> None:
     resolvent = f.resolvent(2.5, like=torch.zeros(1, 2, *size, dtype=torch.float64))
     solved = resolvent(v)
     torch.testing.assert_close(W1(W2(solved)) + 2.5 * solved, v)
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_resolvents_of_large_causal_maps_substitute_and_agree_with_the_matrix(
+    corner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    W1, W2 = (Convolution(0.3 * torch.randn(*shape, 3, 3).double(), (4, 6), corner) for shape in ((5, 3), (3, 5)))
+    f = convolutional_map(W1, torch.zeros(5, 1, 1).double(), W2, torch.zeros(3, 1, 1).double())
+    v = torch.randn(7, 5, 4, 6, dtype=torch.float64)
+    matrix = f.matrix() + 2.5 * torch.eye(120, dtype=torch.float64)
+    assert isinstance(f.resolvent(2.5, like=v).inner, ImageResolvent)
+    monkeypatch.setattr("replication.maps.convolutional.FACTORIZED", 0)
+    large = f.resolvent(2.5, like=v)
+    assert isinstance(large.inner, CausalResolvent)
+    expected = torch.linalg.solve(matrix, v.flatten(1).mT).mT
+    tolerance = 1e-14 * float(torch.linalg.cond(matrix))
+    for images in (v, v.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(large(images).flatten(1), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_a_singular_shifted_matrix_becomes_nan() -> None:

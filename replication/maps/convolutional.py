@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from replication.maps.dense import DenseMap, log_abs_det
 from replication.maps.rectifier import RectifierMap
 from replication.operators import CORNERS, Convolution, Dense, Gram, Operator, Product
-from replication.resolvents import Resolvent, WoodburyResolvent, resolvent
+from replication.resolvents import FACTORIZED, CausalResolvent, Resolvent, WoodburyResolvent, resolvent
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,19 @@ class CausalMap(ConvolutionalMap):
     def corner(self) -> str:
         """Where the zeros are."""
         return self.W1.padding
+
+    def resolvent(self, shift: float, like: Tensor) -> Resolvent:
+        K = Product(self.W2, self.W1)
+        if self.gram or math.prod(K.domain) <= FACTORIZED:
+            return super().resolvent(shift, like)
+        inner = CausalResolvent.of(K.matrix(like), shift, self.order_from_corner().to(like.device))
+        return WoodburyResolvent(self.W1, self.W2, inner)
+
+    def order_from_corner(self) -> Tensor:
+        """Return the pixels in the order in which each follows all that it sees (pixels,)."""
+        height, width = self.W1.image_size
+        backwards = [side for side, name in enumerate(("bottom", "right")) if name in self.corner]
+        return torch.arange(height * width).reshape(height, width).flip(backwards).flatten()
 
     def pixel(self) -> DenseMap:
         """Return what the map does to one pixel where those that it sees are zero, for pixels (batch, channels)."""

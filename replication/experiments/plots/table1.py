@@ -29,7 +29,7 @@ LAST: Columns = {
     "seconds": ("training\n(s)", "{:.0f}"),
 }
 SHORT = {"Banach": "existing", "Modulus": "proposed", "Auto": "its own"}
-NAMES = {"monotone-special": "special", "causal-special": "causal, special"}  # of families, where the column is too narrow for their own
+NAMES = {"monotone-special": "special", "causal-special": "causal, special"}  # as wide as the column
 AVERAGED = ("test_accuracy", "inverse_forward_passes")
 
 
