@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from replication.experiments.data.branches import BranchEquation, BranchKind
+from replication.experiments.data.branches import BranchKind
 from replication.experiments.data.ensembles import normal
 from replication.experiments.studies import branch_benchmark as module
 from replication.experiments.studies.branch_benchmark import branch_benchmark, jacobians
 from replication.experiments.studies.residual_flow_peer import ResidualFlowPeer
+from replication.maps.equation import RowEquation
 from replication.solvers import Banach, NewtonGMRES
 
 
@@ -49,7 +50,7 @@ def test_the_peer_is_the_loop_and_counts_what_each_row_needs() -> None:
     generator = torch.Generator().manual_seed(0)
     f = BranchKind("relu").draw(5, 8, generator).scaled(torch.tensor([0.8]))
     x = normal(5, 8, generator=generator)
-    solution = ResidualFlowPeer().solve(BranchEquation(f, f(x)), 1e-12)
+    solution = ResidualFlowPeer().solve(RowEquation(f, f(x)), 1e-12)
     torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-10)
     for row, count in enumerate(solution.evaluations):
         own, y = f.select(torch.tensor([row])), f(x)[row : row + 1]

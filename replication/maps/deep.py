@@ -53,6 +53,10 @@ class DeepMap:
         """Return f(x), like x (batch, *shape)."""
         return self.whole(x)[1]
 
+    def select(self, rows: Tensor) -> DeepMap:
+        """Return the map itself, which all rows share."""
+        return self
+
     def feed_forward(self) -> FeedForwardMap:
         """Return the same map in the form that all branches of affine maps and activations have."""
         like = self.W1.weight
@@ -108,28 +112,3 @@ class DeepMap:
         second = first * third * (first * row_norm(x) + b1) + b2
         size = row_norm(x) + row_norm(y) + b3 + third * second
         return ROUNDING * (2 * self.W1.terms + 2 * self.W3.terms + 4) * torch.finfo(x.dtype).eps * size
-
-
-@dataclass(frozen=True)
-class DeepEquation:
-    """f(x) = y for the map of a deep unit.
-
-    Attributes:
-        map: f.
-        y: outputs (batch, *shape).
-    """
-
-    map: DeepMap
-    y: Tensor
-
-    def residual(self, x: Tensor) -> Tensor:
-        """Return f(x) − y, like x."""
-        return self.map(x) - self.y
-
-    def start(self) -> Tensor:
-        """Return the point at which methods begin: y."""
-        return self.y
-
-    def select(self, rows: Tensor) -> DeepEquation:
-        """Keep these rows."""
-        return DeepEquation(self.map, self.y[rows])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from replication.checks import check_numbers, check_precision
+from replication.maps.equation import RowEquation
 from replication.operators import Product, Weighted, norm_estimate
 from replication.resolvents import Resolvent
 
@@ -140,7 +141,7 @@ class RectifierMap(ABC):
 
 
 @dataclass(frozen=True)
-class RectifierEquation:
+class RectifierEquation(RowEquation[RectifierMap]):
     """s + A·relu(s) = c, the equation f(x) = y in terms of the preactivation s.
 
     Attributes:
@@ -148,25 +149,14 @@ class RectifierEquation:
         y: outputs (batch, *shape).
     """
 
-    map: RectifierMap
-    y: Tensor
-
     @cached_property
     def c(self) -> Tensor:
         """The right-hand side (batch, *hidden), which methods that iterate on x need not know."""
         return self.map.preactivation(self.y - self.map.b2)
 
-    def select(self, rows: Tensor) -> RectifierEquation:
-        """Keep these rows."""
-        return RectifierEquation(self.map.select(rows), self.y[rows])
-
     def start(self) -> Tensor:
         """Return the point at which methods that iterate on x begin: y − b₂, which is right where nothing is active."""
         return self.y - self.map.b2
-
-    def residual(self, x: Tensor) -> Tensor:
-        """Return f(x) − y, like x."""
-        return self.map(x) - self.y
 
     def recover(self, z: Tensor) -> Tensor:
         """Return x = y − b₂ − W₂z for the rectified preactivation z = relu(s) (batch, *hidden)."""

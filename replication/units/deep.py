@@ -14,7 +14,8 @@ from torch.nn.utils import parametrize
 from replication.certificate import Certificate, Verdict
 from replication.checks import check_numbers, check_rows, check_tensor
 from replication.maps import MATRIX_LIMIT, DenseMap, RectifierEquation
-from replication.maps.deep import DeepEquation, DeepMap
+from replication.maps.deep import DeepMap
+from replication.maps.equation import RowEquation
 from replication.operators import Convolution, Dense
 from replication.parametrizations import without_graph
 from replication.rows import column, residual_scale, row_norm
@@ -133,7 +134,7 @@ class DeepRectifierUnit(Unit):
         check_rows(y, like=next(self.parameters()))
         f = self.deep_map(tuple(y.shape[1:]))
         tolerance = resolve_tolerance(tolerance, y.dtype)
-        solution = method.solve(DeepEquation(f, y), tolerance)
+        solution = method.solve(RowEquation(f, y), tolerance)
         off = solution.residual * residual_scale(y) + f.rounding(solution.value, y)
         return solution.with_error_bound((f.inverse_lipschitz() * off).nan_to_num(nan=torch.inf, posinf=torch.inf))
 
@@ -160,7 +161,7 @@ def _(deep_map: DeepMap) -> Method:
     return ByPreactivations()
 
 
-def automatic(equation: DeepEquation, tolerance: float) -> Solution:
+def automatic(equation: RowEquation[DeepMap], tolerance: float) -> Solution:
     """Solve f(x) = y by Newton's method, and the rows where it fails by way of their preactivations."""
     f, y = equation.map, equation.y
     solution = BRIEF.solve(equation, tolerance)

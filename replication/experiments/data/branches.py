@@ -60,31 +60,6 @@ class Branches:
 
 
 @dataclass(frozen=True)
-class BranchEquation:
-    """f(x) = y for a batch of branches, as general methods ask for it.
-
-    Attributes:
-        map: f, one for each row.
-        y: outputs (rows, d).
-    """
-
-    map: Branches
-    y: Tensor
-
-    def residual(self, x: Tensor) -> Tensor:
-        """Return f(x) − y."""
-        return self.map(x) - self.y
-
-    def start(self) -> Tensor:
-        """Return the point at which methods begin: y."""
-        return self.y
-
-    def select(self, rows: Tensor) -> BranchEquation:
-        """Keep these rows."""
-        return BranchEquation(self.map.select(rows), self.y[rows])
-
-
-@dataclass(frozen=True)
 class BranchKind:
     """So many layers of one activation.
 

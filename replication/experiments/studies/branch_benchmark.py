@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication.experiments.data.branches import BranchEquation, Branches, BranchKind
+from replication.experiments.data.branches import Branches, BranchKind
 from replication.experiments.data.ensembles import normal
+from replication.maps.equation import RowEquation
 from replication.rows import row_norm
 from replication.solvers import Solution, Solver
 
@@ -80,7 +81,7 @@ def branch_benchmark(
 
 def solved(f: Branches, y: Tensor, solver: Solver, tolerance: float) -> Solution:
     """Solve f(x) = y for every row."""
-    return cast("Any", solver).solve(BranchEquation(f, y), tolerance)  # type: ignore[no-any-return]
+    return cast("Any", solver).solve(RowEquation(f, y), tolerance)  # type: ignore[no-any-return]
 
 
 def one_branch(f: Branches, x: Tensor, solver: Solver, error: float, tolerances: Sequence[float]) -> dict[str, Any]:

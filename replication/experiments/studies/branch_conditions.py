@@ -17,9 +17,10 @@ from replication.activations import Activation
 from replication.certification.diagonal_stability import diagonally_stable
 from replication.certification.slopes import slope_enclosures, slope_matrix
 from replication.conditions import P_MATRIX_LIMIT, POSITIVE, is_h_matrix, is_lipschitz, is_monotone, is_p_matrix
-from replication.experiments.data.branches import BranchEquation, Branches, BranchKind
+from replication.experiments.data.branches import Branches, BranchKind
 from replication.experiments.data.ensembles import normal
 from replication.experiments.studies.invertibility import share
+from replication.maps.equation import RowEquation
 from replication.rows import row_norm
 from replication.solvers import Solver
 
@@ -177,7 +178,7 @@ def recoveries(
     """
     rows, _, d = branches.weights[0].shape
     x = normal(rows // values, d, generator=torch.Generator().manual_seed(seed + 1)).repeat(values, 1)
-    equation = BranchEquation(branches, branches(x))
+    equation = RowEquation(branches, branches(x))
     for quantity, solver in solvers.items():
         solution = cast("Any", solver).solve(equation, tolerance)
         held = row_norm(solution.value - x) / row_norm(x) <= recovery

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from replication.experiments.data.branches import BranchEquation
+from replication.experiments.data.branches import Branches
+from replication.maps.equation import RowEquation
 from replication.rows import row_norm
 from replication.solvers import Solution
 from replication.solvers.solution import codes_of_residual
@@ -22,7 +23,7 @@ class ResidualFlowPeer:
     Needs the extra `bench`.
     """
 
-    def solve(self, equation: BranchEquation, tolerance: float) -> Solution:
+    def solve(self, equation: RowEquation[Branches], tolerance: float) -> Solution:
         """Solve f(x) = y for every row; its loop ends at steps of about `tolerance`, relative to y."""
         from normflows.flows.residual import iResBlock
 
@@ -42,7 +43,7 @@ class ResidualFlowPeer:
 class CountedBranch(nn.Module):
     """g(x) = f(x) − x of one row, which counts how often it is evaluated."""
 
-    def __init__(self, equation: BranchEquation) -> None:
+    def __init__(self, equation: RowEquation[Branches]) -> None:
         super().__init__()
         self.equation, self.calls = equation, 0
 

@@ -1,0 +1,47 @@
+"""f(x) = y, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor
+from typing_extensions import Self
+
+
+class RowMap(Protocol):
+    """A map of rows, one for all of them or one for each."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return f(x), like x."""
+
+    def select(self, rows: Tensor) -> Self:
+        """Keep the maps of these rows; a map that all rows share is kept as it is."""
+
+
+Kind = TypeVar("Kind", bound=RowMap)
+
+
+@dataclass(frozen=True)
+class RowEquation(Generic[Kind]):
+    """f(x) = y, as methods that iterate on x ask for it.
+
+    Attributes:
+        map: f.
+        y: outputs (batch, *shape).
+    """
+
+    map: Kind
+    y: Tensor
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return f(x) − y, like x."""
+        return self.map(x) - self.y
+
+    def start(self) -> Tensor:
+        """Return the point at which methods begin: y."""
+        return self.y
+
+    def select(self, rows: Tensor) -> Self:
+        """Keep these rows."""
+        return replace(self, map=self.map.select(rows), y=self.y[rows])
