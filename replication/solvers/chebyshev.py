@@ -9,13 +9,12 @@ from torch import Tensor
 
 from replication.maps import ConvolutionalMap, RectifierEquation
 from replication.rows import column, row_norm, rows_at_once
-from replication.solvers.coarse import CoarseChebyshev, saves_time
+from replication.solvers.coarse import CORRECTIONS, CoarseChebyshev, saves_time
 from replication.solvers.iteration import FixedPoint, iterate
 from replication.solvers.method import GramMethod
 from replication.solvers.solution import Solution, completed, joined
 
 AT_ONCE = 2**18  # numbers of the rows solved at a time, which stay in the cache with what is made from them
-CORRECTIONS = 8  # in bfloat16, at most
 
 
 @dataclass(frozen=True)

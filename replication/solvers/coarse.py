@@ -17,6 +17,7 @@ from replication.solvers.method import GramMethod
 
 COARSE = torch.bfloat16
 GAIN = 1 / 60  # of a correction: what is left of the residual, about what the eight bits of bfloat16 allow
+CORRECTIONS = 8  # before rows start again in float32
 MAX_NORM = 8.0  # ‖A‖ up to which the rounding of a correction leaves the gain alone
 
 
@@ -108,7 +109,7 @@ class CoarseChebyshev(GramMethod, FixedPoint):
         patience: as for every fixed point (`FixedPoint`).
     """
 
-    max_iterations: int = 8
+    max_iterations: int = CORRECTIONS
     patience: int = 2
 
     def init(self, equation: RectifierEquation) -> CoarseState:
