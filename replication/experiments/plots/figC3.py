@@ -38,11 +38,11 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel("share of the subset (%)")
         axis.set_ylabel("test accuracy (%)")
-        axis.legend(loc="upper left")
+        axis.legend(loc="lower right")
         images = table["training_images"].max()
         caption(
             figure,
-            f"{record['dataset']}, a subset of {images:,} training images: small networks, as many "
-            f"steps for every share, {table['seed'].nunique()} seeds (settings ours: A16)",
+            f"{record['dataset']}, a subset of {images:,} training images: small networks, "
+            f"the same steps at every share, {table['seed'].nunique()} seeds (settings ours: A16)",
         )
     return figure
