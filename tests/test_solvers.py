@@ -274,6 +274,10 @@ def test_anderson_saves_most_where_the_branch_contracts_by_just_0_9() -> None:
     existing, anderson = (unit.inverse(y, solver, tolerance=1e-10) for solver in ("banach", "anderson"))
     errors = [(solution.value - x).flatten(1).norm(dim=1).max() for solution in (existing, anderson)]
     assert errors[1] <= 1.5 * errors[0]
+    taken = unit.inverse(y, tolerance=1e-10)  # which tries the existing method first, and here in vain
+    assert taken.solver == "anderson"
+    assert torch.equal(taken.value, anderson.value)
+    assert (taken.evaluations > anderson.evaluations).all()
     assert 3 * anderson.evaluations.double().mean() <= existing.evaluations.double().mean()
 
 
@@ -337,7 +341,7 @@ def test_auto_takes_the_method_that_suits_the_unit() -> None:
         "exact": unit_of_norm(5, 5, 4.0, seed=1),
         "chebyshev": MonotoneConvUnit(2, 3, image_size=large, norm_cap=3.0).double(),
         "newton_cg": gram_unit(2000.0, size=large),
-        "anderson": LipschitzConvUnit(2, 3, image_size=large).double(),
+        "banach": LipschitzConvUnit(2, 3, image_size=large).double(),
     }
     for method, unit in units.items():
         y = torch.zeros(1, 5).double() if method == "exact" else torch.zeros(1, unit.channels, *large).double()

@@ -7,7 +7,6 @@ from functools import singledispatch
 
 from replication.maps import CausalMap, DenseMap, RectifierEquation, RectifierMap
 from replication.operators import Product, norm_from_below
-from replication.solvers.anderson import Anderson
 from replication.solvers.chebyshev import Chebyshev
 from replication.solvers.exact import Exact
 from replication.solvers.method import Method
@@ -31,8 +30,8 @@ class Auto(Method):
       invertibility. From WIDE hidden numbers on, where ‖A‖ is small, `anderson` first, and `exact` for what it leaves.
     - `substitution` for causal units: it needs no condition but invertibility either.
     - `chebyshev` for larger Gram units: it needs the least work. `newton_cg` where ‖A‖ may exceed LARGE_NORM.
-    - `anderson` for other convolutions: with its plain steps it converges for contractions; for units without a
-      guarantee it is the best there is.
+    - for other convolutions a few steps of `banach`, the cheapest for contractions, and `anderson` for what it leaves:
+      for units without a guarantee it is the best there is.
     - `newton_gmres` for all other modules: it needs products with the Jacobian only.
 
     >>> import torch
@@ -61,7 +60,7 @@ def _(rectifier_map: RectifierMap) -> Method:
     if rectifier_map.order <= SMALL:
         return Exact()
     if not rectifier_map.gram:
-        return Anderson()
+        return QuickFirst.of_images()
     return Chebyshev() if float(rectifier_map.norm_bound) <= LARGE_NORM else NewtonCG()
 
 
