@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
-from typing_extensions import Self
+
+Kind = TypeVar("Kind", bound="RowMap")
+Equation = TypeVar("Equation", bound="RowEquation")  # type: ignore[type-arg]  # of any map
 
 
 class RowMap(Protocol):
@@ -15,11 +17,8 @@ class RowMap(Protocol):
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x), like x."""
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self: Kind, rows: Tensor) -> Kind:
         """Keep the maps of these rows; a map that all rows share is kept as it is."""
-
-
-Kind = TypeVar("Kind", bound=RowMap)
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,6 @@ class RowEquation(Generic[Kind]):
         """Return the point at which methods begin: y."""
         return self.y
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self: Equation, rows: Tensor) -> Equation:
         """Keep these rows."""
         return replace(self, map=self.map.select(rows), y=self.y[rows])
