@@ -69,13 +69,9 @@ class Convolution(Weighted):
         return self.weight.flatten(2).permute(2, 0, 1).to(like)
 
     def entries(self, like: Tensor) -> Tensor:
-        pixels = math.prod(self.image_size)
-        out, into, _, _ = self.weight.shape
-        matrix = like.new_zeros(out, pixels, into, pixels)
-        for tap, seen in zip(self.taps(like), self.seen(), strict=True):
-            (site,) = torch.nonzero(seen >= 0, as_tuple=True)
-            matrix[:, site, :, seen[site]] += tap
-        return matrix.reshape(out * pixels, into * pixels)
+        seen = self.seen()
+        tap, site = torch.nonzero(seen >= 0, as_tuple=True)
+        return of_blocks(self.taps(like)[tap], site, seen[tap, site], math.prod(self.image_size))
 
     @property
     def aligned(self) -> Tensor:
@@ -149,6 +145,13 @@ class Convolution(Weighted):
     def absolute_bound(self) -> Tensor:
         size = self.weight.abs()
         return size.sum((1, 2, 3)).amax().sqrt() * size.sum((0, 2, 3)).amax().sqrt()
+
+
+def of_blocks(blocks: Tensor, site: Tensor, pixel: Tensor, pixels: int) -> Tensor:
+    """Return the matrix (out·pixels, in·pixels) with the sums of blocks (number, out, in), each at its two pixels."""
+    _, out, into = blocks.shape
+    matrix = blocks.new_zeros(pixels, pixels, out, into).index_put((site, pixel), blocks, accumulate=True)
+    return matrix.permute(2, 0, 3, 1).reshape(out * pixels, into * pixels)
 
 
 def adjoint_kernel(weight: Tensor) -> Tensor:

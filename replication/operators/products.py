@@ -9,7 +9,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
-from replication.operators.convolution import Convolution
+from replication.operators.convolution import Convolution, of_blocks
 from replication.operators.operator import Operator
 
 TOLERANCE = 3e-4  # of the singular vector, whose norm is far nearer: to its square
@@ -51,14 +51,10 @@ class Product(Operator):
 
 def entries_of_two(outer: Convolution, inner: Convolution, like: Tensor) -> Tensor:
     """Return the matrix of outer(inner(v)) from the products of their taps, which are far fewer than its columns."""
-    pixels = math.prod(inner.image_size)
-    matrix = like.new_zeros(len(outer.weight), pixels, inner.weight.shape[1], pixels)
     between, seen = outer.seen(), inner.seen()
-    for last, middle in zip(outer.taps(like), between, strict=True):
-        for first, pixel in zip(inner.taps(like), seen, strict=True):
-            (site,) = torch.nonzero((middle >= 0) & (pixel[middle] >= 0), as_tuple=True)
-            matrix[:, site, :, pixel[middle[site]]] += last @ first
-    return matrix.reshape(len(outer.weight) * pixels, -1)
+    last, first, site = torch.nonzero((between >= 0)[:, None] & (seen[:, between] >= 0).transpose(0, 1), as_tuple=True)
+    products = outer.taps(like)[:, None] @ inner.taps(like)
+    return of_blocks(products[last, first], site, seen[first, between[last, site]], math.prod(inner.image_size))
 
 
 class Gram(Product):
