@@ -121,8 +121,12 @@ class Evaluation:
         return branch, saved
 
     def differs(self, branch: Tensor, b: Tensor) -> bool:
-        """Return whether the branch is another than in the forward pass, by more than the rounding of b explains."""
-        rounding = max(torch.finfo(tensor.dtype).eps for tensor in (branch, b))
+        """Return whether the branch is another than in the forward pass, by more than the rounding of b explains.
+
+        What the branch saves tells in which precisions it computes, as autocast has it.
+        """
+        dtypes = {branch.dtype, b.dtype, *(dtype for _, dtype in self.saved if dtype.is_floating_point)}
+        rounding = max(torch.finfo(dtype).eps for dtype in dtypes)
         allowed = rounding ** (1 / 3) * vector_norm(self.print) + rounding**0.5 * vector_norm(b)
         return bool(vector_norm(fingerprint(branch) - self.print) > allowed)
 
