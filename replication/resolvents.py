@@ -92,12 +92,12 @@ class FactorizedResolvent:
     @staticmethod
     def of(K: Tensor, shift: float) -> FactorizedResolvent:
         factor, pivots, singular = torch.linalg.lu_factor_ex(shifted(K, shift))
-        return FactorizedResolvent(torch.where(singular != 0, torch.nan, factor), pivots, shift)
+        return FactorizedResolvent(torch.full_like(factor, torch.nan) if singular else factor, pivots, shift)
 
     @staticmethod
     def of_symmetric(K: Tensor, shift: float) -> FactorizedResolvent:
         factor, failed = torch.linalg.cholesky_ex(shifted(K, shift))
-        return FactorizedResolvent(torch.where(failed != 0, torch.nan, factor), None, shift)
+        return FactorizedResolvent(torch.full_like(factor, torch.nan) if failed else factor, None, shift)
 
     def __call__(self, v: Tensor) -> Tensor:
         if self.pivots is None:
@@ -231,7 +231,12 @@ class WoodburyResolvent:
         return self.inner.shift
 
     def __call__(self, v: Tensor) -> Tensor:
-        return (v - self.W1(self.inner(self.W2(v)))) / self.shift
+        return self.with_inputs(v, self.W2(v))[0]
+
+    def with_inputs(self, v: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u = (shift·I + W₁W₂)⁻¹v and W₂u = (shift·I + W₂W₁)⁻¹W₂v, given W₂v too."""
+        solved = self.inner(inputs)
+        return (v - self.W1(solved)) / self.shift, solved
 
     def select(self, rows: Tensor) -> WoodburyResolvent:
         return self  # all rows share it

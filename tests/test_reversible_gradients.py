@@ -137,6 +137,24 @@ def test_autocast_is_that_of_the_forward_pass_and_states_stay_in_single_precisio
     assert seen == [(torch.float32, torch.bfloat16)] * 20
 
 
+def test_many_blocks_in_half_precision_differ_by_its_rounding_and_are_not_refused() -> None:
+    torch.manual_seed(0)
+    reversible = ReversibleSequence([LeapfrogBlock(8) for _ in range(24)])
+    given = torch.randn(2, 8, 8, 6, 6)
+
+    def found(sequence: BlockSequence, half: bool) -> torch.Tensor:
+        def loss(sequence: BlockSequence) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                y, z = sequence(*given)
+            return (y * z).sum()
+
+        return gradients(sequence, loss)
+
+    stored = BlockSequence(reversible.blocks)
+    half = found(stored, True)
+    assert error(found(reversible, True), half) <= 2 * error(half, found(stored, False)) < 0.1
+
+
 def test_gradients_accumulate_over_backward_passes() -> None:
     _, reversible = pair(lambda: LeapfrogBlock(4), 4)
     batches = [states(next(iter(reversible))) for _ in range(2)]
@@ -219,7 +237,7 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_1202_layers_train_within_four_gigabytes() -> None:
     with StepProcess("reversible", threads=1) as process:
-        process.begin({"channels": [32, 64, 128], "blocks": [101, 100, 99], "batch": 32, "size": 32})
+        process.begin({"network": "hamiltonian-1202", "batch": 32, "size": 32})
         process.run()
         report = process.report()
     assert report["layers"] == 1202

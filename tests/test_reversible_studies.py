@@ -16,9 +16,16 @@ from replication import HamiltonianBlock, preset
 from replication.experiments.plots import figC1, figC3, tableC
 from replication.experiments.results import Result
 from replication.experiments.studies import memory as memory_study
+from replication.experiments.studies import presets
 from replication.experiments.studies.data_share import data_share
-from replication.experiments.studies.memory import memory, slope, time_columns
-from replication.experiments.studies.presets import exactness, preset_table, reconstruction_error, trained_presets
+from replication.experiments.studies.memory import memory, memory_report, slope, time_columns
+from replication.experiments.studies.presets import (
+    curves,
+    exactness,
+    preset_table,
+    reconstruction_error,
+    trained_presets,
+)
 from replication.experiments.studies.reconstruction import grown_blocks, reconstruction, relative_errors
 from replication.experiments.training import cut_by_ten
 from replication.units.reversible import Coupling
@@ -69,26 +76,52 @@ def test_exactness_compares_recomputed_stored_and_exact_gradients() -> None:
 
 
 def written(folder: Path, name: str, network: dict[str, Any]) -> None:
+    recipe = {"network": network, "data": {"batch_size": 3}, "training": {"precision": "bfloat16"}}
     record = {
-        "recipe": {"network": network}, "dataset": "CIFAR-10", "training_images": 7, "epochs": 2, "steps": 3,
+        "recipe": recipe, "dataset": "CIFAR-10", "training_images": 7, "epochs": 2, "steps": 3,
         "seconds": 4, "test_accuracy": 0.5,
     }  # fmt: skip
     (folder / f"{name}.json").write_text(json.dumps(record))
 
 
-def test_only_trainings_of_presets_are_listed_and_networks_without_one_are_shown_so(tmp_path: Path) -> None:
+def test_only_trainings_of_presets_are_listed_and_networks_without_one_are_shown_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def report(title: str, step: dict[str, Any], threads: int) -> dict[str, Any]:
+        asked.append((title, step, threads))
+        return {"step_memory_mb": 123.4}
+
+    monkeypatch.setattr(presets, "memory_report", report)
     written(tmp_path, "cifar10-resnet-32-0", {"name": "resnet-32"})
     written(tmp_path, "mnist-monotone-0", {"hidden": [1]})
     assert list(trained_presets(tmp_path)) == ["resnet-32"]
+    (tmp_path / "cifar10-resnet-32-0.csv").write_text("epoch,step,train_loss\n0,19,2.5\n0,39,1.5\n1,59,1.0\n")
     table = preset_table(tmp_path, ["resnet-32", "resnet-110"], 2, 8, 0)
     assert table["test_accuracy"].iloc[0] == 50
     assert table["test_accuracy"].isna().tolist() == [False, True]
-    cells = [
-        cell.get_text().get_text()
-        for cell in tableC.draw(Result(table), recorded("tableC")).axes[0].tables[0].get_celld().values()
-    ]
-    assert "50.00" in cells
-    assert "–" in cells
+    assert asked == [("resnet-32", {"network": "resnet-32", "size": 8, "batch": 3, "precision": "bfloat16"}, 1)]
+    assert table["step_memory_mb"].iloc[0] == 123.4
+    arrays = curves(tmp_path, ["cifar10-resnet-32-0", "cifar10-none-0"])
+    assert list(arrays) == ["cifar10-resnet-32-0"]
+    for given in ({}, arrays):
+        axes = tableC.draw(Result(table, given), recorded("tableC")).axes
+        cells = [cell.get_text().get_text() for cell in axes[0].tables[0].get_celld().values()]
+        assert "50.00" in cells
+        assert "–" in cells
+        drawn = [line.get_ydata().tolist() for axis in axes[1:] for line in axis.lines]
+        assert drawn == ([[2.0, 1.0]] if given else [])
+
+
+def test_the_memory_of_a_step_is_that_of_the_network_and_batch() -> None:
+    def taken(network: str, batch: int) -> float:
+        step = {"network": network, "size": 16, "batch": batch, "precision": "bfloat16"}
+        return float(memory_report(network, step, 1)["step_memory_mb"])
+
+    stored = taken("resnet-32", 200)
+    assert 20 < taken("leapfrog-26", 200) < stored - 10
+    assert 0 < taken("resnet-32", 4) < stored / 3
 
 
 def test_every_network_share_and_seed_is_trained_once() -> None:

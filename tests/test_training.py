@@ -7,6 +7,7 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from builders import composed, options
@@ -197,12 +198,13 @@ REVERSIBLE = ("experiment=hamiltonian74_cifar10", *FAST[:-1], "network.name=midp
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = composed("train", *overrides)
+    config = composed("train", *overrides, "trainer.log_every_n_steps=1")
     whole = train(config, tmp_path / "whole", tmp_path / "whole")
     interrupted(config, tmp_path / "cut", monkeypatch)
     resumed = train(config, tmp_path / "cut", tmp_path / "cut")
     assert load_record(resumed)["resumed"]
     assert same(weights_of(whole), weights_of(resumed))
+    assert whole.with_suffix(".csv").read_text() == resumed.with_suffix(".csv").read_text()
     assert not list((tmp_path / "cut").rglob("*.ckpt"))  # the next start begins anew
 
 
@@ -305,12 +307,20 @@ def test_weights_of_another_network_are_refused_by_their_record(config: DictConf
 
 
 def test_committed_weights_are_those_of_their_settings() -> None:
-    brief = ("experiment=hamiltonian74_cifar10_brief",)
-    for words in (("data=mnist",), ("data=mnist", "unit=causal"), ("data=mnist", "unit=lipschitz", "seed=2"), brief):
+    for words in (("data=mnist",), ("data=mnist", "unit=causal"), ("data=mnist", "unit=lipschitz", "seed=2")):
         config = composed("train", *words)
         path = weights_path(config, instantiate(config.data), ROOT / "weights")
         assert path.is_file()
         refuse_other_weights(path, config, ("unit", "network", "training", "steps"))
+
+
+def test_the_curve_of_a_training_is_kept_beside_its_record(tmp_path: Path) -> None:
+    path = train(composed("train", *FAST, "trainer.log_every_n_steps=3"), tmp_path, tmp_path)
+    curve = pd.read_csv(path.with_suffix(".csv"))
+    steps = load_record(path)["steps"]
+    assert curve["step"].tolist() == list(range(2, steps, 3))
+    assert (curve["epoch"] == curve["step"] * load_record(path)["epochs"] // steps).all()
+    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:

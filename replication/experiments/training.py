@@ -82,6 +82,7 @@ class Classifier(pl.LightningModule):
         by_pixels(network)
         self.average = averaged(network, averaging) if averaging else None
         self.started, self.seconds_before = time.perf_counter(), 0.0
+        self.curve: list[tuple[int, int, float]] = []  # epoch, step and loss, as often as they are logged
         self.accuracy = MulticlassAccuracy(int(network.classes), average="micro")  # type: ignore[arg-type]
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
@@ -97,7 +98,10 @@ class Classifier(pl.LightningModule):
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, *_: Any) -> None:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self.global_step % every == 0:
+            self.curve.append((self.current_epoch, self.global_step - 1, float(outputs["loss"])))
         if self.average is not None:
             self.average.update_parameters(self.network)
 
@@ -117,10 +121,10 @@ class Classifier(pl.LightningModule):
         return self.seconds_before + time.perf_counter() - self.started
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["seconds"] = self.seconds
+        checkpoint["seconds"], checkpoint["curve"] = self.seconds, self.curve
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.seconds_before = checkpoint["seconds"]
+        self.seconds_before, self.curve = checkpoint["seconds"], checkpoint.get("curve", [])
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())
@@ -172,7 +176,7 @@ def train(config: DictConfig, weights_dir: Path, run_dir: Path) -> Path:
 
     Args:
         config: a training configuration (conf/train.yaml).
-        weights_dir: where NAME.safetensors and NAME.json go.
+        weights_dir: where NAME.safetensors, NAME.json and NAME.csv, the losses on the way, go.
         run_dir: where checkpoints and logs go.
 
     Returns:
@@ -241,7 +245,7 @@ def train_alone(config: DictConfig, data: ImageData, weights_dir: Path, run_dir:
         resumed=resume is not None,
         recipe=recipe(config),
     )
-    write_weights(module.trained, path, record)
+    write_weights(module.trained, path, record, module.curve)
     shutil.rmtree(checkpoints, ignore_errors=True)
     print(f"{name}: {images} accuracy {100 * accuracy:.2f} %, {record['seconds']:.0f} s, weights in {path}", flush=True)
     return path

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
@@ -19,6 +20,8 @@ from replication.experiments.files import write_together
 
 if TYPE_CHECKING:
     from replication.experiments.data.images import ImageData
+
+CURVE = ("epoch", "step", "train_loss")
 
 
 def run_name(config: DictConfig, data: ImageData) -> str:
@@ -95,12 +98,23 @@ def load_weights(network: nn.Module, path: Path) -> None:
         )
 
 
-def write_weights(network: nn.Module, path: Path, record: Mapping[str, Any]) -> None:
-    """Write the weights of a network, and beside them the record of their training with their checksum."""
+def write_weights(
+    network: nn.Module, path: Path, record: Mapping[str, Any], curve: Sequence[tuple[int, int, float]] = ()
+) -> None:
+    """Write the weights of a network, and beside them the record of their training with their checksum.
+
+    Args:
+        network: trained.
+        path: of the weights.
+        record: of the training.
+        curve: epoch, step and training loss on the way, for a table beside them.
+    """
     weights = save({key: value.contiguous() for key, value in network.state_dict().items()})
     whole = {**record, "sha256": {path.name: hashlib.sha256(weights).hexdigest()}}
     written = (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
-    write_together({path.with_suffix(".json"): written, path: weights})  # weights never stand without their record
+    losses = pd.DataFrame(list(curve), columns=list(CURVE)).to_csv(index=False).encode()
+    curves = {path.with_suffix(".csv"): losses} if curve else {}
+    write_together(curves | {path.with_suffix(".json"): written, path: weights})  # weights never stand without a record
 
 
 def refuse_changed(weights: Path, record: dict[str, Any]) -> None:

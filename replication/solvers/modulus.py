@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from replication.compiled import as_array
 from replication.kernels.fixed_points import Ends, Limits, Room, Units, modulus_rows
 from replication.maps import RectifierEquation
-from replication.resolvents import DenseResolvent, Resolvent
+from replication.resolvents import DenseResolvent, Resolvent, WoodburyResolvent
 from replication.solvers.iteration import FixedPoint
 from replication.solvers.small_units import are_small, iterate_small
 from replication.solvers.solution import Solution
@@ -31,6 +31,22 @@ class ModulusState:
     t: Tensor
     base: Tensor
     resolvent: Resolvent
+
+
+@dataclass(frozen=True)
+class InputState(ModulusState):
+    """The same with W₂t, W₂|t| and W₂base, like the inputs, for maps to which W₂ is worth applying once a step.
+
+    The other products follow from W₂((1 + ω)I + A)⁻¹v = ((1 + ω)I + W₂W₁)⁻¹W₂v.
+
+    Attributes:
+        of_t, of_size, of_base: (batch, *shape).
+    """
+
+    resolvent: WoodburyResolvent
+    of_t: Tensor
+    of_size: Tensor
+    of_base: Tensor
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,11 @@ class Modulus(FixedPoint):
         resolvent = equation.map.resolvent(1 + omega, like=equation.y)
         s = equation.c
         t = (s.clamp_min(0) - (-s).clamp_min(0) / omega) / 2
-        return ModulusState(t, resolvent(equation.c), resolvent)
+        if not isinstance(resolvent, WoodburyResolvent):
+            return ModulusState(t, resolvent(equation.c), resolvent)
+        W2 = resolvent.W2
+        base, of_base = resolvent.with_inputs(equation.c, W2(equation.c))
+        return InputState(t, base, resolvent, W2(t), W2(t.abs()), of_base)
 
     def relaxation(self, equation: RectifierEquation) -> float:
         """Return the number ω for this equation."""
@@ -86,14 +106,20 @@ class Modulus(FixedPoint):
         return math.sqrt(1 + float(equation.map.norm_bound.max())) if equation.map.gram else 1.0
 
     def point(self, equation: RectifierEquation, state: ModulusState) -> Tensor:
+        if isinstance(state, InputState):
+            return equation.start() - state.of_size - state.of_t
         return equation.recover(state.t.abs() + state.t)
 
     def step(self, equation: RectifierEquation, state: ModulusState, x: Tensor, residual: Tensor) -> ModulusState:
         size = state.t.abs()
         omega = state.resolvent.shift - 1
         # ((1 + ω)I + A)⁻¹(ωI − M) = 2ω((1 + ω)I + A)⁻¹ − I
-        t = state.base + 2 * omega * state.resolvent(size) - size
-        return ModulusState(t, state.base, state.resolvent)
+        if not isinstance(state, InputState):
+            return replace(state, t=state.base + 2 * omega * state.resolvent(size) - size)
+        solved, of_solved = state.resolvent.with_inputs(size, state.of_size)
+        t = state.base + 2 * omega * solved - size
+        of_t = state.of_base + 2 * omega * of_solved - state.of_size
+        return replace(state, t=t, of_t=of_t, of_size=state.resolvent.W2(t.abs()))
 
     @torch.no_grad()
     def solve(self, equation: RectifierEquation, tolerance: float) -> Solution:

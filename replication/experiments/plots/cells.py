@@ -12,7 +12,12 @@ from replication.experiments.plots.style import wrapped
 
 
 def draw_cells(
-    titles: Sequence[str], cells: Sequence[Sequence[str]], title: str, width: float, bold: Collection[int] = ()
+    titles: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    title: str,
+    width: float,
+    bold: Collection[int] = (),
+    below: float = 0.0,
 ) -> Figure:
     """Draw cells in rows under the titles of their columns.
 
@@ -22,8 +27,12 @@ def draw_cells(
         title: of the picture.
         width: of the picture, in inches.
         bold: rows, counted from 1, that are bold and underlined.
+        below: height in inches of a second, empty axis under the table; 0 for none.
     """
-    figure, axis = plt.subplots(figsize=(width, 1.5 + 0.28 * len(cells)))
+    height = 1.5 + 0.28 * len(cells)
+    figure = plt.figure(figsize=(width, height + below))
+    heights = [height, below] if below else [height]
+    axis = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[0, 0]
     lines = wrapped(title, width, mpl.rcParams["axes.titlesize"])
     axis.set_axis_off()
     grid = axis.table([list(row) for row in cells], colLabels=list(titles), loc="center", cellLoc="center")

@@ -124,21 +124,24 @@ def compare(
         yield {"method": method} | columns | cost(times[method], len(c), *medians)
 
 
-def timed(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def timed(
+    runs: Mapping[str, Callable[[], Any]], repetitions: int, warm: bool = False
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Run every method in turns; return the seconds of a run in each of its turns, and its last result.
 
-    The first turn compiles and warms up and is never counted; methods that take longer than SLOW in the second are run
-    three times in all.
+    The first turn compiles and warms up and is not counted, unless they are `warm`; methods that take longer than SLOW
+    in the first that counts have two of them.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     results: dict[str, Any] = {}
-    for turn in range(repetitions + 1):
+    for turn in range(0 if warm else -1, repetitions):
         for name, run in runs.items():
-            if turn > 2 and times[name][1] > SLOW:
+            if turn > 1 and times[name][0] > SLOW:
                 continue
             seconds, results[name] = take_turn(run)
-            times[name].append(seconds)
-    return {name: own[1:] for name, own in times.items()}, results
+            if turn >= 0:
+                times[name].append(seconds)
+    return times, results
 
 
 def take_turn(run: Callable[[], Any]) -> tuple[float, Any]:

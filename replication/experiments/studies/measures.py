@@ -123,3 +123,9 @@ def penalty_gain(table: pd.DataFrame, start: str, rivals: tuple[str, ...]) -> fl
     gain = wide[list(rivals)].mean().min() - wide["basis-path norm"].mean()
     pairs = wide[wide[list(rivals)].mean().idxmin()] - wide["basis-path norm"]
     return float(gain - 2 * pairs.std() / np.sqrt(len(pairs)))
+
+
+def ten_epochs(table: pd.DataFrame) -> pd.Series:
+    """Return the test accuracies (percent) of the networks of paper C that had ten epochs on CIFAR-10 (tableC)."""
+    rows = table.query("dataset == 'CIFAR-10' and epochs == 10 and training_images == 50000")
+    return rows.groupby("network")["test_accuracy"].mean()

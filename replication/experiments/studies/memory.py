@@ -21,27 +21,28 @@ from replication.experiments.studies.benchmark import timed
 from replication.experiments.studies.timed_process import TimedProcess
 
 OURS = ("stored", "reversible")
+MEASURED = ("layers", "parameters", "peak_memory_mb", "loss", "weights_mb")  # of what a process reports
 AT_ONCE = min(2, os.cpu_count() or 1)  # processes whose memory is measured; those that are timed are alone
 # glibc's allocator then gives blocks back when they are freed, so that the peak is not that of its fragmentation
 FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 
 
 class StepProcess(TimedProcess):
-    """Training steps of Hamiltonian networks, one after the other, in a process of its own.
+    """Training steps of networks, one after the other, in a process of its own.
 
     Args:
-        method: "stored", "reversible" or "revtorch".
+        title: of what it does.
         threads: of torch.
         environment: as for TimedProcess.
     """
 
-    def __init__(self, method: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, title: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "replication.experiments.studies.step_process", str(threads)]
-        super().__init__(method, command, environment)
+        super().__init__(title, command, environment)
 
     def begin(self, training: Mapping[str, object]) -> None:
-        """Go on to a network, by further arguments of `replication.experiments.studies.step_process.Training`."""
-        self.tell(json.dumps({"method": self.title} | dict(training)))
+        """Go on to a network, by the arguments of `replication.experiments.studies.step_process.Training`."""
+        self.tell(json.dumps(training))
 
     def report(self) -> dict[str, Any]:
         """End the process; return what `serve` returns."""
@@ -70,7 +71,7 @@ def memory(
         series: each a batch, the number of images, and stages, the stages' numbers of blocks for each depth.
         size: height and width of the random images.
         threads: of torch in each process; times are meant for one.
-        repetitions: timed steps, after one that warms up.
+        repetitions: timed steps, after one of a few images that warms up.
 
     Returns:
         A row for each depth and method: method, layers, parameters, batch, size, threads, peak_memory_mb (of the
@@ -82,7 +83,14 @@ def memory(
     for missing in set(methods) - set(used):
         warnings.warn(f"{missing} is not installed and left out; pip install it to have it compared", stacklevel=2)
     trainings = [
-        {"channels": list(channels), "blocks": list(blocks), "batch": one["batch"], "size": size}
+        {
+            method: {
+                "network": {"channels": list(channels), "blocks": list(blocks), "sequence": method},
+                "batch": one["batch"],
+                "size": size,
+            }
+            for method in used
+        }
         for one in series
         for blocks in one["stages"]
     ]
@@ -90,26 +98,33 @@ def memory(
     with Progress() as progress, ExitStack() as stack:
         task = progress.add_task("memory and time", total=2 * len(trainings) * len(used))
         with ThreadPoolExecutor(AT_ONCE) as pool:  # of processes, whose memory is their own
-            asked = [(training, method) for training in trainings for method in used]
+            asked = [asked for training in trainings for asked in training.items()]
             reports = []
             for report in pool.map(partial(memory_report, threads=threads), *zip(*asked, strict=True)):
                 reports.append(report)
                 progress.advance(task)
         processes = {method: stack.enter_context(StepProcess(method, threads)) for method in used}
         for number, training in enumerate(trainings):
-            for process in processes.values():
-                process.begin(training)
-            times, _ = timed({method: process.run for method, process in processes.items()}, repetitions)
+            for method, process in processes.items():
+                process.begin(training[method])
+            times, _ = timed({method: process.run for method, process in processes.items()}, repetitions, warm=True)
             progress.advance(task, len(used))
-            common = {"batch": training["batch"], "size": size, "threads": threads}
             for method, report in zip(used, reports[number * len(used) :], strict=False):
-                rows.append({"method": method} | common | report | time_columns(times[method], times.get("stored")))
+                common = {"method": method, "batch": training[method]["batch"], "size": size, "threads": threads}
+                measured = {name: report[name] for name in MEASURED}
+                rows.append(common | measured | time_columns(times[method], times.get("stored")))
     return pd.DataFrame(rows)
 
 
-def memory_report(training: Mapping[str, object], method: str, threads: int) -> dict[str, Any]:
-    """Return what a process says after a step."""
-    with StepProcess(method, threads, FREED_AT_ONCE) as process:
+def memory_report(title: str, training: Mapping[str, object], threads: int) -> dict[str, Any]:
+    """Return what a process says after a step, and how much its weights, gradients and momentum take.
+
+    Args:
+        title: of the process.
+        training: as for `StepProcess.begin`.
+        threads: of torch.
+    """
+    with StepProcess(title, threads, FREED_AT_ONCE) as process:
         process.begin(training)
         process.run()
         report = process.report()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from replication.experiments.records import USED
+from replication.experiments.studies.memory import memory_report
+from replication.experiments.weights import CURVE
 from replication.networks import ReversibleNetwork, preset
 from replication.networks.presets import PRESETS
 from replication.units import BlockSequence
@@ -34,7 +37,8 @@ def preset_table(weights_dir: Path, networks: Sequence[str], images: int, size: 
         A row for each network and training, or for the network alone: network, layers, parameters,
         reconstruction_error_float64, reconstruction_error_float32, gradient_error_float32,
         gradient_rounding_float32 (as in `exactness`; None for a ResNet), and of the training: run, dataset,
-        training_images, epochs, steps, seconds, test_accuracy (percent).
+        training_images, epochs, steps, batch, precision, seconds, test_accuracy (percent), and step_memory_mb: what a
+        step with such a batch in this precision adds to the memory of a process, at its peak.
     """
     trainings = trained_presets(weights_dir)
     rows: list[dict[str, object]] = []
@@ -46,7 +50,7 @@ def preset_table(weights_dir: Path, networks: Sequence[str], images: int, size: 
                 "layers": network.layers,
                 "parameters": sum(parameter.numel() for parameter in network.parameters()),
             } | (exactness(name, images, size, seed) if isinstance(network, ReversibleNetwork) else {})
-            rows += [about | training for training in trainings.get(name, [{}])]
+            rows += [about | training | step_memory(name, size, training) for training in trainings.get(name, [{}])]
     return pd.DataFrame(rows)
 
 
@@ -96,15 +100,37 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
+def step_memory(name: str, size: int, training: Mapping[str, Any]) -> dict[str, object]:
+    """Return the column step_memory_mb of a training, nothing where there is none."""
+    if not training:
+        return {}
+    step = {"network": name, "size": size, "batch": training["batch"], "precision": training["precision"]}
+    return {"step_memory_mb": memory_report(name, step, threads=1)["step_memory_mb"]}
+
+
+def curves(weights_dir: Path, runs: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return the losses on the way of the runs that kept them, by run: epoch, step and training loss (3, points)."""
+    found = {}
+    for run in runs:
+        path = weights_dir / f"{run}.csv"
+        if path.is_file():
+            USED.files.add(path.resolve())
+            found[run] = pd.read_csv(path)[list(CURVE)].to_numpy(dtype=float).T
+    return found
+
+
 def trained_presets(weights_dir: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the columns on each training of a preset, by the preset's name."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in PRESETS}
     for path in sorted(weights_dir.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        name = record["recipe"]["network"].get("name")
+        recipe = record["recipe"]
+        name = recipe["network"].get("name")
         if name in found:
             USED.files.add(path.resolve())
-            kept = ("dataset", "training_images", "epochs", "steps", "seconds")
+            kept = ("dataset", "training_images", "epochs", "steps")
             about = {"run": path.stem} | {key: record[key] for key in kept}
+            about |= {"batch": recipe["data"]["batch_size"]}
+            about |= {"precision": recipe["training"].get("precision", "float32"), "seconds": record["seconds"]}
             found[name].append(about | {"test_accuracy": 100 * record["test_accuracy"]})
     return {name: runs for name, runs in found.items() if runs}

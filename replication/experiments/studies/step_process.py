@@ -1,11 +1,11 @@
-"""The process of `StepProcess`: training steps of a Hamiltonian network, timed, with its peak memory at the end."""
+"""The process of `StepProcess`: training steps of a network of paper C, timed, with its peak memory at the end."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from replication.experiments.studies.benchmark import forget_peak_memory, peak_memory_mb
-from replication.networks import ReversibleNetwork
+from replication.networks import ReversibleNetwork, preset
 from replication.units import BlockSequence, HamiltonianBlock, ReversibleBlock, ReversibleSequence
 from replication.units.reversible import Pair
 
@@ -45,35 +45,47 @@ class Training:
     """A network and what it is trained with.
 
     Args:
-        method: one of SEQUENCES.
-        channels, blocks: as for `ReversibleNetwork`.
+        network: its name (`preset`), or channels, blocks and sequence, one of SEQUENCES, of a Hamiltonian network.
         batch, size: number of random images, their height and width.
+        precision: of the layers, "float32" or "bfloat16".
     """
 
-    def __init__(self, method: str, channels: list[int], blocks: list[int], batch: int, size: int) -> None:
+    def __init__(self, network: str | Mapping[str, Any], batch: int, size: int, precision: str = "float32") -> None:
         torch.manual_seed(0)
-        self.network = ReversibleNetwork((3, size, size), 10, HamiltonianBlock, channels, blocks, SEQUENCES[method])
+        self.network = preset(network, (3, size, size)) if isinstance(network, str) else hamiltonian(size, **network)
+        self.reduced = precision == "bfloat16"
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-3, momentum=0.9)
         self.images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(10, (batch,))
-        self.step(FEW)  # which makes the optimizer's own memory
+        self.step(FEW)  # which warms up, and makes the optimizer's own memory
+        forget_peak_memory()
+        self.memory_before = peak_memory_mb()
 
     def step(self, rows: int | None = None) -> None:
         """Do a training step with the first images."""
         self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.network(self.images[:rows]), self.labels[:rows])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.reduced):
+            logits = self.network(self.images[:rows])
+        loss = F.cross_entropy(logits.float(), self.labels[:rows])
         torch.autograd.backward(loss)
         self.optimizer.step()
-        self.loss = float(loss)
+        self.loss = float(loss.detach())
 
     def report(self) -> dict[str, Any]:
-        """Return what it is, the peak of this process's memory, and the loss of the last step."""
+        """Return what it is, the peak of this process's memory, the steps' part of it, and the loss."""
+        peak = peak_memory_mb()
         return {
             "layers": self.network.layers,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": peak,
+            "step_memory_mb": peak - self.memory_before,
             "loss": self.loss,
         }
+
+
+def hamiltonian(size: int, channels: list[int], blocks: list[int], sequence: str) -> ReversibleNetwork:
+    """Return a Hamiltonian network for images of this height and width."""
+    return ReversibleNetwork((3, size, size), 10, HamiltonianBlock, channels, blocks, SEQUENCES[sequence])
 
 
 def serve(threads: int, lines: Iterable[str]) -> dict[str, Any]:
@@ -87,7 +99,6 @@ def serve(threads: int, lines: Iterable[str]) -> dict[str, Any]:
         if line.strip() != "run":
             training = None  # before the next one takes memory too
             training = Training(**json.loads(line))
-            forget_peak_memory()
             continue
         assert training is not None
         start = time.process_time()
