@@ -57,7 +57,7 @@ def draw_cost(axis: Axes, table: pd.DataFrame) -> None:
             ecolor="#cccccc",
             label=f"{name}{fewer}",
         )
-    axis.legend(loc="lower center", bbox_to_anchor=(0.62, 0), fontsize=8)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.70, 0), fontsize=8)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
