@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from commands import run_script
 from conftest import ROOT
 from omegaconf import OmegaConf
 
+from replication.experiments import copies
 from replication.experiments.pipeline import Stage, figure_stage, is_whole, plan, quick_first, stages
 from replication.experiments.running import alone, run, run_all, time_left
 
@@ -161,3 +163,11 @@ def test_an_unknown_stage_is_named(tmp_path: Path) -> None:
     done = run_script("reproduce", "--fast", "--folder", str(tmp_path), "fig99")
     assert done.returncode == 1
     assert "there is no stage fig99" in done.stderr
+
+
+def test_scripts_that_end_at_the_same_time_are_not_taken_for_crashes(tmp_path: Path) -> None:
+    script = tmp_path / "nothing.py"
+    script.write_text("pass\n")
+    with ThreadPoolExecutor(8) as pool:
+        ends = list(pool.map(lambda n: copies.run_script([str(script)], tmp_path / f"{n}.log"), range(60)))
+    assert ends == [0] * 60

@@ -8,8 +8,10 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from replication.experiments.places import ROOT
@@ -25,6 +27,8 @@ LOADED = [
 ]
 START = "forkserver" if sys.platform == "linux" else "spawn"  # elsewhere a copy of what these load may crash
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as conf/ has it
+# every start asks how the copies before ended; of two threads that ask at once the second is told of a crash
+ONE_AT_A_TIME = Lock()
 
 
 class Descriptor:
@@ -73,11 +77,13 @@ def run_script(
     lock = None if held is None else Descriptor(held)
     variables = dict(os.environ if environment is None else environment)
     copy = context.Process(target=execute, args=(command, (said, complained or said), cwd, variables, lock))
-    copy.start()
-    copy.join(patience)
-    if copy.exitcode is None:
+    with ONE_AT_A_TIME:
+        copy.start()
+    if not wait([copy.sentinel], patience):
         copy.kill()
         raise TimeoutError(f"{' '.join(command)} did not end in {patience} seconds")
+    with ONE_AT_A_TIME:
+        copy.join()
     return int(copy.exitcode)
 
 
