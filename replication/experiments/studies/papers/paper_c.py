@@ -45,7 +45,7 @@ CLAIMS = (
                   lambda t: ten_epochs(t)[["midpoint-26", "leapfrog-26"]].min() - ten_epochs(t)["resnet-32"],
                   Rule.AT_LEAST, 0, 1, "twice the standard error of a difference on 10,000 images; one seed", " %"),
         ),
-        ("A14", "A15"),
+        ("A14", "A15", "A16"),
     ),
     Claim(
         "C-few", "abstract", "The architectures yield superior results when trained with fewer training data.",
