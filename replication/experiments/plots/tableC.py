@@ -47,7 +47,7 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
     title = (
         "Networks of paper C: relative errors of recomputed states and gradients (float32) at initialisation, beside "
         "the rounding of ordinary gradients, and what was trained\n(–: not trained, or not reversible; architectures "
-        "from recalled facts: A14, A15)"
+        "from recalled facts: A14, A15; trainings ours: A16)"
     )
     with style():
         below = 2.8 if result.arrays else 0.0
