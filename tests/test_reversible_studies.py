@@ -16,9 +16,8 @@ from replication import HamiltonianBlock, preset
 from replication.experiments.plots import figC1, figC3, tableC
 from replication.experiments.results import Result
 from replication.experiments.studies import memory as memory_study
-from replication.experiments.studies import presets
 from replication.experiments.studies.data_share import data_share
-from replication.experiments.studies.memory import memory, memory_report, slope, time_columns
+from replication.experiments.studies.memory import StepMemory, memory, slope, time_columns
 from replication.experiments.studies.presets import (
     curves,
     exactness,
@@ -89,11 +88,11 @@ def test_only_trainings_of_presets_are_listed_and_networks_without_one_are_shown
 ) -> None:
     asked = []
 
-    def report(title: str, step: dict[str, Any], threads: int) -> dict[str, Any]:
-        asked.append((title, step, threads))
+    def report(_: StepMemory, step: dict[str, Any]) -> dict[str, Any]:
+        asked.append(step)
         return {"step_memory_mb": 123.4}
 
-    monkeypatch.setattr(presets, "memory_report", report)
+    monkeypatch.setattr(StepMemory, "report", report)
     written(tmp_path, "cifar10-resnet-32-0", {"name": "resnet-32"})
     written(tmp_path, "mnist-monotone-0", {"hidden": [1]})
     assert list(trained_presets(tmp_path)) == ["resnet-32"]
@@ -101,7 +100,7 @@ def test_only_trainings_of_presets_are_listed_and_networks_without_one_are_shown
     table = preset_table(tmp_path, ["resnet-32", "resnet-110"], 2, 8, 0)
     assert table["test_accuracy"].iloc[0] == 50
     assert table["test_accuracy"].isna().tolist() == [False, True]
-    assert asked == [("resnet-32", {"network": "resnet-32", "size": 8, "batch": 3, "precision": "bfloat16"}, 1)]
+    assert asked == [{"network": "resnet-32", "size": 8, "batch": 3, "precision": "bfloat16"}]
     assert table["step_memory_mb"].iloc[0] == 123.4
     arrays = curves(tmp_path, ["cifar10-resnet-32-0", "cifar10-none-0"])
     assert list(arrays) == ["cifar10-resnet-32-0"]
@@ -115,13 +114,17 @@ def test_only_trainings_of_presets_are_listed_and_networks_without_one_are_shown
 
 
 def test_the_memory_of_a_step_is_that_of_the_network_and_batch() -> None:
-    def taken(network: str, batch: int) -> float:
-        step = {"network": network, "size": 16, "batch": batch, "precision": "bfloat16"}
-        return float(memory_report(network, step, 1)["step_memory_mb"])
+    with StepMemory(threads=1) as process:
 
-    stored = taken("resnet-32", 200)
-    assert 20 < taken("leapfrog-26", 200) < stored - 10
-    assert 0 < taken("resnet-32", 4) < stored / 3
+        def taken(network: str, batch: int) -> float:
+            step = {"network": network, "size": 16, "batch": batch, "precision": "bfloat16"}
+            return float(process.report(step)["step_memory_mb"])
+
+        stored = taken("resnet-32", 200)
+        assert 20 < taken("leapfrog-26", 200) < stored - 10
+        assert 0 < taken("resnet-32", 4) < stored / 3
+        with pytest.raises(RuntimeError, match=r"the memory process failed: .*resnet-33"):
+            taken("resnet-33", 4)
 
 
 def test_every_network_share_and_seed_is_trained_once() -> None:

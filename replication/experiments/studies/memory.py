@@ -6,11 +6,11 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from importlib.util import find_spec
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from rich.progress import Progress
 from replication.experiments.studies.benchmark import timed
 from replication.experiments.studies.timed_process import TimedProcess
 
+COMMAND = [sys.executable, "-m", "replication.experiments.studies.step_process"]
 OURS = ("stored", "reversible")
 MEASURED = ("layers", "parameters", "peak_memory_mb", "loss", "weights_mb")  # of what a process reports
 AT_ONCE = min(2, os.cpu_count() or 1)  # processes whose memory is measured; those that are timed are alone
@@ -27,27 +28,43 @@ AT_ONCE = min(2, os.cpu_count() or 1)  # processes whose memory is measured; tho
 FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 
 
-class StepProcess(TimedProcess):
-    """Training steps of networks, one after the other, in a process of its own.
+class StepTimes(TimedProcess):
+    """Training steps of networks, one after the other, in a process of its own that times them.
 
     Args:
         title: of what it does.
         threads: of torch.
-        environment: as for TimedProcess.
     """
 
-    def __init__(self, title: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "replication.experiments.studies.step_process", str(threads)]
-        super().__init__(title, command, environment)
+    def __init__(self, title: str, threads: int) -> None:
+        super().__init__(title, [*COMMAND, "time", str(threads)])
 
     def begin(self, training: Mapping[str, object]) -> None:
         """Go on to a network, by the arguments of `replication.experiments.studies.step_process.Training`."""
         self.tell(json.dumps(training))
 
-    def report(self) -> dict[str, Any]:
-        """End the process; return what `serve` returns."""
-        report: dict[str, Any] = json.loads(self.finish())
-        return report
+
+class StepMemory(TimedProcess):
+    """Training steps of networks, each in a process of its own whose memory is measured.
+
+    Args:
+        threads: of torch.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__("memory", [*COMMAND, "memory", str(threads)], FREED_AT_ONCE)
+
+    def report(self, training: Mapping[str, object]) -> dict[str, Any]:
+        """Do a step of a training.
+
+        Args:
+            training: arguments of `replication.experiments.studies.step_process.Training`.
+
+        Returns:
+            What its `report` does, and weights_mb, the size of its weights, gradients and momentum.
+        """
+        report: dict[str, Any] = json.loads(self.ask(json.dumps(training)))
+        return report | {"weights_mb": 3 * 4 * report["parameters"] / 2**20}
 
 
 def memory(
@@ -60,7 +77,7 @@ def memory(
 ) -> pd.DataFrame:
     """Measure one training step (forward, backward, SGD with momentum) of Hamiltonian networks of growing depth.
 
-    Every network has a process of its own whose memory counts, whole; times are taken by turns of the methods, each in
+    Every network has a process of its own whose memory counts; times are taken by turns of the methods, each in
     a process of its own.
 
     Source: paper C, memory-efficient training (from recalled facts, assumption A14; settings A16).
@@ -75,9 +92,9 @@ def memory(
 
     Returns:
         A row for each depth and method: method, layers, parameters, batch, size, threads, peak_memory_mb (of the
-        process in a step, the optimizer's memory being there), loss (of this step), weights_mb (weights, gradients and
-        momentum), seconds_median, seconds_low, seconds_high (of the processor), times_stored (median over that of
-        "stored", where this is measured), repetitions.
+        process in a step, the optimizer's memory being there, and of the libraries what is used), loss (of this step),
+        weights_mb (weights, gradients and momentum), seconds_median, seconds_low, seconds_high (of the processor),
+        times_stored (median over that of "stored", where this is measured), repetitions.
     """
     used = [method for method in methods if method in OURS or find_spec(method)]
     for missing in set(methods) - set(used):
@@ -97,13 +114,11 @@ def memory(
     rows: list[dict[str, object]] = []
     with Progress() as progress, ExitStack() as stack:
         task = progress.add_task("memory and time", total=2 * len(trainings) * len(used))
-        with ThreadPoolExecutor(AT_ONCE) as pool:  # of processes, whose memory is their own
-            asked = [asked for training in trainings for asked in training.items()]
-            reports = []
-            for report in pool.map(partial(memory_report, threads=threads), *zip(*asked, strict=True)):
-                reports.append(report)
-                progress.advance(task)
-        processes = {method: stack.enter_context(StepProcess(method, threads)) for method in used}
+        reports = []
+        for report in memory_reports([one for training in trainings for one in training.values()], threads):
+            reports.append(report)
+            progress.advance(task)
+        processes = {method: stack.enter_context(StepTimes(method, threads)) for method in used}
         for number, training in enumerate(trainings):
             for method, process in processes.items():
                 process.begin(training[method])
@@ -116,19 +131,21 @@ def memory(
     return pd.DataFrame(rows)
 
 
-def memory_report(title: str, training: Mapping[str, object], threads: int) -> dict[str, Any]:
-    """Return what a process says after a step, and how much its weights, gradients and momentum take.
+def memory_reports(trainings: Sequence[Mapping[str, object]], threads: int) -> Iterator[dict[str, Any]]:
+    """Yield what `StepMemory.report` returns of each training, AT_ONCE of them being measured at a time."""
+    idle: SimpleQueue[StepMemory] = SimpleQueue()
 
-    Args:
-        title: of the process.
-        training: as for `StepProcess.begin`.
-        threads: of torch.
-    """
-    with StepProcess(title, threads, FREED_AT_ONCE) as process:
-        process.begin(training)
-        process.run()
-        report = process.report()
-    return report | {"weights_mb": 3 * 4 * report["parameters"] / 2**20}
+    def report(training: Mapping[str, object]) -> dict[str, Any]:
+        process = idle.get()
+        try:
+            return process.report(training)
+        finally:
+            idle.put(process)
+
+    with ExitStack() as stack:
+        for _ in range(AT_ONCE):
+            idle.put(stack.enter_context(StepMemory(threads)))
+        yield from stack.enter_context(ThreadPoolExecutor(AT_ONCE)).map(report, trainings)
 
 
 def time_columns(seconds: Sequence[float], stored: Sequence[float] | None) -> dict[str, object]:

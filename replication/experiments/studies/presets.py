@@ -15,7 +15,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from replication.experiments.records import USED
-from replication.experiments.studies.memory import memory_report
+from replication.experiments.studies.memory import StepMemory
 from replication.experiments.weights import CURVE
 from replication.networks import ReversibleNetwork, preset
 from replication.networks.presets import PRESETS
@@ -42,7 +42,7 @@ def preset_table(weights_dir: Path, networks: Sequence[str], images: int, size: 
     """
     trainings = trained_presets(weights_dir)
     rows: list[dict[str, object]] = []
-    with Progress() as progress:
+    with Progress() as progress, StepMemory(threads=1) as process:
         for name in progress.track(networks, description="networks"):
             network = preset(name)
             about: dict[str, object] = {
@@ -50,7 +50,7 @@ def preset_table(weights_dir: Path, networks: Sequence[str], images: int, size: 
                 "layers": network.layers,
                 "parameters": sum(parameter.numel() for parameter in network.parameters()),
             } | (exactness(name, images, size, seed) if isinstance(network, ReversibleNetwork) else {})
-            rows += [about | training | step_memory(name, size, training) for training in trainings.get(name, [{}])]
+            rows += [about | one | step_memory(process, name, size, one) for one in trainings.get(name, [{}])]
     return pd.DataFrame(rows)
 
 
@@ -100,12 +100,12 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def step_memory(name: str, size: int, training: Mapping[str, Any]) -> dict[str, object]:
+def step_memory(process: StepMemory, name: str, size: int, training: Mapping[str, Any]) -> dict[str, object]:
     """Return the column step_memory_mb of a training, nothing where there is none."""
     if not training:
         return {}
     step = {"network": name, "size": size, "batch": training["batch"], "precision": training["precision"]}
-    return {"step_memory_mb": memory_report(name, step, threads=1)["step_memory_mb"]}
+    return {"step_memory_mb": process.report(step)["step_memory_mb"]}
 
 
 def curves(weights_dir: Path, runs: Iterable[str]) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
-"""The process of `StepProcess`: training steps of a network of paper C, timed, with its peak memory at the end."""
+"""The processes of figC2 and tableC: training steps of networks of paper C, timed, or measured in their memory."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -88,12 +89,11 @@ def hamiltonian(size: int, channels: list[int], blocks: list[int], sequence: str
     return ReversibleNetwork((3, size, size), 10, HamiltonianBlock, channels, blocks, SEQUENCES[sequence])
 
 
-def serve(threads: int, lines: Iterable[str]) -> dict[str, Any]:
+def time_steps(lines: Iterable[str]) -> None:
     """Make a training for each line that has one's arguments, and do a step of it for each "run" after it.
 
-    The seconds of the processor that a step took are printed; the report on the last training is returned.
+    The seconds of the processor that a step took are printed.
     """
-    torch.set_num_threads(threads)
     training: Training | None = None
     for line in lines:
         if line.strip() != "run":
@@ -104,8 +104,29 @@ def serve(threads: int, lines: Iterable[str]) -> dict[str, Any]:
         start = time.process_time()
         training.step()
         print(time.process_time() - start, flush=True)
-    return {} if training is None else training.report()
+
+
+def measure_memory(lines: Iterable[str]) -> None:
+    """Do a step of the training that each line has the arguments of, each in a process of its own.
+
+    Each prints its report. It is a copy of this one, in which nothing was computed, where copies are safe.
+    """
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    for line in lines:
+        process = context.Process(target=print_report, args=(line,))
+        process.start()
+        process.join()
+        if process.exitcode:  # below 0 that of a signal; else it has said why
+            sys.exit("the step was killed; is there too little memory?" if process.exitcode < 0 else 1)
+
+
+def print_report(line: str) -> None:
+    """Do one step of a training; print its report."""
+    training = Training(**json.loads(line))
+    training.step()
+    print(json.dumps(training.report()), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(serve(int(sys.argv[1]), sys.stdin)))
+    torch.set_num_threads(int(sys.argv[2]))
+    {"time": time_steps, "memory": measure_memory}[sys.argv[1]](sys.stdin)

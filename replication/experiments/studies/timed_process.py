@@ -40,12 +40,16 @@ class TimedProcess:
 
     def run(self) -> float:
         """Do the work once; return the seconds it took."""
+        return float(self.ask("run"))
+
+    def ask(self, line: str) -> str:
+        """Send a line; return the line that answers it."""
         assert self.process.stdout is not None
-        self.tell("run")
-        try:
-            return float(self.process.stdout.readline())
-        except ValueError:
-            raise self.failed() from None
+        self.tell(line)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise self.failed()
+        return answer
 
     def failed(self) -> RuntimeError:
         """End the process, and return the error that says why it failed."""
