@@ -168,14 +168,20 @@ def test_a_sweep_in_parts_counts_what_the_whole_one_counts() -> None:
 @pytest.mark.slow
 def test_the_benchmark_of_sweeps_runs_all_its_cases() -> None:
     few = ["bench.cases=6", "bench.gamma.values=5", "bench.gamma_at_once=2", "bench.dimensions=[3,4]"]
-    options = instantiate(composed("bench_sweep", *few, "bench.sizes=[1,3]", "bench.processes=[2]").bench)
+    some = ["bench.sizes=[1,3]", "bench.turns=[2,1]", "bench.processes=[2]"]
+    options = instantiate(composed("bench_sweep", *few, *some).bench)
     table = sweep_benchmark(**options)
+    assert table["repetitions"].tolist() == [2, 1]
+    assert (table["seconds_low"] <= table["seconds"]).all()
+    assert (table["seconds"] <= table["seconds_high"]).all()
     assert table["cases"].tolist() == [1 * 5 * 6, 3 * 5 * 6]
     assert table["rows"].tolist() == [1 * 5 * 7, 3 * 5 * 7]
     assert (table["cases_per_second"] * table["seconds"]).round(6).equals(table["cases"].astype(float))
     assert (table["peak_memory_mb"] > 50).all()
     with pytest.raises(ValueError, match="a run of 17 settings was asked for, and there are 16 combinations"):
-        sweep_benchmark(**options | {"sizes": [17]})
+        sweep_benchmark(**options | {"sizes": [17], "turns": [1]})
+    with pytest.raises(ValueError, match=r"sizes \[1, 3\] and turns \[1\] must be as many"):
+        sweep_benchmark(**options | {"turns": [1]})
 
 
 def test_a_sweep_of_a_million_cases_takes_hardly_more_memory_than_a_smaller_one() -> None:

@@ -23,18 +23,21 @@ class AndersonState:
         residual_changes: ΔR, of f(x) − y in the last steps (batch, memory, numbers); zero where nothing is remembered.
         mixed_changes: ΔX − τΔR, of x in the same steps.
         gram: ΔRΔRᵀ (batch, memory, memory).
-        last: the last x, and its residual (batch, 2, numbers); NaN before the first step.
-        slot: where the next change goes (batch,).
+        last_x, last_residual: the last x, and f(x) − y there (batch, numbers); NaN before the first step.
+        last_norm: of the latter (batch,).
         tau: the damping (batch, 1).
+        steps: taken so far; change number i goes to place i modulo memory.
     """
 
     x: Tensor
     residual_changes: Tensor
     mixed_changes: Tensor
     gram: Tensor
-    last: Tensor
-    slot: Tensor
+    last_x: Tensor
+    last_residual: Tensor
+    last_norm: Tensor
     tau: Tensor
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -87,43 +90,36 @@ class Anderson(GeneralMethod, FixedPoint):
         x = equation.start()
         rows, numbers = len(x), x[0].numel()
         none = x.new_zeros(rows, self.memory, numbers)
-        last = x.new_full((rows, 2, numbers), torch.nan)
-        slot = torch.zeros(rows, dtype=torch.long, device=x.device)
+        last = x.new_full((rows, numbers), torch.nan)
         tau = self.relaxation(equation).to(x).expand(rows)[:, None]
-        return AndersonState(x, none, none.clone(), x.new_zeros(rows, self.memory, self.memory), last, slot, tau)
+        gram = x.new_zeros(rows, self.memory, self.memory)
+        return AndersonState(x, none, none.clone(), gram, last, last, x.new_full((rows,), torch.nan), tau, 0)
 
     def point(self, equation: RectifierEquation, state: AndersonState) -> Tensor:
         return state.x
 
     def step(self, equation: RectifierEquation, state: AndersonState, x: Tensor, residual: Tensor) -> AndersonState:
-        flat, r = x.flatten(1), residual.flatten(1)
-        tau = state.tau
-        anew = ~(row_norm(r) <= self.growth * row_norm(state.last[:, 1]))  # true before the first step, too
-        rows = torch.arange(len(r), device=r.device)
-        change = r - state.last[:, 1]
-        state.residual_changes[rows, state.slot] = change
-        state.mixed_changes[rows, state.slot] = flat - state.last[:, 0] - tau * change
-        for remembered in (state.residual_changes, state.mixed_changes, state.gram):
-            remembered[anew] = 0
+        flat, r, tau = x.flatten(1), residual.flatten(1), state.tau
+        changes, mixed, gram, slot = state.residual_changes, state.mixed_changes, state.gram, state.steps % self.memory
+        norm = row_norm(r)
+        change = r - state.last_residual
+        changes[:, slot] = change
+        mixed[:, slot] = flat - state.last_x - tau * change
+        anew = ~(norm <= self.growth * state.last_norm)  # true before the first step, too
+        if anew.any():
+            for remembered in (changes, mixed, gram):
+                remembered[anew] = 0
 
-        products = state.residual_changes @ torch.stack((state.residual_changes[rows, state.slot], r), 2)
-        state.gram[rows, state.slot], state.gram[rows, :, state.slot] = products[..., 0], products[..., 0]
-        trace = torch.diagonal(state.gram, dim1=1, dim2=2).sum(1)[:, None, None]
-        eye = torch.eye(self.memory, dtype=r.dtype, device=r.device)
+        products = changes @ torch.stack((changes[:, slot], r), 2)
+        gram[:, slot], gram[:, :, slot] = products[..., 0], products[..., 0]
+        trace = torch.diagonal(gram, dim1=1, dim2=2).sum(1, keepdim=True)
+        regular = gram.clone()
         ridge = max(self.ridge, torch.finfo(r.dtype).eps)
-        regular = state.gram + (ridge * trace + torch.finfo(r.dtype).tiny) * eye
+        torch.diagonal(regular, dim1=1, dim2=2).add_(ridge * trace + torch.finfo(r.dtype).tiny)
         gamma = torch.linalg.solve_ex(regular, products[..., 1])[0]
-        moved = (gamma.unsqueeze(1) @ state.mixed_changes).squeeze(1)
+        moved = (gamma.unsqueeze(1) @ mixed).squeeze(1)
         new = flat - tau * r - torch.where(torch.isfinite(moved).all(1, keepdim=True), moved, 0)
-        return AndersonState(
-            new.reshape(x.shape),
-            state.residual_changes,
-            state.mixed_changes,
-            state.gram,
-            torch.stack((flat, r), 1),
-            (state.slot + 1) % self.memory,
-            tau,
-        )
+        return AndersonState(new.reshape(x.shape), changes, mixed, gram, flat, r, norm, tau, state.steps + 1)
 
     def relaxation(self, equation: RectifierEquation) -> Tensor:
         """Return τ for this equation, a scalar or (batch,)."""

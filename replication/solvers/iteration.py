@@ -41,7 +41,7 @@ class FixedPoint(Method):
 
     @abstractmethod
     def init(self, equation: RectifierEquation) -> Any:
-        """Return the state before the first step: a dataclass of tensors (batch, …) and resolvents."""
+        """Return the state before the first step: a dataclass of tensors (batch, …), resolvents and integers."""
 
     @abstractmethod
     def point(self, equation: RectifierEquation, state: Any) -> Tensor:
@@ -66,11 +66,15 @@ class FixedPoint(Method):
 
 
 def select(state: Any, rows: Tensor) -> Any:
-    """Keep these rows of every field of a solver's state."""
+    """Keep these rows of every field of a solver's state; numbers are of all rows."""
     kept = {f.name: getattr(state, f.name) for f in fields(state)}
     return replace(
         state,
-        **{name: value[rows] if isinstance(value, Tensor) else value.select(rows) for name, value in kept.items()},
+        **{
+            name: value[rows] if isinstance(value, Tensor) else value.select(rows)
+            for name, value in kept.items()
+            if not isinstance(value, int)
+        },
     )
 
 

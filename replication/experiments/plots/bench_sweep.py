@@ -45,9 +45,10 @@ def draw(result: Result, record: Mapping[str, Any]) -> Figure:
 
 
 def draw_run(speed: Axes, memory: Axes, run: pd.DataFrame, label: str, colour: str) -> None:
-    """Draw the runs of one size."""
+    """Draw the runs of one size: medians, with the extremes of the turns."""
     first = run.iloc[0]
     ideal = first["cases_per_second"] / first["processes"] * run["processes"]
     speed.plot(run["processes"], run["cases_per_second"], color=colour, marker="o", label=label)
     speed.plot(run["processes"], ideal, color=colour, ls=":", lw=1)
+    speed.vlines(run["processes"], run["cases"] / run["seconds_high"], run["cases"] / run["seconds_low"], color=colour)
     memory.plot(run["processes"], run["peak_memory_mb"], color=colour, marker="o", label=label)

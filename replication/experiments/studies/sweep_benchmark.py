@@ -14,6 +14,7 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 import torch
@@ -43,6 +44,7 @@ def sweep_benchmark(
     ensembles: Mapping[str, Ensemble],
     dimensions: Sequence[int],
     sizes: Sequence[int],
+    turns: Sequence[int],
     processes: Sequence[int],
     gamma: Tensor,
     gamma_at_once: int,
@@ -56,19 +58,23 @@ def sweep_benchmark(
     Args:
         kinds, ensembles, dimensions: a setting for each combination, dimensions varying first.
         sizes: numbers of settings, the first ones, that make up a run.
+        turns: of each size, how often every number of processes does it, in turns.
         processes: numbers of processes, each with one thread.
         gamma: values of γ (values,).
         gamma_at_once: values of γ in memory at a time.
         options: of every sweep (`sweep` of studies/invertibility.py): solvers, cases, tolerance, recovery, seed.
 
     Returns:
-        A row for each size and number of processes: processes, settings, cases, seconds (wall time with the start of
-        the processes), cases_per_second, peak_memory_mb (of this process and all it started, pages that several
-        share counted once), rows (of the tables made).
+        A row for each size and number of processes: processes, settings, repetitions, cases, seconds (median of the
+        turns, wall time with the start of the processes), seconds_low, seconds_high, cases_per_second,
+        peak_memory_mb (of this process and all it started, pages that several share counted once), rows (of the
+        tables made).
 
     Raises:
-        ValueError: if a size is larger than the number of settings.
+        ValueError: if a size is larger than the number of settings, or turns are not as many as sizes.
     """
+    if len(sizes) != len(turns):
+        raise ValueError(f"sizes {list(sizes)} and turns {list(turns)} must be as many")
     settings = [
         [Job(kind, name, ensemble, d, part) for part in torch.split(gamma, gamma_at_once)]
         for kind, (name, ensemble), d in itertools.product(kinds, ensembles.items(), dimensions)
@@ -76,15 +82,34 @@ def sweep_benchmark(
     if max(sizes) > len(settings):
         raise ValueError(f"a run of {max(sizes)} settings was asked for, and there are {len(settings)} combinations")
     run_job(replace(settings[0][0], gamma=gamma[:1]), options | {"cases": 1})  # which compiles what is to be compiled
-    runs = itertools.product(sizes, processes)
-    rows = [
-        {"processes": workers, "settings": size} | timed_run([*itertools.chain(*settings[:size])], workers, options)
-        for size, workers in runs
-    ]
+    rows: list[dict[str, object]] = []
+    for size, repetitions in zip(sizes, turns, strict=True):
+        jobs = [*itertools.chain(*settings[:size])]
+        runs: dict[int, list[dict[str, Any]]] = {workers: [] for workers in processes}
+        for _ in range(repetitions):
+            for workers, done in runs.items():
+                done.append(timed_run(jobs, workers, options))
+        rows += [{"processes": workers, "settings": size} | over_turns(done) for workers, done in runs.items()]
     return pd.DataFrame(rows)
 
 
-def timed_run(jobs: Sequence[Job], workers: int, options: Mapping[str, Any]) -> dict[str, object]:
+def over_turns(runs: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Return the columns of the same run, done several times."""
+    seconds = [run["seconds"] for run in runs]
+    cases, median = runs[0]["cases"], float(np.median(seconds))
+    return {
+        "repetitions": len(runs),
+        "cases": cases,
+        "seconds": median,
+        "seconds_low": min(seconds),
+        "seconds_high": max(seconds),
+        "cases_per_second": cases / median,
+        "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
+        "rows": runs[0]["rows"],
+    }
+
+
+def timed_run(jobs: Sequence[Job], workers: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what one run took, and how much it did."""
     start = time.perf_counter()
     cases = rows = 0
@@ -99,13 +124,7 @@ def timed_run(jobs: Sequence[Job], workers: int, options: Mapping[str, Any]) -> 
             cases += int(table.loc[table["quantity"] == table["quantity"].iloc[0], "cases"].sum())
             rows += len(table)
     seconds = time.perf_counter() - start
-    return {
-        "cases": cases,
-        "seconds": seconds,
-        "cases_per_second": cases / seconds,
-        "peak_memory_mb": peak[-1] / 1e6,
-        "rows": rows,
-    }
+    return {"cases": cases, "seconds": seconds, "peak_memory_mb": peak[-1] / 1e6, "rows": rows}
 
 
 def run_job(job: Job, options: dict[str, Any]) -> pd.DataFrame:
