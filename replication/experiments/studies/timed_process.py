@@ -40,7 +40,10 @@ class TimedProcess:
 
     def run(self) -> float:
         """Do the work once; return the seconds it took."""
-        return float(self.ask("run"))
+        try:
+            return float(self.ask("run"))
+        except ValueError:
+            raise self.failed() from None
 
     def ask(self, line: str) -> str:
         """Send a line; return the line that answers it."""
